@@ -129,15 +129,21 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Report each unreadable annotation only in the first split, because nothing tells to which split it belongs."""
+    """Report each unreadable or missing annotation only in the first split, because nothing tells its split."""
     first = next(iter(datasets.values()))
-    seen = set(getattr(first, "broken", ()))
     return {
-        split: dataclasses.replace(dataset, broken=[broken for broken in dataset.broken if broken not in seen])
+        split: dataclasses.replace(
+            dataset, broken=_new(dataset, first, "broken"), unannotated=_new(dataset, first, "unannotated")
+        )
         if dataset is not first and isinstance(dataset, data.Annotations)
         else dataset
         for split, dataset in datasets.items()
     }
+
+
+def _new(dataset: data.Annotations, first: Any, name: str) -> list[data.Broken]:
+    seen = set(getattr(first, name, ()))
+    return [broken for broken in getattr(dataset, name) if broken not in seen]
 
 
 # ---------------------------------------------------------------------- printed text

@@ -14,6 +14,7 @@ from rcnn._files import check_free
 WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
     "voc": data.write_voc,
     "coco": data.write_coco,
+    "yolo": data.write_yolo,
     "csv": data.write_csv,
 }
 SPLITS = ("train", "val")
@@ -23,15 +24,19 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `rcnn convert` to the commands."""
     parser = commands.add_parser(
         "convert",
-        help="convert a data set to VOC, COCO or CSV format",
+        help="convert a data set to VOC, COCO, YOLO or CSV format",
         description="Write the train and val splits of a data set in another format. Images become PNG files "
         "named train_000000.png, train_000001.png and so on. Box coordinates are not rounded. If the target format "
         "has no field for a property of an object, the most similar field is used; for example, a crowd becomes a "
         "difficult object in VOC.",
     )
-    parser.add_argument("source", metavar="SOURCE", help="shapes, digits, voc:PATH, coco:PATH, csv:PATH or masks:PATH")
     parser.add_argument(
-        "target", metavar="TARGET", help="voc:PATH, coco:PATH or csv:PATH, where PATH is a new or empty folder"
+        "source", metavar="SOURCE", help="shapes, digits, or files such as voc:PATH; see rcnn check --help"
+    )
+    parser.add_argument(
+        "target",
+        metavar="TARGET",
+        help="voc:PATH, coco:PATH, yolo:PATH or csv:PATH; PATH is a new or empty folder",
     )
     for split in SPLITS:
         parser.add_argument(

@@ -162,9 +162,9 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
     """Return the training and validation data; raise ValueError if their classes differ."""
     dataset, val = chosen.load_train(), chosen.load_val()
     for name, loaded in (("train", dataset), ("val", val)):
-        for entries, done in ((getattr(loaded, "skipped", ()), "skipped"), (getattr(loaded, "fixed", ()), "fixed")):
-            if entries:
-                say(f"{name}: {len(entries)} {done}; the first is {entries[0].source}: {entries[0].reason}")
+        for kind in ("skipped", "fixed", "unannotated"):
+            if (entries := getattr(loaded, kind, ())) and (kind != "unannotated" or loaded is dataset):
+                say(f"{name}: {len(entries)} {kind}; the first is {entries[0].source}: {entries[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
         raise ValueError(
             f"training and validation classes must be equal: {chosen.train} has {', '.join(dataset.classes[1:])}, "

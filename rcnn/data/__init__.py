@@ -2,9 +2,9 @@
 
 Training and evaluation require only the methods of the `Dataset` protocol. You can therefore write your own list-like
 class instead of using a class of this package. `Shapes` and `Digits` draw artificial images, which are called pages.
-`VOC`, `COCO`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files. They refuse files
-outside the folders that you pass, even if a link in such a folder leads to them. The folder of the images may itself be
-a link; `validate` reports such a link.
+`VOC`, `COCO`, `YOLO`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files. They refuse
+files outside the folders that you pass, even if a link in such a folder leads to them. The folder of the images may
+itself be a link; `validate` reports such a link.
 """
 
 import operator
@@ -23,7 +23,8 @@ from rcnn.data.splits import split
 from rcnn.data.table import CSV, Table, read_csv, read_table
 from rcnn.data.validation import validate
 from rcnn.data.voc import VOC, read_voc
-from rcnn.data.write import write_coco, write_csv, write_voc
+from rcnn.data.write import write_coco, write_csv, write_voc, write_yolo
+from rcnn.data.yolo import YOLO, read_yolo
 
 __all__ = [
     "AnnotatedImages",
@@ -38,6 +39,7 @@ __all__ = [
     "Shapes",
     "Table",
     "VOC",
+    "YOLO",
     "frame_size",
     "load",
     "read_annotations",
@@ -46,6 +48,7 @@ __all__ = [
     "read_masks",
     "read_table",
     "read_voc",
+    "read_yolo",
     "split",
     "turn_boxes",
     "upright_boxes",
@@ -53,6 +56,7 @@ __all__ = [
     "write_coco",
     "write_csv",
     "write_voc",
+    "write_yolo",
 ]
 
 
@@ -90,9 +94,10 @@ class Dataset(Protocol):
 
 DRAWN: dict[str, Callable[..., Dataset]] = {"shapes": Shapes, "digits": Digits}
 READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # the reader of each format, and its options
-    "voc": (read_voc, ("classes", "first_pixel")),
-    "coco": (read_coco, ("classes", "images")),
-    "csv": (read_csv, ("classes", "images")),
+    "voc": (read_voc, ("classes", "first_pixel", "unannotated")),
+    "coco": (read_coco, ("classes", "images", "unannotated")),
+    "csv": (read_csv, ("classes", "images", "unannotated")),
+    "yolo": (read_yolo, ("classes", "unannotated")),
     "masks": (read_masks, ("class_name", "images", "masks")),
 }
 
@@ -105,8 +110,8 @@ def load(
     Parameters
     ----------
     name : str
-        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH" for files; see the
-        classes `VOC`, `COCO`, `CSV` and `Masks`.
+        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "yolo:PATH", "csv:PATH" or "masks:PATH" for
+        files; see the classes `VOC`, `COCO`, `YOLO`, `CSV` and `Masks`.
     split : str
         "train" or "val". For files, any other split of the data set is also allowed, such as "test".
     n : int, optional
@@ -153,7 +158,7 @@ def read_annotations(
     Parameters
     ----------
     name : str
-        "voc:PATH", "coco:PATH", "csv:PATH" or "masks:PATH".
+        "voc:PATH", "coco:PATH", "yolo:PATH", "csv:PATH" or "masks:PATH".
     split : str or None
         See `load`; None means every image.
     n : int, optional

@@ -39,7 +39,7 @@ from rcnn.data.reading import (
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.search import Search
-from rcnn.data.splits import choose, plain_name, source_of
+from rcnn.data.splits import SKIP, choose, plain_name, source_of, without_annotation
 
 NO_CATEGORY = -1  # category id of the background
 MAX_JSON = 1 << 31  # bytes of a JSON file, more than four times the size of COCO's largest file
@@ -72,6 +72,9 @@ class COCO(AnnotatedImages):
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, the classes are the
         categories of all splits, in ascending order of their ids, except for groups. A group is a category that has no
         objects and is the "supercategory" of other categories. (Roboflow writes such a group.)
+    unannotated : {"skip", "empty"}
+        "skip" leaves out images that no JSON file names; "empty" reads them as images without objects. `rcnn check`
+        lists them.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -82,10 +85,11 @@ class COCO(AnnotatedImages):
         split: str | None = None,
         images: str | os.PathLike[str] | None = None,
         classes: Sequence[str] | None = None,
+        unannotated: str = SKIP,
         on_error: str = "raise",
         progress: bool = True,
     ) -> None:
-        super().__init__(read_coco(annotations, split, images, classes), on_error, progress)
+        super().__init__(read_coco(annotations, split, images, classes, unannotated), on_error, progress)
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,13 @@ def read_coco(
     split: str | None = None,
     images: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
+    unannotated: str = SKIP,
 ) -> Annotations:
     """Read the annotations of a JSON file, or of a folder with JSON files.
 
     Parameters
     ----------
-    annotations, split, images, classes : path, str, path, sequence of str
+    annotations, split, images, classes, unannotated : path, str, path, sequence of str, str
         See `COCO`.
 
     Returns
@@ -141,8 +146,10 @@ def read_coco(
     found = {path: _read_file(path, images) for path in needed}
     names, category_ids = _choose_classes([found[path] for path in needed], classes)
     members = {name: partial(getattr, found.get(path), "entries") for name, path in parts.items()}
-    everything_read = [entry for path in everything if path in found for entry in found[path].entries]
-    return choose(everything_read, members, split, str(annotations), names, category_ids)
+    everything_read = [entry for path in needed for entry in found[path].entries]
+    if len(needed) >= len(everything):  # otherwise, a file that was not read may name the images
+        everything_read += without_annotation(everything_read)
+    return choose(everything_read, members, split, str(annotations), names, unannotated, category_ids)
 
 
 # ---------------------------------------------------------------------- classes
@@ -288,14 +295,15 @@ def _read_images(
             own_id = entry["id"] if isinstance(entry["id"], str) else image_id  # results contain the file's own ids
             entries.append(make_record(image, source, things, size, own_id, faults))
         except ValueError as error:
-            entries.append(Broken(source, str(error)))
+            entries.append(Broken(source, str(error), str(entry.get("file_name")) if isinstance(entry, dict) else ""))
     _check_found(entries, table, path, search.folders)
     return entries
 
 
 def _check_found(entries: Sequence[Record | Broken], table: Sequence[Any], path: Path, folders: Sequence[Path]) -> None:
     """Raise FileNotFoundError if there are images, but none of their files exists."""
-    if not entries or any(isinstance(entry, Record) and entry.image.is_file() for entry in entries):
+    records = [entry for entry in entries if isinstance(entry, Record)]
+    if not records or any(record.image.is_file() for record in records):
         return
     name = table[0].get("file_name") if isinstance(table[0], dict) else table[0]
     raise FileNotFoundError(

@@ -31,7 +31,7 @@ MAX_AGAINST = 0.02  # maximum ratio of contradicting boxes to supporting boxes
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Add a problem to `notes` for each entry that a reader could not read, or that was skipped or fixed.
+    """Add a problem to `notes` for each entry that a reader could not read, was skipped or fixed, or is missing.
 
     Parameters
     ----------
@@ -43,7 +43,12 @@ def note_broken(dataset: Any, notes: Notes) -> None:
     """
     skipped, fixed = getattr(dataset, "skipped", ()), getattr(dataset, "fixed", ())
     unreadable = dataset.unreadable() if isinstance(dataset, Annotations) else ()
-    for kind, entries in (("left-out", skipped), ("cut-box", fixed), ("unreadable-annotation", unreadable)):
+    for kind, entries in (
+        ("left-out", skipped),
+        ("cut-box", fixed),
+        ("unreadable-annotation", unreadable),
+        ("unannotated-image", getattr(dataset, "unannotated", ())),
+    ):
         for broken in entries:
             notes.add(kind, Example(str(broken.source), detail=str(broken.reason)))
 

@@ -106,7 +106,9 @@ def make_record(
     with np.errstate(all="ignore"):  # a box may be infinite; this is reported on access to the image
         own_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])  # (G,)
     areas = [own if thing.area is None else thing.area for own, thing in zip(own_areas, things, strict=True)]
-    flags = {flag: np.array([getattr(thing, flag) for thing in things], np.bool_) for flag in FLAG_NAMES}
+    difficult, crowd, truncated = (
+        np.array([getattr(thing, flag) for thing in things], np.bool_) for flag in FLAG_NAMES
+    )  # (G,) each
     return Record(
         image,
         source,
@@ -117,7 +119,9 @@ def make_record(
         size=size,
         image_id=image_id,
         faults=tuple(faults),
-        **flags,
+        difficult=difficult,
+        crowd=crowd,
+        truncated=truncated,
     )
 
 

@@ -48,10 +48,13 @@ class Broken:
         Position of the annotation, as in `Record`.
     reason : str
         The error message.
+    image : str
+        Name of the image as the annotation states it, with or without a suffix; "" if it is not known.
     """
 
     source: str
     reason: str
+    image: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,8 @@ class Record:
         Number or name that identifies the image in results.
     faults : tuple of Broken
         The objects that cannot be read; `boxes` does not contain them.
+    annotated : bool
+        False if the image has no annotation, and is treated as an image without objects.
     """
 
     image: Path
@@ -97,6 +102,7 @@ class Record:
     size: Size | None = None
     image_id: int | str = 0
     faults: tuple[Broken, ...] = ()
+    annotated: bool = True
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> Record:
         """Return the record with some of its objects.
@@ -131,12 +137,15 @@ class Annotations:
         Annotations and images that could not be read.
     category_ids : tuple of int
         For each label, the id of its class in a COCO file (-1 for the background). Empty for other formats.
+    unannotated : sequence of Broken
+        The images of all splits that have no annotation, each with a sentence that tells how it is treated.
     """
 
     classes: tuple[str, ...]
     records: Sequence[Record]
     broken: Sequence[Broken] = ()
     category_ids: tuple[int, ...] = field(default=())
+    unannotated: Sequence[Broken] = ()
 
     def unreadable(self) -> list[Broken]:
         """Return everything that could not be read: `broken`, and the `faults` of the records.
@@ -159,7 +168,7 @@ class Annotations:
         Returns
         -------
         Annotations
-            The chosen records, and all of `broken`, because its entries may belong to any image.
+            The chosen records, and all of `broken` and `unannotated`, because their entries may belong to any split.
         """
         return replace(self, records=[self.records[i] for i in indices])
 
@@ -195,6 +204,7 @@ class AnnotatedImages:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
         self.classes, self.category_ids = annotations.classes, annotations.category_ids
         self.records, self.broken = list(annotations.records), list(annotations.broken)
+        self.unannotated = list(annotations.unannotated)
         self.skipped: list[Broken] = []
         self.fixed: list[Broken] = []
         if on_error != "raise":

@@ -61,6 +61,11 @@ KINDS: Mapping[str, Kind] = {
         "check the code that pairs images and annotations: names or rows may be shifted",
     ),
     "unreadable-annotation": Kind(ERROR, "an annotation cannot be read", 'fix it, or skip it with on_error="skip"'),
+    "unannotated-image": Kind(
+        WARNING,
+        "an image has no annotation",
+        'annotate the image, or choose its treatment with the option unannotated="empty" or unannotated="skip"',
+    ),
     "missing-image": Kind(
         ERROR, "the file of an annotated image is missing", 'add the file, or skip the image with on_error="skip"'
     ),

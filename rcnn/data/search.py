@@ -60,7 +60,7 @@ class Search:
             If several files match, if the file already belongs to the same name in another folder, or if it is a link
             to a file outside the folder.
         """
-        parts = _parts(name) if isinstance(name, str) else []
+        parts = path_parts(name) if isinstance(name, str) else []
         for start in range(len(parts)):
             for folder in self.folders:
                 found = self._below(folder, parts[start:])
@@ -113,8 +113,24 @@ def _matches(names: dict[str, list[str]], name: str, suffixes: Sequence[str]) ->
     return exact or found
 
 
-def _parts(name: str) -> list[str]:
-    """Return the parts of a path or of a web address, without a drive, ".", ".." and empty parts."""
+def path_parts(name: str) -> list[str]:
+    """Return the parts of a path or of a web address.
+
+    Parameters
+    ----------
+    name : str
+        A path from an annotation. A backslash counts as a slash.
+
+    Returns
+    -------
+    list of str
+        The parts, without a drive, ".", ".." and empty parts.
+
+    Examples
+    --------
+    >>> path_parts("../train/images/a.jpg"), path_parts("https://example.org/u/7/a.jpg?size=large")
+    (['train', 'images', 'a.jpg'], ['u', '7', 'a.jpg'])
+    """
     plain = name.strip().replace("\\", "/")
     if plain.startswith(LOCAL_FILE):
         plain = unquote(plain.removeprefix(LOCAL_FILE))
@@ -127,3 +143,20 @@ def _parts(name: str) -> list[str]:
 def _plain(name: str) -> str:
     """Return a name with composed characters and without capital letters."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files below a folder, sorted by path, without hidden files and folders.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    list of Path
+        The files that have the suffix of an image.
+    """
+    found = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from rcnn.data.reading import gather_classes, with_labels
+from rcnn.data.reading import gather_classes, make_record, with_labels
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
+from rcnn.images import SUFFIXES
 
 TRAIN, VAL = "train", "val"
 HELD_OUT = 0.2  # fraction of the images for "val"
@@ -23,6 +26,9 @@ OTHER_NAMES = {  # names that some programs use, in lower case
 }
 WHOLE = "default"  # CVAT's name for a data set without splits
 
+SKIP, EMPTY = UNANNOTATED = ("skip", "empty")  # what happens to images without an annotation
+
+Entry = Record | Broken
 T = TypeVar("T", Annotations, AnnotatedImages)
 
 
@@ -226,15 +232,13 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return by_split(named, lambda path: path.name)
 
 
-Entries = Sequence[Record | Broken]
-
-
 def choose(
-    everything: Entries,
-    parts: Mapping[str, Callable[[], Entries]],
+    everything: Sequence[Entry],
+    parts: Mapping[str, Callable[[], Iterable[Entry]]],
     split_name: str | None,
     place: str,
     classes: tuple[str, ...] | None,
+    unannotated: str = SKIP,
     category_ids: tuple[int, ...] = (),
 ) -> Annotations:
     """Return the annotations of a split, given the entries of all images.
@@ -244,7 +248,8 @@ def choose(
     everything : sequence of Record or Broken
         Entries of all images.
     parts : mapping from str to callable
-        For each split, a function that returns its entries.
+        For each split, a function that returns its entries. An image without an annotation also belongs to a split if
+        all other images in its folder do.
     split_name : str or None
         The requested split; None means every image.
     place : str
@@ -252,6 +257,8 @@ def choose(
     classes : tuple of str or None
         Class names in the order of their labels, starting with the background; None means the class names of all
         objects.
+    unannotated : {"skip", "empty"}
+        "skip" leaves out images without an annotation; "empty" keeps them as images without objects.
     category_ids : tuple of int
         As in `Annotations`.
 
@@ -263,10 +270,59 @@ def choose(
     Raises
     ------
     ValueError
-        If there is no such split, or the split has no images.
+        If there is no such split, the split has no images, or `unannotated` is another word.
     """
+    if unannotated not in UNANNOTATED:
+        raise ValueError(f"unannotated must be one of {', '.join(UNANNOTATED)}, got {unannotated!r}")
     wanted_split = split_name if split_name is None else plain_name(split_name)
     source, hold_out = source_of(wanted_split, parts, place)
-    wanted = everything if source is None else parts[source]()
-    annotations = with_labels(wanted, classes or gather_classes(everything), category_ids)
+    wanted = list(everything if source is None else parts[source]())
+    spare = [entry for entry in everything if isinstance(entry, Record) and not entry.annotated]
+    if source is not None:
+        wanted += _of_same_folders(spare, wanted, everything)
+    if unannotated == SKIP:
+        wanted = [entry for entry in wanted if isinstance(entry, Broken) or entry.annotated]
+    treatment = "left out" if unannotated == SKIP else "treated as an image without objects"
+    annotations = replace(
+        with_labels(wanted, classes or gather_classes(everything), category_ids),
+        unannotated=[Broken(str(record.image), f"it has no annotation and is {treatment}") for record in spare],
+    )
     return part_of(annotations, wanted_split, hold_out, place)
+
+
+def _of_same_folders(spare: Sequence[Record], chosen: Sequence[Entry], everything: Sequence[Entry]) -> list[Record]:
+    """Return the images without an annotation that are in a folder in which all other images are chosen."""
+    images = {entry.image for entry in chosen if isinstance(entry, Record)}
+    others = {
+        entry.image.parent
+        for entry in everything
+        if isinstance(entry, Record) and entry.annotated and entry.image not in images
+    }
+    folders = {image.parent for image in images} - others
+    return [record for record in spare if record.image not in images and record.image.parent in folders]
+
+
+def without_annotation(entries: Iterable[Entry]) -> list[Record]:
+    """Return records without objects for the images that no annotation names, in the folders of the other images.
+
+    Parameters
+    ----------
+    entries : iterable of Record or Broken
+        Entries of all annotations.
+
+    Returns
+    -------
+    list of Record
+        The records, sorted by path; their attribute `annotated` is False.
+    """
+    known = list(entries)
+    used = {entry.image for entry in known if isinstance(entry, Record)}
+    named = {Path(entry.image.replace("\\", "/")).stem for entry in known if isinstance(entry, Broken)}
+    found = [
+        folder / name
+        for folder in sorted({image.parent for image in used})
+        for name in sorted(os.listdir(folder) if folder.is_dir() else ())
+        if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    ]
+    spare = [path for path in found if path not in used and path.stem not in named and not path.is_dir()]
+    return [replace(make_record(path, path.name, (), None, path.stem), annotated=False) for path in spare]

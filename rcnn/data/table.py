@@ -39,7 +39,7 @@ from rcnn.data.reading import (
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.search import Search
-from rcnn.data.splits import TEST, TRAIN, VAL, by_split, choose, plain_name, split_folders
+from rcnn.data.splits import SKIP, TEST, TRAIN, VAL, by_split, choose, plain_name, split_folders, without_annotation
 
 BOX = ("x1", "y1", "x2", "y2")
 COLUMNS = ("image", *BOX, "label")
@@ -113,6 +113,9 @@ class CSV(AnnotatedImages):
         from the file classes.txt in the folder of the CSV file, one name per line, or from the file classes.csv, one
         name and its number per line. If there is no such file, the classes are all names that occur in the CSV file,
         sorted.
+    unannotated : {"skip", "empty"}
+        "skip" leaves out images without a row; "empty" reads them as images without objects. `rcnn check`
+        lists them.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -123,10 +126,11 @@ class CSV(AnnotatedImages):
         split: str | None = None,
         images: str | os.PathLike[str] | None = None,
         classes: Sequence[str] | None = None,
+        unannotated: str = SKIP,
         on_error: str = "raise",
         progress: bool = True,
     ) -> None:
-        super().__init__(read_csv(path, split, images, classes), on_error, progress)
+        super().__init__(read_csv(path, split, images, classes, unannotated), on_error, progress)
 
 
 class Table(AnnotatedImages):
@@ -141,7 +145,7 @@ class Table(AnnotatedImages):
         One mapping for each box.
     images : path
         Folder that contains the images; the values in the column `image` are paths relative to it.
-    split, classes : str, sequence of str
+    split, classes, unannotated : str, sequence of str, str
         See `CSV`, but no file classes.txt is read.
     on_error, progress : str, bool
         See `AnnotatedImages`.
@@ -153,10 +157,11 @@ class Table(AnnotatedImages):
         images: str | os.PathLike[str],
         split: str | None = None,
         classes: Sequence[str] | None = None,
+        unannotated: str = SKIP,
         on_error: str = "raise",
         progress: bool = True,
     ) -> None:
-        super().__init__(read_table(rows, images, split, classes), on_error, progress)
+        super().__init__(read_table(rows, images, split, classes, unannotated), on_error, progress)
 
 
 @dataclass(frozen=True)
@@ -176,12 +181,13 @@ def read_csv(
     split: str | None = None,
     images: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
+    unannotated: str = SKIP,
 ) -> Annotations:
     """Read the annotations of a CSV file, or of a folder of CSV files.
 
     Parameters
     ----------
-    path, split, images, classes : path, str, path, sequence of str
+    path, split, images, classes, unannotated : path, str, path, sequence of str, str
         See `CSV`.
 
     Returns
@@ -205,7 +211,7 @@ def read_csv(
         folders = _image_folders(file, split_of.get(file)) if images is None else [existing_folder(images)]
         found = _read_images(_read_rows(file), Search(folders), names)
         entries += [(split_of[file], entry) for _, entry in found] if parts else found
-    return _choose(entries, split, names, str(path))
+    return _choose(entries, split, names, unannotated, str(path))
 
 
 def read_table(
@@ -213,12 +219,13 @@ def read_table(
     images: str | os.PathLike[str],
     split: str | None = None,
     classes: Sequence[str] | None = None,
+    unannotated: str = SKIP,
 ) -> Annotations:
     """Read annotations from rows in memory.
 
     Parameters
     ----------
-    rows, images, split, classes : iterable, path, str, sequence of str
+    rows, images, split, classes, unannotated : iterable, path, str, sequence of str, str
         See `Table`.
 
     Returns
@@ -244,17 +251,22 @@ def read_table(
         columns = _columns(list(dict.fromkeys(key for row in mappings for key in row)), "the table")
         mappings = [{column: row.get(name) for column, name in columns.items()} for row in mappings]
     numbered = [Row(f"row {i}", row) for i, row in enumerate(mappings)]
-    return _choose(_read_images(numbered, Search([existing_folder(images)]), names), split, names, "the table")
+    return _choose(
+        _read_images(numbered, Search([existing_folder(images)]), names), split, names, unannotated, "the table"
+    )
 
 
-def _choose(entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, place: str) -> Annotations:
+def _choose(
+    entries: Sequence[Entry], split: str | None, classes: tuple[str, ...] | None, unannotated: str, place: str
+) -> Annotations:
     """Return the annotations of a split; a broken entry without a split belongs to every split."""
 
     def part(name: str) -> list[Record | Broken]:
         return [entry for own, entry in entries if own in (name, None)]
 
     known = {own: partial(part, own) for own, _ in entries if own is not None}
-    return choose([entry for _, entry in entries], known, split, place, classes)
+    found = [entry for _, entry in entries]
+    return choose([*found, *without_annotation(found)], known, split, place, classes, unannotated)
 
 
 # ---------------------------------------------------------------------- files
@@ -399,7 +411,7 @@ def _read_images(rows: Iterable[Row], search: Search, classes: tuple[str, ...] |
                 raise ValueError(row.fault)
             groups.setdefault(_image_of(row, search), []).append(row)
         except ValueError as error:
-            entries.append((None, Broken(row.source, str(error))))
+            entries.append((None, Broken(row.source, str(error), str(_cell(row, "image")))))
     return [*(_read_image(image, group, classes) for image, group in groups.items()), *entries]
 
 
@@ -426,7 +438,7 @@ def _read_image(image: Path, rows: Sequence[Row], classes: tuple[str, ...] | Non
                 what = "width and height" if len(sizes) > 1 else "split"
                 raise ValueError(f"{what} of {reprlib.repr(name)} must be the same in all rows")
         except ValueError as error:
-            return None, Broken(row.source, str(error))
+            return None, Broken(row.source, str(error), name)
         found, wrong = read_each(partial(_read_thing, classes=classes), [row], row.source)
         things += found
         faults += wrong

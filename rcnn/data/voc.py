@@ -45,7 +45,19 @@ from rcnn.data.reading import (
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.data.search import Search
-from rcnn.data.splits import TEST, TRAIN, VAL, WHOLE, by_split, choose, plain_name, split_folders
+from rcnn.data.splits import (
+    SKIP,
+    TEST,
+    TRAIN,
+    VAL,
+    WHOLE,
+    Entry,
+    by_split,
+    choose,
+    plain_name,
+    split_folders,
+    without_annotation,
+)
 from rcnn.images import SUFFIXES
 
 IMAGE_SETS = (Path("ImageSets", "Main"), Path("ImageSets"))
@@ -59,9 +71,9 @@ class VOC(AnnotatedImages):
     """Images with one XML file per image, in the format of the PASCAL VOC challenges and of labelImg.
 
     An XML file belongs to the image with the same name: a.xml belongs to a.jpg. If there is no such image, the XML file
-    belongs to the image that its <filename> element names, with or without a suffix. An image without an XML file is
-    not part of the data set. Targets mark truncated objects, which count like all other objects, as in the challenges.
-    An XML file can be at most 8 MiB in size, and a list of names at most 64 MiB.
+    belongs to the image that its <filename> element names, with or without a suffix. Targets mark truncated objects,
+    which count like all other objects, as in the challenges. An XML file can be at most 8 MiB in size, and a list of
+    names at most 64 MiB.
 
     Parameters
     ----------
@@ -80,6 +92,9 @@ class VOC(AnnotatedImages):
         names of the objects in all splits.
     first_pixel : {1, 0}
         Number of the first pixel: 1 in VOC, 0 in some other programs.
+    unannotated : {"skip", "empty"}
+        "skip" leaves out images without an XML file; "empty" reads them as images without objects. `rcnn check`
+        lists them.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -90,10 +105,11 @@ class VOC(AnnotatedImages):
         split: str | None = None,
         classes: Sequence[str] | None = None,
         first_pixel: int = 1,
+        unannotated: str = SKIP,
         on_error: str = "raise",
         progress: bool = True,
     ) -> None:
-        super().__init__(read_voc(folder, split, classes, first_pixel, progress), on_error, progress)
+        super().__init__(read_voc(folder, split, classes, first_pixel, unannotated, progress), on_error, progress)
 
 
 @dataclass(frozen=True)
@@ -116,13 +132,14 @@ def read_voc(
     split: str | None = None,
     classes: Sequence[str] | None = None,
     first_pixel: int = 1,
+    unannotated: str = SKIP,
     progress: bool = True,
 ) -> Annotations:
     """Read the annotations of a folder.
 
     Parameters
     ----------
-    folder, split, classes, first_pixel, progress : path, str, sequence of str, int, bool
+    folder, split, classes, first_pixel, unannotated, progress : path, str, sequence of str, int, str, bool
         See `VOC`.
 
     Returns
@@ -146,7 +163,8 @@ def read_voc(
     bar = tqdm(sheets, desc="annotations", unit="file", disable=None if progress else True, delay=1)
     entries = {sheet.path: _read_sheet(sheet, first_pixel) for sheet in bar}
     members = {name: partial(_members, part, root, entries) for name, part in parts.items()}
-    return choose([*entries.values()], members, split, str(root), names)
+    everything = [*entries.values(), *without_annotation(entries.values())]
+    return choose(everything, members, split, str(root), names, unannotated)
 
 
 # ---------------------------------------------------------------------- the XML files
@@ -204,9 +222,6 @@ def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
     return parts if set(parts) <= {TRAIN, VAL, TEST} else {}
 
 
-Entry = Record | Broken
-
-
 def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, Entry]) -> list[Entry]:
     """Return the entries of a split, which is stated by a list of names or by the folders of the XML files."""
     if not isinstance(part, Path):
@@ -238,7 +253,7 @@ def _read_sheet(sheet: Sheet, first_pixel: int) -> Record | Broken:
         root = _parse(read_inside(sheet.path, sheet.root, MAX_XML))
         return _read_annotation(root, sheet, first_pixel)
     except (OSError, ValueError, LookupError, ParseError) as error:  # an unknown encoding raises LookupError
-        return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__)
+        return Broken(sheet.source, " ".join(str(error).split()) or type(error).__name__, f"{sheet.stem}.xml")
 
 
 def _parse(content: bytes) -> Element:

@@ -1,10 +1,12 @@
-"""Writers of data sets in the formats that `VOC`, `COCO` and `CSV` read.
+"""Writers of data sets in the formats that `VOC`, `COCO`, `YOLO` and `CSV` read.
 
-Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. VOC is
-an exception: because it counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels.
+Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. There
+are two exceptions. Because VOC counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels. Because YOLO
+states fractions of the size of the image, coordinates below 1e-6 pixels change by up to 1e-9 pixels.
 
-Not every format can store every property of an object. VOC has no crowds, so crowds become difficult objects. Only COCO
-stores the areas of objects. COCO does not store whether an object is truncated.
+Not every format can store every property of an object. VOC has no crowds, so crowds become difficult objects. YOLO has
+only ordinary objects, so difficult objects and crowds are written as such. Only COCO stores the areas of objects. COCO
+does not store whether an object is truncated.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
+import yaml
 from tqdm import tqdm
 
 from rcnn._files import write_whole
@@ -146,6 +149,31 @@ def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progr
     write_whole(path, text.getvalue().encode())
 
 
+def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, progress: bool = True) -> None:
+    """Write a data set in YOLO format: images/SPLIT, labels/SPLIT and data.yaml, which also lists the other splits.
+
+    Parameters
+    ----------
+    dataset, folder, split, progress : Dataset, path, str, bool
+        See `write_voc`.
+
+    Raises
+    ------
+    FileExistsError, ValueError
+        As in `write_voc`.
+    """
+    root = Path(folder)
+    _prepare(dataset, root, split, root / "labels" / split, f"images/{split}", f"labels/{split}")
+    _state_classes(root, dataset.classes)
+    for stem, image, things in _images(dataset, split, progress):
+        lines = [_yolo_line(thing, dataset.classes, image.shape) for thing in things]
+        write_whole(root / "images" / split / f"{stem}.png", as_png(image), flush=False)
+        write_whole(root / "labels" / split / f"{stem}.txt", "".join(lines).encode(), flush=False)
+    splits = sorted(path.name for path in (root / "images").iterdir())
+    content = {name: f"images/{name}" for name in splits} | {"names": dict(enumerate(dataset.classes[1:]))}
+    write_whole(root / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
+
+
 # ---------------------------------------------------------------------- shared by all formats
 
 
@@ -242,6 +270,14 @@ def _coco_annotation(thing: Thing, ids: Mapping[str, int]) -> dict[str, Any]:
         "iscrowd": int(thing.crowd),
     }
     return entry | {"ignore": 1} if thing.difficult else entry
+
+
+def _yolo_line(thing: Thing, classes: Sequence[str], shape: Sequence[int]) -> str:
+    """Return the line of an object: the number of its class, and its box as fractions of the size of the image."""
+    x1, y1, x2, y2 = thing.box
+    height, width = shape[:2]
+    numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+    return f"{classes.index(thing.name) - 1} {' '.join(map(repr, numbers))}\n"
 
 
 def _plain(value: float) -> int | float:

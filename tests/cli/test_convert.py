@@ -16,7 +16,7 @@ def convert(*arguments):
     return options.run(options)
 
 
-@pytest.mark.parametrize("kind", ["voc", "coco", "csv"])
+@pytest.mark.parametrize("kind", ["voc", "coco", "yolo", "csv"])
 def test_pages_are_converted_twice(tmp_path, kind, capsys):
     (tmp_path / "first").mkdir()  # an empty folder is allowed
     assert convert("digits", f"{kind}:{tmp_path / 'first'}", "--train", 6, "--val", 3) == 0
@@ -41,7 +41,7 @@ def test_split_can_be_skipped(tmp_path):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (("shapes", "masks:{}/new"), ValueError, "must be one of voc:PATH, coco:PATH, csv:PATH, got 'masks:"),
+        (("shapes", "masks:{}/new"), ValueError, "must be one of voc:PATH, coco:PATH, yolo:PATH, csv:PATH, got 'masks:"),
         (("shapes", "{}/new"), ValueError, "TARGET must be one of"),
         (("shapes", "voc:"), ValueError, "got 'voc:'"),
         (("shapes", "voc:{}"), FileExistsError, "not empty"),

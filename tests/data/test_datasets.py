@@ -214,10 +214,10 @@ def test_tight_boxes_and_blend_by_hand():
     [
         (
             lambda: data.load("mnist", "train"),
-            "no data set 'mnist'; the data sets are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH",
+            "no data set 'mnist'; the data sets are: shapes, digits, voc:PATH, coco:PATH, csv:PATH, yolo:PATH, ",
         ),
         (lambda: data.load("voc:", "train"), "no data set 'voc:'; the data sets are: "),
-        (lambda: data.load("yolo:there", "train"), "no data set 'yolo:there'; the data sets are: "),
+        (lambda: data.load("pascal:there", "train"), "no data set 'pascal:there'; the data sets are: "),
         (lambda: data.load("shapes", "train", options={"size": 3}), "shapes takes no options, got 'size'"),
         (
             lambda: data.load("voc:there", "train", options={"images": "x"}),
@@ -253,7 +253,12 @@ def test_lengths_of_the_splits():
 def folders(tmp_path):
     """A folder with ten pages in each format; subfolders have the names of the formats."""
     pages = data.Shapes(10)
-    for kind, write in (("voc", data.write_voc), ("coco", data.write_coco), ("csv", data.write_csv)):
+    for kind, write in (
+        ("voc", data.write_voc),
+        ("coco", data.write_coco),
+        ("csv", data.write_csv),
+        ("yolo", data.write_yolo),
+    ):
         write(pages, tmp_path / kind, "train", progress=False)
     for i, (image, target) in enumerate(pages):
         mask = np.zeros(image.shape[:2], np.uint8)
@@ -265,7 +270,7 @@ def folders(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("kind", ["voc", "coco", "csv", "masks"])
+@pytest.mark.parametrize("kind", ["voc", "coco", "csv", "yolo", "masks"])
 def test_load_reads_every_format(folders, kind):
     train, val = (data.load(f"{kind}:{folders / kind}", split) for split in ("train", "val"))
     assert (len(train), len(val)) == (8, 2) and train.classes == val.classes
@@ -279,7 +284,7 @@ def test_load_reads_every_format(folders, kind):
 
 def test_load_passes_options_to_the_reader(folders, monkeypatch):
     classes = ["cross", "circle", "square", "triangle"]
-    for kind in ("voc", "coco", "csv"):
+    for kind in ("voc", "coco", "csv", "yolo"):
         pages = data.load(f"{kind}:{folders / kind}", "val", options={"classes": classes})
         assert pages.classes == ("background", *classes)
     moved = data.load(f"voc:{folders / 'voc'}", "train", options={"first_pixel": 0})

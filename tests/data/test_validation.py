@@ -493,6 +493,18 @@ def test_difficult_objects_of_a_folder_are_counted_separately(folder):
     assert report.problems == () and report.counts.ignored == 1
 
 
+def test_images_without_an_annotation_are_counted(folder):
+    annotation(folder, 4).unlink()
+    (folder / "ImageSets" / "Main" / "train.txt").unlink()
+    report = check(data.read_voc(folder))
+    assert found(report) == [("unannotated-image", 1)] and report.ok and report.counts.images == 19
+    assert str(report.problems[0].examples[0]).endswith("train_000004.png: it has no annotation and is left out")
+    report = check(data.read_voc(folder, unannotated="empty"))
+    assert found(report) == [("unannotated-image", 1)] and report.counts.images == 20
+    with pytest.raises(ValueError, match="unannotated must be one of skip, empty, got 'drop'"):
+        data.read_voc(folder, unannotated="drop")
+
+
 @pytest.mark.parametrize("upright", [False, True])
 def test_rotated_images_are_checked_in_the_orientation_of_their_boxes(tmp_path, upright):
     """Wide images are stored rotated; boxes on the stored and on the upright image are both correct."""
@@ -514,7 +526,7 @@ def test_rotated_images_are_checked_in_the_orientation_of_their_boxes(tmp_path, 
                 }
             )
     annotations = data.read_table(rows, tmp_path)
-    assert check(annotations).problems == ()
+    assert {kind for kind, _ in found(check(annotations))} <= {"unannotated-image"}  # pages without objects
     shown, pages = Items(annotations), data.AnnotatedImages(annotations)
     for i in range(len(pages)):
         image, target = pages[i]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rcnn import data
 from rcnn.data import AnnotatedImages, Annotations
 
-WRITERS = {"voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv}
+WRITERS = {"voc": data.write_voc, "coco": data.write_coco, "csv": data.write_csv, "yolo": data.write_yolo}
 IMAGE = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
 
 
@@ -106,6 +106,9 @@ def test_difficult_objects_crowds_and_areas(tmp_path, kind):
     )
     back = written(kind, Pages(page), tmp_path)[0][1]
     assert back["labels"].tolist() == [2, 1, 2]
+    if kind == "yolo":  # which has only ordinary objects
+        assert not any(back[flag].any() for flag in ("difficult", "crowd", "truncated"))
+        return
     if kind == "voc":  # which has no crowds
         assert back["difficult"].tolist() == [False, True, True] and not back["crowd"].any()
     else:

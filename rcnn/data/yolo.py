@@ -1,0 +1,348 @@
+"""Reader of the YOLO format: one text file for each image, with one line for each object.
+
+A line states the number of the class and the centre, width and height of the box, as fractions of the size of the
+upright image. Numbers of classes start at 0. In files for segmentation, the number of the class is followed by the
+corners of a polygon.
+
+References
+----------
+Redmon et al., "You Only Look Once: Unified, Real-Time Object Detection", CVPR 2016; for the format, see
+docs.ultralytics.com/datasets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from rcnn import images
+from rcnn._files import read_text
+from rcnn.data.reading import (
+    ANNOTATION_FOLDERS,
+    CLASSES_FILE,
+    IMAGE_FOLDERS,
+    MAX_LIST,
+    Box,
+    Thing,
+    annotated_folder,
+    as_number,
+    check_classes,
+    check_link,
+    existing_folder,
+    make_record,
+    named_folders,
+    read_each,
+    read_inside,
+    stated_classes,
+)
+from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
+from rcnn.data.search import Search, image_files, path_parts
+from rcnn.data.splits import OTHER_NAMES, TEST, TRAIN, VAL, by_split, choose, plain_name, split_folders
+from rcnn.transform import Size
+
+MAX_TXT = 1 << 24  # bytes of the annotation of one image
+MAX_YAML = 1 << 20
+BORDER = 1e-9  # pixels; a coordinate this close to 0 is 0, because fractions are rounded
+SPLIT_LISTS = ("train.txt", "val.txt", "valid.txt", "validation.txt", "test.txt")
+
+
+class YOLO(AnnotatedImages):
+    """Images with one text file per image, in the format of YOLO.
+
+    The text file of images/train/a.jpg is labels/train/a.txt, or a.txt beside the image. Polygons become the boxes
+    around them. Numbers after a box, such as keypoints or a confidence, are ignored. A text file can be at most 16 MiB
+    in size.
+
+    Parameters
+    ----------
+    folder : path
+        A folder with images and text files, or the YAML file in such a folder. The YAML file, such as data.yaml, states
+        the splits and the names of the classes. Without it, the splits are stated by folders, such as images/train or
+        train/images, or by lists of images, such as train.txt.
+    split : str, optional
+        "train", "val" or "test". If the data set has no "val", some of the other images are held out for validation
+        (see `rcnn.data.split`). By default, every image is read.
+    classes : sequence of str, optional
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, these are the names in
+        the YAML file, or in classes.txt or a file such as obj.names. If there is no such file, the numbers of the
+        classes are their names.
+    unannotated : {"empty", "skip"}
+        "empty": an image without a text file has no objects, as is usual in this format. "skip": it is left out.
+    on_error, progress : str, bool
+        See `AnnotatedImages`.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        unannotated: str = "empty",
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
+        super().__init__(read_yolo(folder, split, classes, unannotated, progress), on_error, progress)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Contents of the YAML file, as far as they are used."""
+
+    names: Mapping[int, str]
+    places: Mapping[str, Sequence[str]]  # for each split, paths of folders or of lists of images
+    keypoints: bool = False
+
+
+def read_yolo(
+    folder: str | os.PathLike[str],
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    unannotated: str = "empty",
+    progress: bool = True,
+) -> Annotations:
+    """Read the annotations of a folder.
+
+    Parameters
+    ----------
+    folder, split, classes, unannotated, progress : path, str, sequence of str, str, bool
+        See `YOLO`.
+
+    Returns
+    -------
+    Annotations
+        The annotations. Their attribute `broken` lists unreadable images, and text files without an image.
+
+    Raises
+    ------
+    OSError
+        If the folder, or a place that the YAML file states for "train" or "val", is not found.
+    ValueError
+        If the folder has no images, the split does not exist, or two files state different classes.
+    """
+    given = Path(folder).expanduser()
+    root = given.parent if given.is_file() else annotated_folder(given, IMAGE_FOLDERS)
+    settings = _read_settings(root, given if given.is_file() else None)
+    names = check_classes(classes) if classes is not None else _class_names(settings.names)
+    everything, parts = _find_images(root, settings)
+    labels = _Labels(root)
+    bar = tqdm(dict.fromkeys(everything), desc="annotations", unit="file", disable=None if progress else True, delay=1)
+    entries = {image: _read_image(image, labels, settings) for image in bar}
+    members = {name: partial(map, entries.__getitem__, part) for name, part in parts.items()}
+    return choose([*entries.values(), *labels.without_image()], members, split, str(root), names, unannotated)
+
+
+# ---------------------------------------------------------------------- classes and splits
+
+
+def _read_settings(root: Path, given: Path | None) -> Settings:
+    """Return the contents of the YAML file of a folder, with the class names of other files if it has none."""
+    content: Mapping[str, Any] = {}
+    for path in [given] if given else [*sorted(root.glob("[!.]*.yaml")), *sorted(root.glob("[!.]*.yml"))]:
+        found = _read_yaml(path, root)
+        if "names" in found and not content:
+            content, source = found, path.name
+    listed = _listed_names(root)
+    names = _numbered(content.get("names", {}), "names")
+    if names and listed and names != listed:
+        raise ValueError(
+            f"{root}: {source} and the list of classes beside it must state the same classes, got "
+            f"{', '.join(names.values())} and {', '.join(listed.values())}; remove one of them, or pass classes"
+        )
+    if "nc" in content and str(content["nc"]) != str(len(names)):
+        raise ValueError(f"{root / source}: nc must be the number of names ({len(names)}), got {content['nc']!r}")
+    places = {}
+    for key, value in content.items():
+        if plain_name(key) in (TRAIN, VAL, TEST) and value:
+            above = str(content.get("path") or "")
+            places[plain_name(key)] = [f"{above}/{place}" for place in ([value] if isinstance(value, str) else value)]
+    return Settings(names or listed, places, "kpt_shape" in content)
+
+
+def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
+    """Return the content of a YAML file, in which all values are strings; an empty dict if it is no mapping."""
+    check_link(path, root)
+    try:
+        content = yaml.load(read_text(path, MAX_YAML), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _numbered(names: Any, what: str) -> dict[int, str]:
+    """Return a dict from numbers to class names, which a YAML file states as a list or as a mapping."""
+    pairs = names.items() if isinstance(names, dict) else enumerate(names)
+    return dict(sorted((int(as_number(number, what)), str(name).strip()) for number, name in pairs))
+
+
+def _listed_names(root: Path) -> dict[int, str]:
+    """Return the class names of classes.txt or of a file such as obj.names, in the folder or beside the text files."""
+    for folder in (root, *named_folders(root, ANNOTATION_FOLDERS)):
+        if names := stated_classes(folder):
+            return dict(enumerate(names[1:]))
+        for path in sorted(folder.glob("[!.]*.names")):
+            check_link(path, root)
+            lines = [line.strip() for line in read_text(path, MAX_LIST).splitlines()]
+            return dict(enumerate(check_classes([line for line in lines if line])[1:]))
+    return {}
+
+
+def _class_names(names: Mapping[int, str]) -> tuple[str, ...] | None:
+    return check_classes([*names.values()]) if names else None
+
+
+def _find_images(root: Path, settings: Settings) -> tuple[list[Path | Broken], dict[str, list[Path | Broken]]]:
+    """Return all images and, for each split, its images; a missing image is a `Broken`."""
+    parts = {split: _images_at(root, split, places) for split, places in settings.places.items()}
+    if not any(parts.values()):
+        lists = by_split([path for name in SPLIT_LISTS for path in root.glob(_any_case(name))], lambda path: path.stem)
+        parts = {split: _images_in_list(path, root) for split, path in lists.items()}
+    for folder in (*named_folders(root, IMAGE_FOLDERS), root):
+        if not any(parts.values()):
+            parts = {split: [*image_files(below)] for split, below in split_folders(folder).items()}
+    parts = {split: found for split, found in parts.items() if found}
+    everything = [image for found in parts.values() for image in found]
+    for folder in (*named_folders(root, IMAGE_FOLDERS), root):
+        everything = everything or [*image_files(folder)]
+    if not everything:
+        raise ValueError(f"{root} has no images; looked for images/, train/images/, train.txt and data.yaml")
+    return everything, parts
+
+
+def _any_case(name: str) -> str:
+    return "".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in name)
+
+
+def _images_at(root: Path, split: str, places: Sequence[str]) -> list[Path | Broken]:
+    """Return the images of a split, given the folders or lists that the YAML file states."""
+    found: list[Path | Broken] = []
+    for place in places:
+        parts = path_parts(place)
+        named = [i for i, part in enumerate(parts) if part.lower() in OTHER_NAMES]  # a split is never ignored
+        last = named[0] if named else max(len(parts) - 1, 0)
+        candidates = [root.joinpath(*parts[start:]) for start in range(last + 1)]
+        path = next((path for path in candidates if path.exists()), None)
+        if path is None:
+            if split in (TRAIN, VAL):
+                raise FileNotFoundError(f"{root} has no {place.strip('/')}, which its YAML file states for {split}")
+            continue
+        check_link(path, root)
+        found += image_files(existing_folder(path)) if path.is_dir() else _images_in_list(path, root)
+    return found
+
+
+def _images_in_list(path: Path, root: Path) -> list[Path | Broken]:
+    """Return the images that a text file lists, one path per line."""
+    check_link(path, root)
+    search = Search([path.parent, root])
+    images: list[Path | Broken] = []
+    for number, line in enumerate(read_text(path, MAX_LIST).splitlines(), start=1):
+        if line.strip():
+            place = f"{path.relative_to(root).as_posix()}, line {number}"
+            images.append(search.find(line) or Broken(place, f"{line.strip()}: file not found"))
+    return images
+
+
+# ---------------------------------------------------------------------- one image
+
+
+class _Labels:
+    """The text files of a data set, found by the paths of their images."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._searches: dict[Path, Search] = {}
+        self._used: set[Path] = set()
+
+    def find(self, image: Path) -> Path | None:
+        """Return the text file of an image, or None."""
+        for folder, path in self._candidates(image):
+            found = self._searches.setdefault(folder, Search([folder], (".txt",))).find(path.as_posix())
+            if found is not None and found.name != CLASSES_FILE:
+                self._used.add(found)
+                return found
+        return None
+
+    def _candidates(self, image: Path) -> list[tuple[Path, PurePosixPath]]:
+        """Return folders of text files, each with the path of the image in it, without suffix."""
+        stem = PurePosixPath(image.relative_to(self.root).with_suffix(""))
+        candidates = []
+        for i, part in reversed([*enumerate(stem.parts[:-1])]):
+            if part.lower() in IMAGE_FOLDERS:
+                above = self.root.joinpath(*stem.parts[:i])
+                rest = PurePosixPath(*stem.parts[i + 1 :])
+                candidates += [(folder, rest) for folder in named_folders(above, ANNOTATION_FOLDERS)]
+        candidates += [(folder, stem) for folder in named_folders(self.root, ANNOTATION_FOLDERS)]
+        return [*candidates, (image.parent, PurePosixPath(stem.name))]
+
+    def without_image(self) -> list[Broken]:
+        """Return the text files in folders such as `labels` that belong to no image."""
+        folders = [folder for folder in self._searches if folder.name.lower() in ANNOTATION_FOLDERS]
+        files = {path for folder in folders for path in folder.rglob("[!.]*.txt") if path.name != CLASSES_FILE}
+        return [
+            Broken(path.relative_to(self.root).as_posix(), "there is no image for this file")
+            for path in sorted(files - self._used)
+        ]
+
+
+def _read_image(image: Path | Broken, labels: _Labels, settings: Settings) -> Record | Broken:
+    if isinstance(image, Broken):
+        return image
+    source = image.relative_to(labels.root).as_posix()
+    try:
+        check_link(image, labels.root)
+        size = images.header(image).upright_size
+        file = labels.find(image)
+        lines: list[str] = []
+        if file is not None:
+            source = file.relative_to(labels.root).as_posix()
+            lines = read_inside(file, labels.root, MAX_TXT).decode("utf-8-sig").splitlines()
+        read = partial(_read_line, settings=settings, size=size)
+        things, faults = read_each(read, lines, source)
+        return replace(make_record(image, source, things, size, image.stem, faults), annotated=file is not None)
+    except (OSError, ValueError) as error:
+        return Broken(source, str(error))
+
+
+def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Thing]:
+    """Return a list with the object of a line; the list is empty if the line is."""
+    words = line.split()
+    if not words:
+        return []
+    what = f"line {index + 1}"
+    numbers = [as_number(word, what) for word in words[1:]]
+    if len(numbers) < 4:
+        raise ValueError(f"{what} must have a class and x, y, width and height, got {line.strip()!r}")
+    is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0 and not settings.keypoints
+    box = _around_polygon(numbers) if is_polygon else _around_centre(*numbers[:4])
+    height, width = size
+    pixels = tuple(value * side for value, side in zip(box, (width, height, width, height), strict=True))
+    x1, y1, x2, y2 = (0.0 if abs(value) < BORDER else value for value in pixels)
+    return [Thing((x1, y1, x2, y2), _name(words[0], settings.names, what))]
+
+
+def _name(word: str, names: Mapping[int, str], what: str) -> str:
+    """Return the name of a class, which a line states by its number; without names of classes, return the number."""
+    try:
+        number = as_number(word, f"class of {what}")
+    except ValueError:
+        if word in names.values():
+            return word
+        raise
+    if not number.is_integer() or number < 0:
+        raise ValueError(f"class of {what} must be a whole number from 0, got {word!r}")
+    return names.get(int(number), f"class {int(number)}") if names else str(int(number))
+
+
+def _around_centre(x: float, y: float, width: float, height: float) -> Box:
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _around_polygon(numbers: Sequence[float]) -> Box:
+    return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
