@@ -39,6 +39,7 @@ TOP = {"__init__", "__main__"}
 RESERVED = {
     "matplotlib": {"plot"},
     "defusedxml": {"data"},
+    "yaml": {"data"},
     "threadpoolctl": {"_ext"},
     "safetensors": {"zoo"},
     "tomli_w": {"train"},

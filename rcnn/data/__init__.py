@@ -2,9 +2,9 @@
 
 Training and evaluation require only the methods of the `Dataset` protocol. You can therefore write your own list-like
 class instead of using a class of this package. `Shapes` and `Digits` draw artificial images, which are called pages.
-`VOC`, `COCO`, `YOLO`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files. They refuse
-files outside the folders that you pass, even if a link in such a folder leads to them. The folder of the images may
-itself be a link; `validate` reports such a link.
+`VOC`, `COCO`, `YOLO`, `Labelme`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files.
+They refuse files outside the folders that you pass, even if a link in such a folder leads to them. The folder of the
+images may itself be a link; `validate` reports such a link.
 """
 
 import operator
@@ -16,6 +16,7 @@ import numpy as np
 
 from rcnn.data.coco import COCO, read_coco
 from rcnn.data.digits import Digits
+from rcnn.data.labelme import Labelme, read_labelme
 from rcnn.data.masks import Masks, read_masks
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record, frame_size, turn_boxes, upright_boxes
 from rcnn.data.shapes import Shapes
@@ -34,6 +35,7 @@ __all__ = [
     "CSV",
     "Dataset",
     "Digits",
+    "Labelme",
     "Masks",
     "Record",
     "Shapes",
@@ -45,6 +47,7 @@ __all__ = [
     "read_annotations",
     "read_coco",
     "read_csv",
+    "read_labelme",
     "read_masks",
     "read_table",
     "read_voc",
@@ -98,6 +101,7 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # th
     "coco": (read_coco, ("classes", "images", "unannotated")),
     "csv": (read_csv, ("classes", "images", "unannotated")),
     "yolo": (read_yolo, ("classes", "unannotated")),
+    "labelme": (read_labelme, ("classes", "unannotated")),
     "masks": (read_masks, ("class_name", "images", "masks")),
 }
 
@@ -110,8 +114,8 @@ def load(
     Parameters
     ----------
     name : str
-        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "yolo:PATH", "csv:PATH" or "masks:PATH" for
-        files; see the classes `VOC`, `COCO`, `YOLO`, `CSV` and `Masks`.
+        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or
+        "masks:PATH" for files; see the classes `VOC`, `COCO`, `YOLO`, `Labelme`, `CSV` and `Masks`.
     split : str
         "train" or "val". For files, any other split of the data set is also allowed, such as "test".
     n : int, optional
@@ -158,7 +162,7 @@ def read_annotations(
     Parameters
     ----------
     name : str
-        "voc:PATH", "coco:PATH", "yolo:PATH", "csv:PATH" or "masks:PATH".
+        "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or "masks:PATH".
     split : str or None
         See `load`; None means every image.
     n : int, optional

@@ -217,7 +217,8 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
     for key in ("images", "annotations", "categories"):
         if not isinstance(content.get(key), list):
             keys = ", ".join(reprlib.repr(key) for key in list(content)[:10]) or "none"
-            raise ValueError(f"{path} is not in COCO format: it has no list {key!r}; its keys: {keys}")
+            hint = f"; it is in the format of labelme, so use labelme:{path.parent}" if "shapes" in content else ""
+            raise ValueError(f"{path} is not in COCO format: it has no list {key!r}; its keys: {keys}{hint}")
         tables[key] = content[key]
     names = _category_names(tables["categories"], path)
     groups = {as_id(entry["id"]): entry.get("supercategory") for entry in tables["categories"]}

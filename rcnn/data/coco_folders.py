@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
+from rcnn._files import read_whole
+from rcnn.data.labelme import MAX_JSON
 from rcnn.data.reading import (
     ANNOTATION_FOLDERS,
     IMAGE_FOLDERS,
@@ -66,6 +69,10 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
         parts = by_split(paths, split_of)
         if parts:
             return list(parts.values()), {} if set(parts) == {WHOLE} else parts
+    if len(jsons) > 1 and is_labelme(jsons[0]):
+        raise ValueError(
+            f"{root} is not in COCO format: its JSON files are in the format of labelme; use labelme:{root}"
+        )
     if len(jsons) != 1:
         count = (
             f"{len(jsons)} JSON files whose names do not state their splits; pass one of the files, or rename them"
@@ -76,6 +83,26 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
             f"{root} has {count}; looked for {', '.join(LOOKED_FOR)} (SPLIT is a name such as train, val or test)"
         )
     return jsons, {}
+
+
+def is_labelme(path: Path) -> bool:
+    """Return True if a JSON file is in the format of labelme.
+
+    Parameters
+    ----------
+    path : Path
+        The JSON file.
+
+    Returns
+    -------
+    bool
+        True if the file is a JSON object with a list of shapes.
+    """
+    try:
+        content = json.loads(read_whole(path, MAX_JSON))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("shapes"), list)
 
 
 def image_folders(path: Path, images: str | os.PathLike[str] | None) -> list[Path]:

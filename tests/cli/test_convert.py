@@ -41,7 +41,11 @@ def test_split_can_be_skipped(tmp_path):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        (("shapes", "masks:{}/new"), ValueError, "must be one of voc:PATH, coco:PATH, yolo:PATH, csv:PATH, got 'masks:"),
+        (
+            ("shapes", "masks:{}/new"),
+            ValueError,
+            "must be one of voc:PATH, coco:PATH, yolo:PATH, csv:PATH, got 'masks:",
+        ),
         (("shapes", "{}/new"), ValueError, "TARGET must be one of"),
         (("shapes", "voc:"), ValueError, "got 'voc:'"),
         (("shapes", "voc:{}"), FileExistsError, "not empty"),

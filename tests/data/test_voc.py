@@ -352,7 +352,7 @@ def test_a_link_inside_the_folder_and_a_folder_that_is_a_link_are_followed(tmp_p
     [
         ("absent", FileNotFoundError, "there is no folder .*absent"),
         ("file", NotADirectoryError, "file must be a folder, got a file"),
-        ("empty", ValueError, r"empty has no VOC annotations; looked for Annotations/\*\.xml, .*val/\*\.xml"),
+        ("empty", ValueError, r"empty has no annotations in .xml files; looked for Annotations/\*\.xml, .*val/\*\.xml"),
     ],
 )
 def test_unknown_folder_layouts_are_errors(tmp_path, path, error, message):
