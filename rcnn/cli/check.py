@@ -15,7 +15,7 @@ import numpy as np
 from rcnn import data
 from rcnn._files import write_whole
 from rcnn.cli.process import say
-from rcnn.cli.shared import check_file, write_figure
+from rcnn.cli.shared import check_file, known_format, write_figure
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.validation import shared_images, validate
@@ -42,7 +42,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "dataset",
         metavar="DATASET|RUN.toml",
-        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan (.toml)",
+        help="the path of a folder or file, with or without its format (voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, "
+        "csv:PATH, masks:PATH); shapes; digits; or a plan (.toml)",
     )
     parser.add_argument(
         "--split",
@@ -66,6 +67,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Check the data set, print a report and draw images; return 0 if training can start, otherwise 1."""
     _check_outputs(options)
+    options.dataset = known_format(options.dataset)
     datasets = _datasets(options)
     reports = {
         split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rcnn import data
 from rcnn._files import check_free
+from rcnn.cli.shared import known_format
 
 WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
     "voc": data.write_voc,
@@ -61,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
         if (getattr(options, split) or 0) < 0:
             raise ValueError(f"--{split} must not be negative, got {getattr(options, split)}")
     counts = {split: getattr(options, split) for split in SPLITS}
-    datasets = {split: data.load(options.source, split, n) for split, n in counts.items() if n != 0}
+    source = known_format(options.source)
+    datasets = {split: data.load(source, split, n) for split, n in counts.items() if n != 0}
     if not datasets:
         raise ValueError("--train and --val must not both be 0, because no images would be written")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")

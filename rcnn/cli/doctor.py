@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rcnn import data, doctor
-from rcnn.cli.shared import load_weights
+from rcnn.cli.shared import known_format, load_weights
 from rcnn.train import plan, run_folder
 
 PROBLEM = 1  # exit status if a stage has a problem
@@ -36,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Examine the detector and print the report; return 0, or 1 if there is a problem."""
     saved = run_folder.open_run(options.folder)
-    train, val = _datasets(saved, options.data)
+    train, val = _datasets(saved, options.data and known_format(options.data))
     model = load_weights(str(saved.folder))
     verdicts = doctor.examine(
         model,

@@ -10,7 +10,7 @@ import numpy as np
 
 from rcnn import data, evaluate
 from rcnn._files import write_whole
-from rcnn.cli.shared import check_file, load_weights, write_figure
+from rcnn.cli.shared import check_file, known_format, load_weights, write_figure
 from rcnn.trace import Detections
 from rcnn.train import plan
 
@@ -35,7 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "dataset",
         metavar="DATASET|RUN.toml",
-        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan (.toml)",
+        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan "
+        "(.toml)",
     )
     parser.add_argument(
         "--weights",
@@ -75,6 +76,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Evaluate the detector, print the results and write files; return 0."""
     _check_outputs(options)
+    options.dataset = known_format(options.dataset)
     model = load_weights(options.weights)
     dataset = _load(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)

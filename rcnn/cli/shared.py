@@ -6,12 +6,30 @@ import io
 from pathlib import Path
 from typing import Any
 
+from rcnn import data
 from rcnn._files import write_whole
+from rcnn.cli.process import tell
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
 from rcnn.zoo.detectors import load_detector
 
 STANDARD_OUTPUT = "-"
+
+
+def known_format(source: str) -> str:
+    """Return the name of a data set with its format, such as "voc:photos" for the path "photos"; print the format."""
+    path = Path(source).expanduser()
+    if (
+        source in data.DRAWN
+        or source.partition(":")[0] in data.READERS
+        or source.endswith(".toml")
+        or not path.exists()
+    ):
+        return source
+    found = data.find_formats(path)
+    others = f"; it also has annotations for {', '.join(found[1:])}" if len(found) > 1 else ""
+    tell(f"{source} is read as {found[0]}:{source}{others}")
+    return f"{found[0]}:{source}"
 
 
 def check_file(option: str, file: str | Path | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rcnn import train
 from rcnn.cli.process import INTERRUPTED, say
-from rcnn.cli.shared import write_figure
+from rcnn.cli.shared import known_format, write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN
@@ -34,7 +34,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "dataset",
         nargs="?",
         metavar="DATASET|RUN.toml",
-        help="shapes, digits, voc:PATH, coco:PATH, csv:PATH, masks:PATH, or a plan (.toml)",
+        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan "
+        "(.toml)",
     )
     parser.add_argument("--model", choices=plan.KINDS, metavar="KIND", help=f"{', '.join(plan.KINDS)} (default: small)")
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: depends on the data set)")
@@ -62,6 +63,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Train the detector; return 0, or 130 after Ctrl-C."""
+    if options.dataset is not None:
+        options.dataset = known_format(options.dataset)
     if options.resume:
         return _resume(options)
     if options.dataset is None:

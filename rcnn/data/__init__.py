@@ -16,6 +16,7 @@ import numpy as np
 
 from rcnn.data.coco import COCO, read_coco
 from rcnn.data.digits import Digits
+from rcnn.data.formats import find_formats
 from rcnn.data.labelme import Labelme, read_labelme
 from rcnn.data.masks import Masks, read_masks
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record, frame_size, turn_boxes, upright_boxes
@@ -42,6 +43,7 @@ __all__ = [
     "Table",
     "VOC",
     "YOLO",
+    "find_formats",
     "frame_size",
     "load",
     "read_annotations",
@@ -115,7 +117,8 @@ def load(
     ----------
     name : str
         "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or
-        "masks:PATH" for files; see the classes `VOC`, `COCO`, `YOLO`, `Labelme`, `CSV` and `Masks`.
+        "masks:PATH" for files; see the classes `VOC`, `COCO`, `YOLO`, `Labelme`, `CSV` and `Masks`. A path alone is
+        read in the format that `find_formats` recognises.
     split : str
         "train" or "val". For files, any other split of the data set is also allowed, such as "test".
     n : int, optional
@@ -162,7 +165,7 @@ def read_annotations(
     Parameters
     ----------
     name : str
-        "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or "masks:PATH".
+        "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or "masks:PATH", or a path alone; see `load`.
     split : str or None
         See `load`; None means every image.
     n : int, optional
@@ -181,11 +184,12 @@ def read_annotations(
         See `load`.
     """
     kind, _, path = name.partition(":")
+    if kind not in READERS and os.path.exists(name):
+        kind, path = find_formats(name)[0], name
     if kind not in READERS or not path:
-        hint = f"; {name} is a path: write voc:{name}, or replace voc by another format" if os.path.exists(name) else ""
         raise ValueError(
             f"there is no data set {name!r}; the data sets are: "
-            f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}{hint}"
+            f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}, and the path of a folder or file"
         )
     read, allowed = READERS[kind]
     further = dict(options or {})

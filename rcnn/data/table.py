@@ -356,6 +356,26 @@ def _read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def has_columns(text: str) -> bool:
+    """Return True if a text begins like a table that `CSV` reads.
+
+    Parameters
+    ----------
+    text : str
+        The beginning of a file.
+
+    Returns
+    -------
+    bool
+        True if the first line names the columns, or describes an object.
+    """
+    text = re.sub(r"^sep=.\r?\n", "", text)
+    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    cells = next(csv.reader([first], delimiter=_delimiter(text), skipinitialspace=True), [])
+    names = [cell.strip() for cell in cells]
+    return _is_row(names) or set(COLUMNS) <= set(_find_columns(names))
+
+
 def _delimiter(text: str) -> str:
     """Return the character that separates the columns: the most frequent one in the first line."""
     first = next((line for line in io.StringIO(text) if line.strip()), "")

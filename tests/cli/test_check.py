@@ -198,3 +198,10 @@ def test_unreadable_image_has_its_own_tile(folder, monkeypatch):
     assert seen["captions"][1] == "train, train_000007.png\nbox-outside"
     np.testing.assert_allclose(seen["boxes_list"][1][0, 2], 300)
     assert re.fullmatch(r"train, train_000000.png\n\d objects", seen["captions"][2])
+
+
+def test_the_format_of_a_folder_is_found_and_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    data.write_yolo(data.Shapes(6), "set", "train", progress=False)
+    assert cli.main(["check", "set"]) == 0
+    assert capsys.readouterr().err == "rcnn: set is read as yolo:set\n"

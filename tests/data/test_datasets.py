@@ -225,7 +225,7 @@ def test_tight_boxes_and_blend_by_hand():
         ),
         (
             lambda: data.load(__file__, "train"),
-            r"masks:PATH; .*test_datasets\.py is a path: write voc:.*, or replace voc by another format",
+            r"test_datasets\.py has no annotations in a known format: voc, coco, yolo",
         ),
         (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
         (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),

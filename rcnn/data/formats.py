@@ -1,0 +1,117 @@
+"""Recognition of the format of a data set by its files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+from rcnn._files import open_regular
+from rcnn.data.masks import LAYOUTS
+from rcnn.data.reading import ANNOTATION_FOLDERS
+from rcnn.data.table import has_columns
+
+HEAD = 1 << 16  # bytes at the beginning of a file that are looked at
+MOST_FILES = 20  # number of files of each kind that are looked at
+SUFFIXES = (".xml", ".json", ".csv", ".txt", ".yaml", ".yml", ".names")
+
+
+def find_formats(path: str | os.PathLike[str]) -> list[str]:
+    """Return the formats of the annotations of a folder, or of an annotation file.
+
+    Parameters
+    ----------
+    path : path
+        A folder or a file. At most twenty files of each kind are opened.
+
+    Returns
+    -------
+    list of str
+        Names such as "voc" and "csv", the most probable format first.
+
+    Raises
+    ------
+    ValueError
+        If no known annotations are found.
+    OSError
+        If the path is not found.
+    """
+    given = Path(path).expanduser()
+    if not given.exists():
+        raise FileNotFoundError(f"{given}: file or folder not found")
+    files = [given] if given.is_file() else list(_annotation_files(given))
+    heads = [(file, _head(file)) for file in files]
+    found = [name for name, matches in SIGNS.items() if any(matches(file, head) for file, head in heads)]
+    if any(
+        (given / image_folder).is_dir() and (given / mask_folder).is_dir() for image_folder, mask_folder, _ in LAYOUTS
+    ):
+        found.append("masks")
+    if not found:
+        raise ValueError(
+            f"{given} has no annotations in a known format: {', '.join(dict.fromkeys((*SIGNS, 'masks')))}; if it has, "
+            "name the format, for example voc:PATH"
+        )
+    return found
+
+
+def _annotation_files(folder: Path) -> Iterator[Path]:
+    """Yield the first files of each kind in a folder and its subfolders, without hidden ones."""
+    counts = dict.fromkeys(SUFFIXES, 0)
+    for above, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if counts.get(suffix, MOST_FILES) < MOST_FILES and not name.startswith("."):
+                counts[suffix] += 1
+                yield Path(above, name)
+
+
+def _head(file: Path) -> str:
+    """Return the beginning of a file; "" if it is not a regular file."""
+    try:
+        with open_regular(file) as opened:
+            content = opened.read(HEAD)
+    except OSError:
+        return ""
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return content.decode("utf-16" if wide else "utf-8-sig", "ignore").lstrip()
+
+
+# ---------------------------------------------------------------------- the signs of each format
+
+
+def _is_voc(file: Path, head: str) -> bool:
+    return file.suffix.lower() == ".xml" and re.search(r"<annotation[\s>]", head, re.IGNORECASE) is not None
+
+
+def _is_coco(file: Path, head: str) -> bool:
+    keys = re.search(r'"(images|categories|annotations|licenses)"\s*:', head)
+    return file.suffix.lower() == ".json" and head.startswith("{") and keys is not None and not _is_labelme(file, head)
+
+
+def _is_labelme(file: Path, head: str) -> bool:
+    return file.suffix.lower() == ".json" and re.search(r'"(shapes|imageData)"\s*:', head) is not None
+
+
+def _is_yolo(file: Path, head: str) -> bool:
+    if file.suffix.lower() in (".yaml", ".yml"):
+        return re.search(r"^names\s*:", head, re.MULTILINE) is not None
+    lines = list(islice((line for line in head.splitlines() if line.strip()), MOST_FILES))
+    rows = [re.fullmatch(r"\S+(\s+[-+.\de]+){4,}\s*", line) for line in lines[: max(len(lines) - 1, 1)]]
+    empty_label = not lines and file.parent.name.lower() in ANNOTATION_FOLDERS
+    return file.suffix.lower() == ".txt" and (empty_label or (bool(rows) and all(rows)))
+
+
+def _is_csv(file: Path, head: str) -> bool:
+    return file.suffix.lower() == ".csv" and has_columns(head)
+
+
+SIGNS: dict[str, Callable[[Path, str], bool]] = {
+    "voc": _is_voc,
+    "coco": _is_coco,
+    "yolo": _is_yolo,
+    "labelme": _is_labelme,
+    "csv": _is_csv,
+}
