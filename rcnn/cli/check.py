@@ -15,9 +15,10 @@ import numpy as np
 from rcnn import data
 from rcnn._files import write_whole
 from rcnn.cli.process import say
-from rcnn.cli.shared import check_file, known_format, write_figure
+from rcnn.cli.shared import WRITERS, check_file, check_target, known_format, write_datasets, write_figure
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
+from rcnn.data.splits import TEST
 from rcnn.data.validation import shared_images, validate
 from rcnn.train import plan
 
@@ -26,6 +27,8 @@ BOTH = "both"
 PAGES = {"train": 500, "val": 200}  # number of pages to check in the drawn data sets
 SHEET = Path("rcnn-check.png")
 SHEET_IMAGES = 16
+REPAIRS = "repairs.txt"  # list of the repairs, in the folder of the repaired copy
+SHOWN_REPAIRS = 10
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -61,6 +64,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--json", metavar="FILE", help="also write the report to this JSON file (- for standard output)"
     )
+    parser.add_argument(
+        "--fix",
+        metavar="OUT",
+        help="also write a repaired copy of the data set to this new or empty folder: boxes are cut at the border of "
+        "their image, and invalid objects and images are left out. The copy has the format of the data set if rcnn "
+        f"can write it, else COCO format; OUT may also be {', '.join(f'{kind}:PATH' for kind in WRITERS)}. "
+        f"{REPAIRS} in the folder lists all repairs",
+    )
     parser.set_defaults(run=run)
 
 
@@ -68,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the data set, print a report and draw images; return 0 if training can start, otherwise 1."""
     _check_outputs(options)
     options.dataset = known_format(options.dataset)
+    target = check_target(_fix_target(options)) if options.fix else None
     datasets = _datasets(options)
     reports = {
         split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
@@ -90,7 +102,9 @@ def run(options: argparse.Namespace) -> int:
             write_whole(options.json, text.encode())
     if options.json != "-":
         say(_text(reports, shared, sheet))
-    return 0 if ok else 1
+    if target:
+        _write_fixed(options, *target)
+    return 0 if ok or target else 1
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
@@ -101,8 +115,45 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise ValueError(f"--sheet must name a file that ends in .png, got {options.sheet}")
 
 
+def _fix_target(options: argparse.Namespace) -> str:
+    """Return the format and the path of the repaired copy."""
+    kind = options.dataset.partition(":")[0]
+    has_format = options.fix.partition(":")[0] in WRITERS
+    return str(options.fix) if has_format else f"{kind if kind in WRITERS else 'coco'}:{options.fix}"
+
+
+def _write_fixed(options: argparse.Namespace, kind: str, folder: Path) -> None:
+    """Write the repaired copy of the data set, and print and list the repairs."""
+    datasets = {split: _load_fixed(split, *spec) for split, spec in _specs(options).items()}
+    if options.split == BOTH and TEST in getattr(datasets.get("train"), "splits", ()):
+        datasets[TEST] = _load_fixed(TEST, *_specs(options)["train"])
+    write_datasets(datasets, kind, folder)
+    cut, left_out = (
+        list(dict.fromkeys(entry for dataset in datasets.values() for entry in getattr(dataset, name, ())))
+        for name in ("fixed", "skipped")
+    )
+    lines = [f"cut: {entry.source}: {entry.reason}" for entry in cut]
+    lines += [f"left out: {entry.source}: {entry.reason}" for entry in left_out]
+    write_whole(folder / REPAIRS, "".join(f"{line}\n" for line in lines).encode())
+    written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
+    summary = f"{len(cut)} cut boxes, {len(left_out)} objects and images left out; list of repairs: {folder / REPAIRS}"
+    say("\n".join([*lines[:SHOWN_REPAIRS], f"{kind}:{folder}: {written}; {summary}"]))
+
+
+def _load_fixed(split: str, spec: str, count: int | None, reader: Mapping[str, Any]) -> data.Dataset:
+    if spec in data.DRAWN:
+        return data.load(spec, split, count or PAGES.get(split))
+    return data.load(spec, split, count, options={**reader, "on_error": "fix"})
+
+
 def _datasets(options: argparse.Namespace) -> dict[str, Any]:
     """Return the data set to check for each split: annotations with their faults, or drawn pages."""
+    datasets = {split: _load(spec, split, count, reader) for split, (spec, count, reader) in _specs(options).items()}
+    return _broken_once(datasets)
+
+
+def _specs(options: argparse.Namespace) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
+    """Return the name of the data set, the number of images and the options of the reader for each split."""
     splits = SPLITS if options.split == BOTH else (options.split,)
     reader: Mapping[str, Any] = {}
     specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (options.dataset, None))
@@ -111,14 +162,12 @@ def _datasets(options: argparse.Namespace) -> dict[str, Any]:
         reader = chosen.options
         specs = dict.fromkeys(splits, (chosen.val or chosen.train, None))
         specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
-    datasets = {
-        split: _load(spec, split, specs[split][1], reader) for split in splits if (spec := specs[split][0]) is not None
-    }
-    if not datasets:
+    found = {split: (spec, count, reader) for split, (spec, count) in specs.items() if spec and split in splits}
+    if not found:
         raise ValueError(
             f"{options.dataset} defines no data set for {options.split}; add {options.split} to its [data] table"
         )
-    return _broken_once(datasets)
+    return found
 
 
 def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -> Any:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-from collections.abc import Callable
-from pathlib import Path
 
 from rcnn import data
-from rcnn._files import check_free
-from rcnn.cli.shared import known_format
+from rcnn.cli.shared import check_target, known_format, write_datasets
+from rcnn.data.splits import TEST
 
-WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
-    "voc": data.write_voc,
-    "coco": data.write_coco,
-    "yolo": data.write_yolo,
-    "csv": data.write_csv,
-}
 SPLITS = ("train", "val")
 
 
@@ -26,7 +16,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "convert",
         help="convert a data set to VOC, COCO, YOLO or CSV format",
-        description="Write the train and val splits of a data set in another format. Images become PNG files "
+        description="Write the splits train, val and test of a data set in another format. Images become PNG files "
         "named train_000000.png, train_000001.png and so on. Box coordinates are not rounded. If the target format "
         "has no field for a property of an object, the most similar field is used; for example, a crowd becomes a "
         "difficult object in VOC.",
@@ -51,13 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(options: argparse.Namespace) -> int:
     """Convert the data set and print what was written; return 0. If the conversion fails, no files remain."""
-    kind, _, path = options.target.partition(":")
-    if kind not in WRITERS or not path:
-        raise ValueError(
-            f"TARGET must be one of {', '.join(f'{kind}:PATH' for kind in WRITERS)}, got {options.target!r}"
-        )
-    target = Path(os.path.abspath(Path(path).expanduser()))
-    check_free(target)
+    kind, folder = check_target(options.target)
     for split in SPLITS:
         if (getattr(options, split) or 0) < 0:
             raise ValueError(f"--{split} must not be negative, got {getattr(options, split)}")
@@ -66,15 +50,9 @@ def run(options: argparse.Namespace) -> int:
     datasets = {split: data.load(source, split, n) for split, n in counts.items() if n != 0}
     if not datasets:
         raise ValueError("--train and --val must not both be 0, because no images would be written")
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        for split, dataset in datasets.items():
-            WRITERS[kind](dataset, partial, split)
-        if target.exists():
-            target.rmdir()  # the folder is empty; on some systems, os.replace cannot replace even an empty folder
-        os.replace(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if TEST in getattr(next(iter(datasets.values())), "splits", ()):
+        datasets[TEST] = data.load(source, TEST)
+    write_datasets(datasets, kind, folder)
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
-    print(f"{kind}:{path}: {written}")
+    print(f"{options.target}: {written}")
     return 0

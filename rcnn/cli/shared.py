@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rcnn import data
-from rcnn._files import write_whole
+from rcnn._files import check_free, write_whole
 from rcnn.cli.process import tell
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
 from rcnn.zoo.detectors import load_detector
 
 STANDARD_OUTPUT = "-"
+WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
+    "voc": data.write_voc,
+    "coco": data.write_coco,
+    "yolo": data.write_yolo,
+    "csv": data.write_csv,
+}
 
 
 def known_format(source: str) -> str:
@@ -30,6 +39,29 @@ def known_format(source: str) -> str:
     others = f"; it also has annotations for {', '.join(found[1:])}" if len(found) > 1 else ""
     tell(f"{source} is read as {found[0]}:{source}{others}")
     return f"{found[0]}:{source}"
+
+
+def check_target(target: str) -> tuple[str, Path]:
+    """Return the format and the absolute path of a data set to write, such as "voc:PATH"; the folder must be free."""
+    kind, _, path = target.partition(":")
+    if kind not in WRITERS or not path:
+        raise ValueError(f"TARGET must be one of {', '.join(f'{kind}:PATH' for kind in WRITERS)}, got {target!r}")
+    folder = Path(os.path.abspath(Path(path).expanduser()))
+    check_free(folder)
+    return kind, folder
+
+
+def write_datasets(datasets: Mapping[str, data.Dataset], kind: str, folder: Path) -> None:
+    """Write the data set of each split to a folder in one format; if this fails, no files remain."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        for split, dataset in datasets.items():
+            WRITERS[kind](dataset, partial, split)
+        if folder.exists():
+            folder.rmdir()  # the folder is empty; on some systems, os.replace cannot replace even an empty folder
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_file(option: str, file: str | Path | None) -> None:

@@ -139,6 +139,8 @@ class Annotations:
         For each label, the id of its class in a COCO file (-1 for the background). Empty for other formats.
     unannotated : sequence of Broken
         The images of all splits that have no annotation, each with a sentence that tells how it is treated.
+    splits : sequence of str
+        The splits that the data set states; empty if it has none.
     """
 
     classes: tuple[str, ...]
@@ -146,6 +148,7 @@ class Annotations:
     broken: Sequence[Broken] = ()
     category_ids: tuple[int, ...] = field(default=())
     unannotated: Sequence[Broken] = ()
+    splits: Sequence[str] = ()
 
     def unreadable(self) -> list[Broken]:
         """Return everything that could not be read: `broken`, and the `faults` of the records.
@@ -204,7 +207,7 @@ class AnnotatedImages:
             raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
         self.classes, self.category_ids = annotations.classes, annotations.category_ids
         self.records, self.broken = list(annotations.records), list(annotations.broken)
-        self.unannotated = list(annotations.unannotated)
+        self.unannotated, self.splits = list(annotations.unannotated), tuple(annotations.splits)
         self.skipped: list[Broken] = []
         self.fixed: list[Broken] = []
         if on_error != "raise":

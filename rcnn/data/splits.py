@@ -286,6 +286,7 @@ def choose(
     annotations = replace(
         with_labels(wanted, classes or gather_classes(everything), category_ids),
         unannotated=[Broken(str(record.image), f"it has no annotation and is {treatment}") for record in spare],
+        splits=tuple(parts),
     )
     return part_of(annotations, wanted_split, hold_out, place)
 

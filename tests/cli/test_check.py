@@ -1,5 +1,6 @@
 """`rcnn check`: its output, files and exit status."""
 
+import argparse
 import json
 import re
 import shutil
@@ -205,3 +206,31 @@ def test_the_format_of_a_folder_is_found_and_printed(tmp_path, monkeypatch, caps
     data.write_yolo(data.Shapes(6), "set", "train", progress=False)
     assert cli.main(["check", "set"]) == 0
     assert capsys.readouterr().err == "rcnn: set is read as yolo:set\n"
+
+
+@pytest.mark.parametrize("kind, out", [("voc", "fixed"), ("coco", "coco:fixed")])
+def test_a_repaired_copy_is_written(folder, capsys, kind, out):
+    annotations = folder / "Annotations"
+    edit(annotations / "train_000004.xml", r"<xmax>[^<]*", "<xmax>300")
+    edit(annotations / "train_000007.xml", r"<xmax>[^<]*", "<xmax>0")
+    (annotations / "val_000003.xml").write_text("")
+    data.write_voc(data.Shapes(2), folder, "test", progress=False)
+    assert cli.main(["check", f"voc:{folder}", "--fix", out]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    counts = "24 for train, 11 for val, 2 for test; 1 cut boxes, 2 objects and images left out"
+    assert re.fullmatch(rf"{kind}:.*fixed: {counts}; list of repairs: .*repairs.txt", lines[-1])
+    repairs = (folder.parent / "fixed" / "repairs.txt").read_text().splitlines()
+    assert lines[-4:-1] == repairs and [line.split(":")[0] for line in repairs] == ["cut", "left out", "left out"]
+    assert "train_000004.xml" in repairs[0] and "train_000007.xml" in repairs[1] and "val_000003.xml" in repairs[2]
+    capsys.readouterr()
+    assert cli.main(["check", f"{kind}:{folder.parent / 'fixed'}"]) == 0
+    fixed, whole = data.load(f"{kind}:fixed", "train"), data.Shapes(24)
+    assert fixed[4][1]["boxes"][0][2] == 128 and len(fixed[7][1]["boxes"]) == len(whole[7][1]["boxes"]) - 1
+    assert (fixed[9][1]["boxes"] == whole[9][1]["boxes"]).all()
+
+
+def test_the_folder_of_the_copy_must_be_free(folder, tmp_path):
+    with pytest.raises(FileExistsError, match="is not empty"):
+        check_command.run(
+            argparse.Namespace(dataset=f"voc:{folder}", sheet=tmp_path / "a.png", json=None, fix=str(folder))
+        )

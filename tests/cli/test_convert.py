@@ -7,6 +7,7 @@ import pytest
 
 from rcnn import data
 from rcnn.cli import convert as convert_command
+from rcnn.cli import shared
 
 
 def convert(*arguments):
@@ -68,7 +69,15 @@ def test_failed_conversion_leaves_no_files(tmp_path, monkeypatch, error):
         data.write_csv(dataset, folder, split, progress=False)
         raise error
 
-    monkeypatch.setitem(convert_command.WRITERS, "csv", fails)
+    monkeypatch.setitem(shared.WRITERS, "csv", fails)
     with pytest.raises(error):
         convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 2, "--val", 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_test_split_is_converted(tmp_path, capsys):
+    for split, count in (("train", 4), ("val", 3), ("test", 2)):
+        data.write_yolo(data.Shapes(count), tmp_path / "set", split, progress=False)
+    assert convert(tmp_path / "set", f"csv:{tmp_path / 'new'}") == 0
+    assert capsys.readouterr().out == f"csv:{tmp_path / 'new'}: 4 for train, 3 for val, 2 for test\n"
+    assert len(data.load(f"csv:{tmp_path / 'new'}", "test")) == 2
