@@ -68,10 +68,13 @@ class Header:
         The size of the stored image, in pixels.
     orientation : int
         The EXIF orientation, 1 .. 8. It tells how to turn the stored image upright; 1 means that it is upright already.
+    sixteen_bit : bool
+        True if the values have 16 bits.
     """
 
     stored_size: tuple[int, int]
     orientation: int
+    sixteen_bit: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:  # numpydoc ignore=RT01
@@ -134,7 +137,7 @@ def header(path: str | os.PathLike[str]) -> Header:
             image.load()  # decoding also reads the metadata after the image data
         tags = getattr(image, "tag_v2", None)  # only a TIFF image has tags; its `size` is already the upright size
         width, height = image.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
-        return Header((int(height), int(width)), _orientation(image))
+        return Header((int(height), int(width)), _orientation(image), _is_sixteen_bit(image))
 
 
 def read_values(path: str | os.PathLike[str]) -> np.ndarray:
@@ -221,7 +224,7 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
     ValueError
         If the range of the values is unknown (modes I and F), or if Pillow cannot convert the colours to RGB.
     """
-    sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    sixteen_bit = _is_sixteen_bit(image)
     if image.mode[0] in "IF" and not sixteen_bit:
         raise ValueError(
             f"{name} has more than 8 bits per channel and an unknown range (PIL mode "
@@ -236,6 +239,10 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
         return np.asarray(_on_white(image).convert("RGB"))
     except ValueError as error:
         raise ValueError(f"{name} has PIL mode {image.mode}, which cannot be converted to RGB") from error
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 @contextlib.contextmanager

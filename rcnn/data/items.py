@@ -20,6 +20,8 @@ from rcnn.data.records import AnnotatedImages, Annotations, Record, drawn_uprigh
 from rcnn.data.report import Example, Notes
 from rcnn.transform import Size
 
+DARK = 64  # if no 8-bit value of a 16-bit image exceeds this number, its values have 14 bits or fewer
+
 
 @dataclass(frozen=True, eq=False)
 class Item:
@@ -136,6 +138,10 @@ def _read_record(record: Record, index: int, place: str, notes: Notes) -> Item:
     except (OSError, ValueError) as error:
         notes.add("unreadable-image", Example(place, index, detail=_without_path(error, record.image)))
     else:
+        if header.sixteen_bit and image.max() <= DARK:
+            notes.add(
+                "dark-image", Example(place, index, detail=f"its 16-bit values are at most {257 * int(image.max())}")
+            )
         try:
             size = frame_size(record, header)
         except ValueError:

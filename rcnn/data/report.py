@@ -72,6 +72,11 @@ KINDS: Mapping[str, Kind] = {
     "unreadable-image": Kind(
         ERROR, "an image cannot be read", 'replace the file, or skip the image with on_error="skip"'
     ),
+    "dark-image": Kind(
+        WARNING,
+        "a 16-bit image is almost black, because its values do not use all bits",
+        "multiply its values, for example by 16 if they have 12 bits",
+    ),
     "failing-item": Kind(
         ERROR,
         "the data set raises an error for an index",

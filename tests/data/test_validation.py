@@ -493,6 +493,15 @@ def test_difficult_objects_of_a_folder_are_counted_separately(folder):
     assert report.problems == () and report.counts.ignored == 1
 
 
+@pytest.mark.parametrize("most, dark", [(4095, True), (16383, True), (65535, False)])
+def test_sixteen_bit_images_that_do_not_use_all_bits(tmp_path, most, dark):
+    values = np.linspace(0, most, 40 * 60).astype(np.uint16).reshape(40, 60)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    row = {"image": "a.png", "x1": 1, "y1": 2, "x2": 9, "y2": 9, "label": "cat"}
+    report = check(data.read_table([row], tmp_path), to_learn=False)
+    assert found(report) == ([("dark-image", 1)] if dark else [])
+
+
 def test_images_without_an_annotation_are_counted(folder):
     annotation(folder, 4).unlink()
     (folder / "ImageSets" / "Main" / "train.txt").unlink()
