@@ -45,8 +45,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "dataset",
         metavar="DATASET|RUN.toml",
-        help="the path of a folder or file, with or without its format (voc:PATH, coco:PATH, yolo:PATH, labelme:PATH, "
-        "csv:PATH, masks:PATH); shapes; digits; or a plan (.toml)",
+        help="the path of a folder or file, with or without its format "
+        f"({', '.join(f'{kind}:PATH' for kind in data.READERS)}); shapes; digits; or a plan (.toml)",
     )
     parser.add_argument(
         "--split",

@@ -2,9 +2,9 @@
 
 Training and evaluation require only the methods of the `Dataset` protocol. You can therefore write your own list-like
 class instead of using a class of this package. `Shapes` and `Digits` draw artificial images, which are called pages.
-`VOC`, `COCO`, `YOLO`, `Labelme`, `CSV`, `Table` and `Masks` read annotated image files. They read only regular files.
-They refuse files outside the folders that you pass, even if a link in such a folder leads to them. The folder of the
-images may itself be a link; `validate` reports such a link.
+`VOC`, `COCO`, `YOLO`, `Labelme`, `CVAT`, `LabelStudio`, `CSV`, `Table` and `Masks` read annotated image files. They
+read only regular files. They refuse files outside the folders that you pass, even if a link in such a folder leads to
+them. The folder of the images may itself be a link; `validate` reports such a link.
 """
 
 import operator
@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from rcnn.data.coco import COCO, read_coco
+from rcnn.data.cvat import CVAT, read_cvat
 from rcnn.data.digits import Digits
 from rcnn.data.formats import find_formats
+from rcnn.data.label_studio import LabelStudio, read_label_studio
 from rcnn.data.labelme import Labelme, read_labelme
 from rcnn.data.masks import Masks, read_masks
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record, frame_size, turn_boxes, upright_boxes
@@ -34,8 +36,10 @@ __all__ = [
     "Broken",
     "COCO",
     "CSV",
+    "CVAT",
     "Dataset",
     "Digits",
+    "LabelStudio",
     "Labelme",
     "Masks",
     "Record",
@@ -49,6 +53,8 @@ __all__ = [
     "read_annotations",
     "read_coco",
     "read_csv",
+    "read_cvat",
+    "read_label_studio",
     "read_labelme",
     "read_masks",
     "read_table",
@@ -104,6 +110,8 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # th
     "csv": (read_csv, ("classes", "images", "unannotated")),
     "yolo": (read_yolo, ("classes", "unannotated")),
     "labelme": (read_labelme, ("classes", "unannotated")),
+    "cvat": (read_cvat, ("classes", "unannotated")),
+    "labelstudio": (read_label_studio, ("classes", "unannotated")),
     "masks": (read_masks, ("class_name", "images", "masks")),
 }
 
@@ -116,9 +124,8 @@ def load(
     Parameters
     ----------
     name : str
-        "shapes" or "digits" for drawn pages. "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or
-        "masks:PATH" for files; see the classes `VOC`, `COCO`, `YOLO`, `Labelme`, `CSV` and `Masks`. A path alone is
-        read in the format that `find_formats` recognises.
+        "shapes" or "digits" for drawn pages. For files, "FORMAT:PATH", such as "voc:photos", where FORMAT is a key of
+        `READERS`; or a path alone, which is read in the format that `find_formats` recognises.
     split : str
         "train" or "val". For files, any other split of the data set is also allowed, such as "test".
     n : int, optional
@@ -165,7 +172,7 @@ def read_annotations(
     Parameters
     ----------
     name : str
-        "voc:PATH", "coco:PATH", "yolo:PATH", "labelme:PATH", "csv:PATH" or "masks:PATH", or a path alone; see `load`.
+        "FORMAT:PATH", or a path alone; see `load`.
     split : str or None
         See `load`; None means every image.
     n : int, optional

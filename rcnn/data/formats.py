@@ -95,6 +95,15 @@ def _is_labelme(file: Path, head: str) -> bool:
     return file.suffix.lower() == ".json" and re.search(r'"(shapes|imageData)"\s*:', head) is not None
 
 
+def _is_cvat(file: Path, head: str) -> bool:
+    return file.suffix.lower() == ".xml" and re.search(r"<annotations[\s>]", head) is not None
+
+
+def _is_label_studio(file: Path, head: str) -> bool:
+    keys = re.search(r'"(annotations|completions|original_width)"\s*:', head)
+    return file.suffix.lower() == ".json" and head.startswith("[") and keys is not None
+
+
 def _is_yolo(file: Path, head: str) -> bool:
     if file.suffix.lower() in (".yaml", ".yml"):
         return re.search(r"^names\s*:", head, re.MULTILINE) is not None
@@ -113,5 +122,7 @@ SIGNS: dict[str, Callable[[Path, str], bool]] = {
     "coco": _is_coco,
     "yolo": _is_yolo,
     "labelme": _is_labelme,
+    "cvat": _is_cvat,
+    "labelstudio": _is_label_studio,
     "csv": _is_csv,
 }

@@ -111,7 +111,7 @@ def read_voc(
 
 def _read_sheet(sheet: Sheet, first_pixel: int) -> Record:
     """Return the record of an XML file; raise ValueError, LookupError or ParseError if it is invalid."""
-    root = _parse(read_inside(sheet.path, sheet.root, MAX_XML))
+    root = parse_xml(read_inside(sheet.path, sheet.root, MAX_XML))
     if root.tag != "annotation":
         raise ValueError(f"it must begin with <annotation>, got {reprlib.repr(root.tag)}")
     image = sheet.image((root.findtext("filename") or "").strip())
@@ -120,10 +120,25 @@ def _read_sheet(sheet: Sheet, first_pixel: int) -> Record:
     return make_record(image, sheet.source, things, size, sheet.stem, faults)
 
 
-def _parse(content: bytes) -> Element:
+def parse_xml(content: bytes) -> Element:
     """Return the root of an XML file; namespaces are removed from the tags, which become lower case.
 
     The XML parser knows few encodings. If a file states another one, Python decodes the file.
+
+    Parameters
+    ----------
+    content : bytes
+        Content of the file.
+
+    Returns
+    -------
+    Element
+        The root.
+
+    Raises
+    ------
+    ParseError, ValueError, LookupError
+        If the content is not XML, or its encoding is unknown.
     """
     stated = re.match(rb"\s*<\?xml[^>]*encoding\s*=\s*[\"']([\w.:-]+)", content)
     encoding = stated[1].decode().lower() if stated else "utf-8"

@@ -177,6 +177,8 @@ def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
 
 def _numbered(names: Any, what: str) -> dict[int, str]:
     """Return a dict from numbers to class names, which a YAML file states as a list or as a mapping."""
+    if not isinstance(names, (dict, list)):
+        raise ValueError(f"{what} must be a list or a mapping from numbers to names, got {names!r}")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
     return dict(sorted((int(as_number(number, what)), str(name).strip()) for number, name in pairs))
 

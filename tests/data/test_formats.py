@@ -28,6 +28,8 @@ def test_written_sets_are_recognised_and_read(tmp_path, kind):
         ("train/_annotations.coco.json", '\ufeff{"info": {}, "licenses": [], "images": []}', "coco"),
         ("a.json", '{"version": "5.2.0", "flags": {}, "shapes": []}', "labelme"),
         ("a.json", '{"imageData": "' + "x" * 100_000, "labelme"),
+        ("annotations.xml", "<?xml version='1.0'?><annotations><version>1.1</version></annotations>", "cvat"),
+        ("project-1.json", '[{"id": 1, "annotations": [], "data": {}}]', "labelstudio"),
         ("train_labels.csv", "filename;width;height;class;xmin;ymin;xmax;ymax\n", "csv"),
         ("annotations.csv", ROW, "csv"),
         ("annotations.csv", ("image,x1,y1,x2,y2,label\n" + ROW).encode("utf-16"), "csv"),
@@ -63,7 +65,10 @@ def test_other_files_are_ignored(tmp_path):
     write(tmp_path / "._a.xml", "<annotation/>")
     write(tmp_path / ".git" / "a.xml", "<annotation/>")
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(ValueError, match="has no annotations in a known format: voc, coco, yolo, labelme, csv, masks"):
+    with pytest.raises(
+        ValueError,
+        match="has no annotations in a known format: voc, coco, yolo, labelme, cvat, labelstudio, csv, masks",
+    ):
         data.find_formats(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent: file or folder not found"):
         data.find_formats(tmp_path / "absent")

@@ -129,6 +129,7 @@ def test_classes_can_be_given(tmp_path):
         ({"data": "names: [cat, dog]\nnc: 3"}, r"nc must be the number of names \(2\), got '3'"),
         ({"data": "names: [cat, cat]"}, r"classes\[2\] is 'cat'; names must be unique"),
         ({"data": "names: [cat"}, r"data\.yaml is not YAML: "),
+        ({"data": "names: cat"}, "names must be a list or a mapping from numbers to names, got 'cat'"),
         ({"data": "names: {a: cat}"}, "names must be a number, got 'a'"),
     ],
 )

@@ -1,0 +1,216 @@
+"""Reader of Label Studio's own format: a JSON file with a list of tasks, one for each image.
+
+Coordinates are percentages of the size of the image. The formats "JSON" and "JSON-MIN" are read.
+
+References
+----------
+Label Studio, labelstud.io/guide/export: "Label Studio JSON format of annotated tasks".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rcnn._files import read_whole
+from rcnn.data.reading import (
+    IMAGE_FOLDERS,
+    Thing,
+    as_number,
+    as_size,
+    check_classes,
+    clean_name,
+    existing_folder,
+    inside,
+    is_entry,
+    make_record,
+    named_folders,
+    read_each,
+    stated_classes,
+)
+from rcnn.data.records import AnnotatedImages, Annotations, Broken
+from rcnn.data.search import Search
+from rcnn.data.splits import SKIP, Entry, choose, without_annotation
+
+MAX_JSON = 1 << 31  # bytes of the JSON file
+LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a random prefix, such as "1a2b3c4d-"
+
+
+class LabelStudio(AnnotatedImages):
+    """Images described by a JSON file that Label Studio has exported.
+
+    Rectangles, polygons and ellipses are objects; a rotated rectangle becomes the smallest upright box around it. If a
+    task has several annotations, it is an error, because they may describe the same objects; cancelled annotations and
+    predictions are ignored. A JSON file can be at most 2 GiB in size.
+
+    Parameters
+    ----------
+    path : path
+        The JSON file, or a folder that contains one JSON file. The images are in the folder of the file or in a folder
+        such as `images`, with or without the prefix that Label Studio adds to the names of uploaded files.
+    split : {"train", "val"}, optional
+        Split to read; "val" contains images that are held out (see `rcnn.data.split`). By default, every image is read.
+    classes : sequence of str, optional
+        Class names for the labels 1, 2, ..., with or without a leading "background". By default, these are the names in
+        classes.txt in the folder or, without this file, the sorted class names of all objects.
+    unannotated : {"skip", "empty"}
+        See `VOC`. A task without an annotation is an image without an annotation.
+    on_error, progress : str, bool
+        See `AnnotatedImages`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        unannotated: str = SKIP,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
+        super().__init__(read_label_studio(path, split, classes, unannotated), on_error, progress)
+
+
+def read_label_studio(
+    path: str | os.PathLike[str],
+    split: str | None = None,
+    classes: Sequence[str] | None = None,
+    unannotated: str = SKIP,
+) -> Annotations:
+    """Read the annotations of a JSON file.
+
+    Parameters
+    ----------
+    path, split, classes, unannotated : path, str, sequence of str, str
+        See `LabelStudio`.
+
+    Returns
+    -------
+    Annotations
+        The annotations. Their attribute `broken` lists the invalid tasks.
+
+    Raises
+    ------
+    OSError
+        If the file is not found.
+    ValueError
+        If the file is not in this format, or the split does not exist.
+    """
+    given = Path(path).expanduser()
+    files = (
+        [given] if given.is_file() else [file for file in existing_folder(given).glob("[!.]*.json") if is_entry(file)]
+    )
+    if len(files) != 1:
+        raise ValueError(f"{given} must contain one JSON file, got {len(files)}; pass the path of the file")
+    try:
+        tasks = json.loads(read_whole(files[0], MAX_JSON))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{files[0]} is not JSON: {error}") from error
+    if not isinstance(tasks, list):
+        raise ValueError(f"{files[0]} is not in Label Studio's format: it must be a list of tasks")
+    folder = files[0].parent
+    names = stated_classes(folder) if classes is None else check_classes(classes)
+    search = Search([*named_folders(folder, IMAGE_FOLDERS), folder])
+    found = [_read_task(task, f"{files[0].name}, task {i}", search) for i, task in enumerate(tasks)]
+    entries = [entry for entry in found if entry is not None]
+    return choose([*entries, *without_annotation(entries)], {}, split, str(given), names, unannotated)
+
+
+def _read_task(task: Any, source: str, search: Search) -> Entry | None:
+    """Return the record of a task, or None if the task has no annotation."""
+    name = ""
+    try:
+        if not isinstance(task, dict):
+            raise ValueError(f"it must be a JSON object, got {reprlib.repr(task)}")
+        name = _image_name(task)
+        results = _results(task)
+        if results is None:
+            return None
+        image = search.find(name) or search.find(PREFIX.sub("", name, count=1))
+        regions = [region for region in results if isinstance(region, dict) and _box_keys(region)]
+        things, faults = read_each(partial(_read_region), regions, source)
+        sizes = {as_size(region.get("original_width"), region.get("original_height")) for region in regions}
+        size = sizes.pop() if len(sizes) == 1 else None
+        return make_record(image or inside(search.folders[0], name), source, things, size, task.get("id", name), faults)
+    except ValueError as error:
+        return Broken(source, str(error), name)
+
+
+def _image_name(task: Mapping[str, Any]) -> str:
+    """Return the first text of a task that names an image."""
+    content = task.get("data", task)
+    values = [content.get("image"), *content.values()] if isinstance(content, dict) else []
+    for value in values:
+        if isinstance(value, str) and value.strip():
+            return value
+    raise ValueError("it names no image")
+
+
+def _results(task: Mapping[str, Any]) -> list[Any] | None:
+    """Return the regions of a task, or None if nobody has annotated it."""
+    if "annotations" not in task and "completions" not in task:  # JSON-MIN, whose regions are in a value of the task
+        lists = [
+            value for value in task.values() if isinstance(value, list) and all(isinstance(v, dict) for v in value)
+        ]
+        return [{"value": region, **region} for regions in lists for region in regions] if lists else None
+    annotations = [
+        annotation
+        for annotation in task.get("annotations", task.get("completions")) or ()
+        if isinstance(annotation, dict) and not annotation.get("was_cancelled")
+    ]
+    if len(annotations) > 1:
+        raise ValueError(f"it has {len(annotations)} annotations; keep one of them")
+    return list(annotations[0].get("result") or []) if annotations else None
+
+
+def _box_keys(region: Mapping[str, Any]) -> list[str]:
+    """Return the key of the class names of a region; an empty list if the region is no object, such as a choice."""
+    value = region.get("value")
+    return [key for key in LABELS if isinstance(value, dict) and isinstance(value.get(key), list)]
+
+
+def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
+    """Return the objects of a region, one for each of its class names."""
+    what, value = f"region {number}", region["value"]
+    width, height = (
+        as_number(region.get(f"original_{side}"), f"original_{side} of {what}") for side in ("width", "height")
+    )
+
+    def percent(key: str) -> float:
+        return as_number(value.get(key), f"{key} of {what}") / 100
+
+    if "points" in value:
+        if not isinstance(value["points"], list) or not all(
+            isinstance(p, list) and len(p) == 2 for p in value["points"]
+        ):
+            raise ValueError(f"points of {what} must be a list of [x, y], got {reprlib.repr(value['points'])}")
+        points = [[as_number(number, f"points of {what}") / 100 for number in point] for point in value["points"]]
+        if not points:
+            raise ValueError(f"{what} has no points")
+        xs, ys = [point[0] * width for point in points], [point[1] * height for point in points]
+        box = min(xs), min(ys), max(xs), max(ys)
+    elif "radiusX" in value:
+        x, y, rx, ry = percent("x"), percent("y"), percent("radiusX"), percent("radiusY")
+        box = (x - rx) * width, (y - ry) * height, (x + rx) * width, (y + ry) * height
+    else:
+        box = _around(
+            percent("x") * width, percent("y") * height, percent("width") * width, percent("height") * height,
+            math.radians(as_number(value.get("rotation") or 0, f"rotation of {what}")),
+        )  # fmt: skip
+    return [Thing(box, clean_name(name, f"label of {what}")) for key in _box_keys(region)[:1] for name in value[key]]
+
+
+def _around(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:
+    """Return the smallest upright box around a rectangle that is rotated clockwise about its upper left corner."""
+    cos, sin = (math.cos(angle), math.sin(angle)) if angle else (1.0, 0.0)
+    xs = [x + dx * cos - dy * sin for dx in (0, width) for dy in (0, height)]
+    ys = [y + dx * sin + dy * cos for dx in (0, width) for dy in (0, height)]
+    return min(xs), min(ys), max(xs), max(ys)
