@@ -432,7 +432,7 @@ def _instance(value: Any, kind: type[T]) -> T:
 
 MAX_NAME = 256  # characters of a class name; a longer name would take minutes to draw
 MAX_CLASSES = 2**16  # classes, including the background
-MAX_LISTED = 20  # names in a message
+MAX_LISTED = 80  # characters of the names in a message
 # Control characters, line breaks, and halves of surrogate pairs, which no encoding can represent.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 NAME = Rule(
@@ -442,6 +442,11 @@ NAME = Rule(
 )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the names as a list for a message; only the first 20 names are listed."""
-    return ", ".join(names[:MAX_LISTED]) + ", ..." * (len(names) > MAX_LISTED)
+def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
+    """Return the first names as a list of about `most` characters for a message, and the number of the others."""
+    shown: list[str] = []
+    for name in names:
+        if shown and len(", ".join([*shown, name])) > most:
+            break
+        shown.append(name if len(name) <= most else f"{name[:most]}...")
+    return ", ".join(shown) + f" and {len(names) - len(shown)} more" * (len(shown) < len(names))

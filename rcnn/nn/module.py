@@ -15,12 +15,14 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from rcnn._validate import FLAG, as_array, check_dtype, shown
+from rcnn._validate import FLAG, as_array, check_dtype, listed, shown
 from rcnn.nn.fusion import compute_all
 from rcnn.nn.tensor import Parameter
 
 T = TypeVar("T")
 Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+
+MAX_NAMES = 160  # characters of names in the message of a `StateError`
 
 _evaluating: contextvars.ContextVar[bool] = contextvars.ContextVar("evaluating", default=False)
 
@@ -54,6 +56,23 @@ def evaluation() -> Iterator[None]:
         yield
     finally:
         _evaluating.reset(token)
+
+
+class StateError(ValueError):
+    """State that does not fit a module; the message shows the first names, and `problems` contains all of them.
+
+    Parameters
+    ----------
+    module : str
+        Class name of the module.
+    problems : mapping of str to list of str
+        Maps each kind of problem, such as "missing", to the names that have it.
+    """
+
+    def __init__(self, module: str, problems: Mapping[str, list[str]]):
+        self.problems = {kind: names for kind, names in problems.items() if names}
+        texts = [f"{kind}: {listed(names, MAX_NAMES // len(self.problems))}" for kind, names in self.problems.items()]
+        super().__init__(f"the state does not fit {module}. " + ". ".join(texts))
 
 
 class Module:
@@ -273,7 +292,7 @@ class Module:
         ------
         TypeError, ValueError
             If a value is not an array of real numbers, if a shape differs, or if `strict` is True and a name is missing
-            or unexpected. The message lists all problems, and the module is not changed.
+            or unexpected. In the last two cases, it is a `StateError`, which lists all names. The module is unchanged.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must be a mapping, got {shown(state)}")
@@ -287,19 +306,17 @@ class Module:
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"state[{name!r}] must hold real numbers, got dtype {array.dtype}")
         misshapen = [
-            f"{name} has shape {array.shape} in the state, {own[name].shape} in the model"
+            f"{name} is {array.shape} in the state, {own[name].shape} in the model"
             for name, array in given.items()
             if array.shape != own[name].shape
         ]
-        problems = []
-        if strict and missing:
-            problems.append("missing: " + ", ".join(missing))
-        if strict and unexpected:
-            problems.append("unexpected: " + ", ".join(map(str, unexpected)))
-        if misshapen:
-            problems.append("wrong shape: " + "; ".join(misshapen))
-        if problems:
-            raise ValueError(f"the state does not fit {type(self).__name__}. " + ". ".join(problems))
+        problems = {
+            "missing": missing if strict else [],
+            "unexpected": list(map(str, unexpected)) if strict else [],
+            "wrong shape": misshapen,
+        }
+        if any(problems.values()):
+            raise StateError(type(self).__name__, problems)
         with np.errstate(over="ignore", invalid="ignore"):
             for name, array in given.items():
                 own[name][...] = array
