@@ -10,6 +10,9 @@ Before PyTorch 1.6, the file was one stream. It starts with three small pickles:
 about the machine. The next two pickles contain the state dict and the list of the storages' keys. Finally, the stream
 contains, for each key, a count (int64) and then that many numbers.
 
+Scripts also store other objects beside the state dict, such as an optimiser, a scheduler or a date. They are skipped,
+and no code of theirs is run.
+
 Such a file may come from anywhere, so this reader trusts nothing in it. It compares all sizes with the size of the file
 before it allocates memory. It compares shapes and strides with the storage before it creates a view.
 """
@@ -18,17 +21,21 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from rcnn._files import open_regular
+from rcnn._validate import listed
+from rcnn.zoo import origins
 from rcnn.zoo.pth import zips
 from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
-from rcnn.zoo.pth.pickles import load
+from rcnn.zoo.pth.pickles import Foreign, load
 
 ALLOWANCE = 90_000_000  # bytes of memory in addition to the file's size; objects that are not counted get 10 MB more
 CHUNK = 1 << 18  # numbers to read in one step
@@ -38,7 +45,12 @@ ARRAY_COST = 400  # bytes of an array object, without its numbers, shape and str
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
-WRAPPERS = ("model", "state_dict")  # keys under which training scripts store the state dict
+DEEPEST = 4  # maximum number of keys that lead to the state dict
+AVERAGED = re.compile(r"(^|_)ema($|_)")  # a key of averaged weights
+FOREIGN_TENSOR = re.compile(
+    r"torch\.(storage\.)?\w+Storage|torch\.(_utils|_tensor)\._rebuild\w*"
+)  # unsupported tensors
+WEIGHTS_ONLY = "save only the weights: torch.save(model.state_dict(), 'weights.pth')"
 
 
 class _Kind(NamedTuple):
@@ -69,6 +81,22 @@ class _Tensor(NamedTuple):
         return math.prod(self.shape) * self.storage.kind.dtype.itemsize
 
 
+class StateDict(dict[str, np.ndarray]):
+    """The arrays of a state dict by name, in the file's order.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        The arrays.
+    beside : tuple of str
+        The outermost keys of the file, such as "model" and "epoch".
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], beside: tuple[str, ...]):
+        super().__init__(arrays)
+        self.beside = beside
+
+
 @dataclass(frozen=True)
 class _Contents:
     """Contents of a file: the pickled object, the extent of each storage, and the byte order."""
@@ -78,13 +106,17 @@ class _Contents:
     byte_order: str = "<"
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> StateDict:
     """Read the state dict in a .pth file.
 
-    The file must contain a state dict, or a dict that has a state dict under the key "model" or "state_dict". Supported
-    dtypes are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8 and bool. As
-    in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two tensors are
-    the same view, they become one array with two names.
+    The state dict may be the whole content of the file, or be nested in dicts, under keys such as "model". Everything
+    else in the file is skipped. If there are several state dicts, the largest one is read; if others have at least half
+    as many tensors, the first one is read, with a warning, but averaged weights (under "ema") only if there are no
+    others.
+
+    Supported dtypes are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8
+    and bool. As in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two
+    tensors are the same view, they become one array with two names.
 
     The reader uses at most 100 MB more memory than the size of the file. If separate copies of all tensors would exceed
     this limit, the file is refused. This can happen if views overlap or are expanded, because their elements then share
@@ -97,7 +129,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of str to array
+    StateDict
         The arrays by name, in the file's order.
 
     Raises
@@ -112,21 +144,25 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         budget = Budget(ALLOWANCE)
         try:
             contents = _open(file, size, budget)
-            tensors = _state_dict(contents.pickled)
+            tensors = _state_dict(contents.pickled, str(path))
             _check_total(tensors.values(), size, budget)
-            return _arrays(file, tensors, contents)
+            outermost = contents.pickled if isinstance(contents.pickled, dict) else ()
+            return StateDict(_arrays(file, tensors, contents), tuple(map(str, outermost)))
         except CheckpointError as error:
             raise CheckpointError(f"{path} is not a readable .pth file: {error}") from error
 
 
 def _open(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     """Return the contents of a file of either format."""
-    start = file.read(4)
-    if start == zips.START:
+    start = file.read(origins.START_LENGTH)
+    if start.startswith(zips.START):
         return _open_zip(file, size, budget)
     if start[:1] == b"\x80":
         return _open_stream(file, size, budget)
-    raise CheckpointError(f"it must start with {zips.START!r} or b'\\x80', got {start!r}" if start else "it is empty")
+    if not start:
+        raise CheckpointError("it is empty")
+    expected = f"it must start with {zips.START!r} or b'\\x80', got {start[:4]!r}"
+    raise CheckpointError(origins.of_bytes(start) or expected)
 
 
 # ---------------------------------------------------------------------- the two formats
@@ -136,7 +172,9 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     entries = zips.entries(file, size, budget)
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1:
-        raise CheckpointError(f"its zip archive must have exactly one entry FOLDER/data.pkl, got {len(folders)}")
+        raise CheckpointError(
+            f"a zip archive of torch.save has exactly one entry FOLDER/data.pkl, but this one has {len(folders)}"
+        )
     folder = folders[0]
     extent = entries[f"{folder}/data.pkl"]
     zips.check_crc(file, extent, "data.pkl")
@@ -171,9 +209,12 @@ def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> s
 
 def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     stream = Stream(file, 0, size, budget)
-    for field, expected in (("magic number", MAGIC_NUMBER), ("version", STREAM_VERSION)):
-        if load(stream, {}) != expected:
-            raise CheckpointError(f"its {field} must be {expected}, as torch.save writes it")
+    first = load(stream, {})
+    if first != MAGIC_NUMBER:
+        of = " of Detectron2" if isinstance(first, dict) and "__author__" in first else ""
+        raise CheckpointError(f"it is a plain pickle{of}, not a file of torch.save; in PyTorch, {WEIGHTS_ONLY}")
+    if load(stream, {}) != STREAM_VERSION:
+        raise CheckpointError(f"its version must be {STREAM_VERSION}, as torch.save writes it")
     load(stream, {})  # byte order and sizes of C integers on the machine; nothing else depends on them
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
@@ -207,8 +248,13 @@ class _Storages:
     def __init__(self) -> None:
         self.by_key: dict[str, _Storage] = {}
 
-    def __call__(self, pid: object) -> _Storage:
-        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, None is a sixth element."""
+    def __call__(self, pid: object) -> _Storage | Foreign:
+        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, None is a sixth element.
+
+        A storage of an unsupported dtype, and a module whose source code the file contains, become `Foreign`.
+        """
+        if type(pid) is tuple and len(pid) > 1 and type(pid[1]) is Foreign:
+            return pid[1]
         if type(pid) is not tuple or len(pid) not in (5, 6) or type(pid[0]) is not str or pid[0] != "storage":
             raise CheckpointError("its pickle refers to an object that is not a storage")
         kind, key, location, numel = pid[1:5]
@@ -232,8 +278,10 @@ def _are_sizes(values: Iterable[object]) -> bool:
     return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
-def _tensor(storage: object, offset: Any, shape: object, strides: object) -> _Tensor:
+def _tensor(storage: object, offset: Any, shape: object, strides: object) -> _Tensor | Foreign:
     """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor."""
+    if type(storage) is Foreign:  # of an unsupported dtype
+        return Foreign(storage.kind)
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
         raise CheckpointError("its pickle contains an invalid description of a tensor")
     if len(shape) > MAX_DIMS or len(shape) != len(strides) or not _are_sizes((offset, *shape, *strides)):
@@ -259,7 +307,7 @@ def _tensor_v2(
     requires_grad: object,
     hooks: object,
     metadata: object = None,
-) -> _Tensor:
+) -> _Tensor | Foreign:
     """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor_v2."""
     del requires_grad, hooks
     if metadata is not None and metadata != {}:
@@ -267,17 +315,22 @@ def _tensor_v2(
     return _tensor(storage, offset, shape, strides)
 
 
-def _parameter(tensor: object, requires_grad: object, hooks: object) -> _Tensor:
-    """Return the tensor of a parameter; the name of this function in a pickle is torch._utils._rebuild_parameter."""
-    del requires_grad, hooks
-    if type(tensor) is not _Tensor:
+def _parameter(tensor: object, requires_grad: object, hooks: object, state: object = None) -> _Tensor | Foreign:
+    """Return the tensor of a parameter.
+
+    The names of this function in a pickle are torch._utils._rebuild_parameter and _rebuild_parameter_with_state.
+    """
+    del requires_grad, hooks, state
+    if not isinstance(tensor, _Tensor | Foreign):
         raise CheckpointError("its pickle creates a parameter from an object that is not a tensor")
     return tensor
 
 
-def _ordered_dict() -> dict[object, object]:
-    """Return an empty dict; the name of this function in a pickle is collections.OrderedDict."""
-    return {}
+def _ordered_dict(pairs: object = ()) -> dict[object, object]:
+    """Return a dict; the name of this function in a pickle is collections.OrderedDict. Python 2 passes the items."""
+    if not isinstance(pairs, tuple | list):
+        raise CheckpointError("its pickle contains an invalid OrderedDict")
+    return {pair[0]: pair[1] for pair in pairs if type(pair) is list and len(pair) == 2 and type(pair[0]) is str}
 
 
 def _show(sizes: tuple[int, ...]) -> str:
@@ -289,6 +342,7 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
     ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
     **{
         ("torch", name): _Kind(name, stored_size, np.dtype(dtype))
         for name, stored_size, dtype in (
@@ -310,23 +364,58 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
 # ---------------------------------------------------------------------- from the pickle to arrays
 
 
-def _state_dict(pickled: object) -> dict[str, _Tensor]:
-    """Return the tensors by name, from a state dict or from a dict that contains a state dict."""
+def _state_dict(pickled: object, path: str) -> dict[str, _Tensor]:
+    """Return the tensors by name, from a state dict or from dicts that contain a state dict."""
+    counts = {keys: count for keys, found in _dicts(pickled) if (count := sum(map(_is_tensor, found.values())))}
+    if not counts:
+        raise CheckpointError(_explain(pickled))
+    similar = [keys for keys, count in counts.items() if 2 * count >= max(counts.values())]
+    keys = next((keys for keys in similar if not any(AVERAGED.search(key) for key in keys)), similar[0])
+    if len(similar) > 1:
+        others = ", ".join(quote(".".join(other)) for other in similar if other != keys)
+        warnings.warn(
+            f"{path} contains several state dicts; {quote('.'.join(keys))} is read, not {others[:100]}", stacklevel=4
+        )
+    chosen = next(found for other, found in _dicts(pickled) if other == keys)
+    for name, value in chosen.items():
+        if type(value) is Foreign and FOREIGN_TENSOR.fullmatch(value.kind):
+            raise CheckpointError(f"tensor {quote(str(name))} is a {value.kind}, which is not supported")
+    return {name: value for name, value in chosen.items() if type(name) is str and isinstance(value, _Tensor)}
+
+
+def _dicts(pickled: object) -> Iterator[tuple[tuple[str, ...], dict[object, object]]]:
+    """Yield every dict with the keys that lead to it, but not those of optimisers; outer dicts come first."""
+    if type(pickled) in (list, tuple):  # some scripts store a list of state dicts
+        pickled = dict(enumerate(pickled[:10]))  # type: ignore[index]
+    level: list[tuple[tuple[str, ...], object]] = [((), pickled)]
+    seen = set()
+    for _ in range(DEEPEST + 1):
+        below = []
+        for keys, value in level:
+            if isinstance(value, dict) and value and id(value) not in seen:
+                seen.add(id(value))
+                yield keys, value
+                below += [((*keys, str(key)), item) for key, item in value.items() if isinstance(item, dict) and item]
+        level = [(keys, value) for keys, value in below if "optim" not in keys[-1].lower()]
+
+
+def _is_tensor(value: object) -> bool:
+    return type(value) is _Tensor
+
+
+def _explain(pickled: object) -> str:
+    """Return what a file contains that has no state dict, and what to do."""
+    values = [pickled, *(pickled.values() if isinstance(pickled, dict) else ())]
+    foreign = [value for value in values if type(value) is Foreign]
+    for value in foreign:
+        if value.kind.startswith("__torch__"):
+            return "it is a TorchScript program (torch.jit.save), which is never run; " + WEIGHTS_ONLY
+        if value.is_module:
+            return f"it contains a whole pickled model ({value.kind}), whose code is never run; {WEIGHTS_ONLY}"
     if type(pickled) is dict:
-        wrappers = [key for key in WRAPPERS if type(pickled.get(key)) is dict]
-        if len(wrappers) > 1:
-            raise CheckpointError(f"it contains more than one state dict, under {' and '.join(wrappers)}")
-        if wrappers:
-            pickled = pickled[wrappers[0]]
-    if type(pickled) is not dict:
-        raise CheckpointError(f"it must contain a state dict, got {_type(pickled)}")
-    for name, tensor in pickled.items():
-        if type(name) is not str or type(tensor) is not _Tensor:
-            raise CheckpointError(
-                "it must contain a state dict, in which every value is a tensor; "
-                f"got {_type(tensor)} under {quote(name) if type(name) is str else name}"
-            )
-    return pickled
+        return f"it contains no state dict, only the keys {listed([str(key) for key in pickled]) or 'of none'}"
+    kind = foreign[0].kind if foreign else _type(pickled)
+    return f"it must contain a state dict, got {kind}; {WEIGHTS_ONLY}"
 
 
 def _type(value: object) -> str:

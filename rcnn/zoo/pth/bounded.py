@@ -15,7 +15,16 @@ LONGEST_LINE = 256  # bytes; only names of modules and functions are read as lin
 
 
 class CheckpointError(ValueError):
-    """Invalid checkpoint, or checkpoint of another model; the message gives the reason."""
+    """Invalid checkpoint, or checkpoint of another model; the message gives the reason.
+
+    Attributes
+    ----------
+    details : tuple of str
+        All names of parameters and buffers that do not match, in one line for each kind of problem. The message shows
+        only the first of these names.
+    """
+
+    details: tuple[str, ...] = ()
 
 
 class Budget:
@@ -146,7 +155,7 @@ class Stream:
 
 
 def quote(text: str) -> str:
-    """Quote a text from a file for a message: escaped, and cut after 100 characters.
+    """Quote a text from a file for a message: escaped, and cut after 60 characters.
 
     Parameters
     ----------
@@ -158,4 +167,4 @@ def quote(text: str) -> str:
     str
         The quoted text.
     """
-    return repr(text if len(text) <= 100 else text[:100] + "...")
+    return repr(text if len(text) <= 60 else text[:60] + "...")

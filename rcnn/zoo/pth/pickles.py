@@ -1,11 +1,14 @@
 """Reader of pickles that runs no code from them.
 
 A pickle is a program for a small stack machine. Python's own machine imports and calls any object that the program
-names. The machine in this module has only the instructions that a state dict needs. It looks names up in a table
-instead of importing them. All reads together have a memory budget, so that a pickle of a few bytes cannot use gigabytes
-of memory or hours of time. The standard library has a machine written in Python and another written in C. This module
-extends the machine in Python. The machine in C is unsuitable: it allocates as much memory as a length field states,
-even if the file has fewer bytes.
+names. The machine in this module looks names up in a table instead of importing them. A name that is not in the table
+becomes a `Foreign` object, and so does the result of every call of it: nothing is imported or called. A checkpoint may
+therefore contain any object beside its weights, such as a scheduler or a date.
+
+All reads together have a memory budget, so that a pickle of a few bytes cannot use gigabytes of memory or hours of
+time. The standard library has a machine written in Python and another written in C. This module extends the machine in
+Python. The machine in C is unsuitable: it allocates as much memory as a length field states, even if the file has fewer
+bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from typing import Any, NoReturn
 from rcnn.zoo.pth.bounded import CheckpointError, Stream, quote
 
 LARGEST_KEY = 1 << 16  # limit for the integer keys of optimisers; an attacker could make larger keys collide
+LONGEST_TEXT = 1 << 16  # bytes; a longer text is skipped, because no name is as long
+LONGEST_KIND = 100  # characters
 
 KEPT = (
     "PROTO",
@@ -32,7 +37,7 @@ KEPT = (
     "BININT2",
     "LONG1",
     "BINFLOAT",
-    "BINUNICODE",
+    "SHORT_BINSTRING",
     "SHORT_BINUNICODE",
     "EMPTY_TUPLE",
     "TUPLE",
@@ -45,6 +50,8 @@ KEPT = (
     "LONG_BINGET",
     "BINPUT",
     "MEMOIZE",
+    "POP",
+    "POP_MARK",
     "GLOBAL",
     "STACK_GLOBAL",
     "BINPERSID",
@@ -52,12 +59,30 @@ KEPT = (
 OPCODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 
 
+class Foreign(dict[Any, Any]):
+    """Class, function or object that is not in the table of names; it is neither imported nor called.
+
+    It keeps the items that the pickle sets, because scripts also store state dicts in subclasses of dict.
+
+    Parameters
+    ----------
+    kind : str
+        Module and name of the class or function; at most `LONGEST_KIND` characters are kept.
+    """
+
+    __slots__ = ("is_module", "kind")
+
+    def __init__(self, kind: str):
+        self.kind, self.is_module = kind[:LONGEST_KIND], False
+
+
 def load(
     stream: Stream, names: Mapping[tuple[str, str], Any], persistent_load: Callable[[object], object] | None = None
 ) -> object:
     """Read the next pickle of a stream.
 
-    An OrderedDict becomes a dict, and its extra attributes are dropped.
+    An OrderedDict becomes a dict, and its extra attributes are dropped. Bytes, sets and very long texts become None.
+    Items of a dict are dropped if their key is neither a text nor a small integer.
 
     Parameters
     ----------
@@ -77,7 +102,7 @@ def load(
     Raises
     ------
     CheckpointError
-        If the pickle is damaged, or contains an instruction or a name that is not allowed.
+        If the pickle is damaged, or contains an instruction that is not allowed.
     """
     machine = _Machine(stream, names, persistent_load)
     try:
@@ -93,8 +118,8 @@ class _Instructions(dict[int, Callable[[Any], None]]):
 
     def __missing__(self, code: int) -> NoReturn:
         raise CheckpointError(
-            f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not allowed because no state "
-            "dict needs it; no code from the file was run"
+            f"its pickle uses the instruction {OPCODES.get(code, hex(code))}, which is not allowed because "
+            "torch.save never writes it; no code from the file was run"
         )
 
 
@@ -112,16 +137,13 @@ class _Machine(pickle._Unpickler):
     def __init__(
         self, stream: Stream, names: Mapping[tuple[str, str], Any], persistent_load: Callable[[object], object] | None
     ):
-        super().__init__(stream)
-        self._names, self._persistent_load = names, persistent_load
+        super().__init__(stream, encoding="latin-1")  # of texts that Python 2 wrote; every byte can be decoded
+        self._stream, self._names, self._persistent_load = stream, names, persistent_load
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._names:
-            raise CheckpointError(
-                f"its pickle names {quote(f'{module}.{name}')}, which is not allowed because no state dict needs it; "
-                "no code from the file was run"
-            )
-        return self._names[module, name]
+        if (module, name) in self._names:
+            return self._names[module, name]
+        return Foreign(f"{module[:LONGEST_KIND]}.{name[:LONGEST_KIND]}")
 
     def persistent_load(self, pid: object) -> object:
         if self._persistent_load is None:
@@ -140,13 +162,26 @@ class _Machine(pickle._Unpickler):
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         function = self.stack[-1]
-        if type(function) is not FunctionType or type(arguments) is not tuple:
+        if type(arguments) is not tuple or type(function) not in (FunctionType, Foreign):
             raise CheckpointError("its pickle calls an object that is not a function")
-        self.stack[-1] = function(*arguments)
+        self.stack[-1] = Foreign(function.kind) if type(function) is Foreign else function(*arguments)
+
+    def load_newobj(self) -> None:
+        self.stack.pop()  # the arguments
+        if type(self.stack[-1]) is not Foreign:
+            raise CheckpointError("its pickle creates an object of something that is not a class")
+        self.stack[-1] = Foreign(self.stack[-1].kind)
+
+    def load_newobj_ex(self) -> None:
+        self.stack.pop()  # the keyword arguments
+        self.load_newobj()
 
     def load_build(self) -> None:
         state = self.stack.pop()
-        if type(state) is not dict or type(self.stack[-1]) is not dict:
+        target = self.stack[-1]
+        if type(target) is Foreign:
+            target.is_module = target.is_module or (type(state) is dict and "_modules" in state)
+        elif type(state) is not dict or type(target) is not dict:
             raise CheckpointError("its pickle sets attributes of an object that is not an OrderedDict")
 
     def load_append(self) -> None:
@@ -157,9 +192,43 @@ class _Machine(pickle._Unpickler):
         self._append(self.pop_mark())
 
     def _append(self, values: list[Any]) -> None:
+        if type(self.stack[-1]) is Foreign:
+            return
         if type(self.stack[-1]) is not list:
             raise CheckpointError("its pickle appends to an object that is not a list")
         self.stack[-1].extend(values)
+
+    def load_empty_set(self) -> None:
+        self.stack.append(None)
+
+    def load_frozenset(self) -> None:
+        self.pop_mark()
+        self.stack.append(None)
+
+    def load_additems(self) -> None:
+        self.pop_mark()
+
+    def load_short_binbytes(self) -> None:
+        self._skip(1)
+
+    def load_binbytes(self) -> None:
+        self._skip(4)
+
+    def load_binbytes8(self) -> None:
+        self._skip(8)
+
+    def _skip(self, digits: int) -> None:
+        """Skip bytes whose number is stored in `digits` bytes."""
+        self._stream.skip(int.from_bytes(self.read(digits), "little"))
+        self.stack.append(None)
+
+    def load_binunicode(self) -> None:
+        size = int.from_bytes(self.read(4), "little")
+        if size > LONGEST_TEXT:
+            self._stream.skip(size)
+            self.stack.append(None)
+        else:
+            self.stack.append(str(self.read(size), "utf-8", "surrogatepass"))
 
     def load_setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
@@ -170,26 +239,34 @@ class _Machine(pickle._Unpickler):
 
     def _set(self, keys_and_values: list[Any]) -> None:
         target = self.stack[-1]
-        if type(target) is not dict:
+        if type(target) not in (dict, Foreign):
             raise CheckpointError("its pickle sets items of an object that is not a dict")
         for key, value in zip(keys_and_values[::2], keys_and_values[1::2], strict=True):
             # Check the type before the key is hashed, because hashing nested tuples can take practically forever.
-            if type(key) is not str and not (type(key) is int and 0 <= key < LARGEST_KEY):
-                raise CheckpointError(
-                    f"a key of a dict must be a string or an integer below {LARGEST_KEY}, got {type(key).__name__}"
-                )
-            if key in target:
-                raise CheckpointError(f"the key {quote(key) if type(key) is str else key} appears twice in a dict")
-            target[key] = value
+            if type(key) is str or (type(key) is int and 0 <= key < LARGEST_KEY):
+                if key in target:
+                    raise CheckpointError(f"the key {quote(key) if type(key) is str else key} appears twice in a dict")
+                target[key] = value
 
     dispatch.update(
         {
             pickle.FRAME[0]: load_frame,
             pickle.LONG_BINPUT[0]: load_long_binput,
             pickle.REDUCE[0]: load_reduce,
+            pickle.NEWOBJ[0]: load_newobj,
+            pickle.NEWOBJ_EX[0]: load_newobj_ex,
             pickle.BUILD[0]: load_build,
             pickle.APPEND[0]: load_append,
             pickle.APPENDS[0]: load_appends,
+            pickle.EMPTY_SET[0]: load_empty_set,
+            pickle.FROZENSET[0]: load_frozenset,
+            pickle.ADDITEMS[0]: load_additems,
+            pickle.SHORT_BINBYTES[0]: load_short_binbytes,
+            pickle.BINBYTES[0]: load_binbytes,
+            pickle.BINSTRING[0]: load_binbytes,  # Python 2 wrote long texts, which are no names, and bytes in this way
+            pickle.BINBYTES8[0]: load_binbytes8,
+            pickle.BYTEARRAY8[0]: load_binbytes8,
+            pickle.BINUNICODE[0]: load_binunicode,
             pickle.SETITEM[0]: load_setitem,
             pickle.SETITEMS[0]: load_setitems,
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Collection
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
@@ -41,6 +42,7 @@ class _Entry(NamedTuple):
     crc: int
     size: int
     header: int  # offset of the local header
+    compressed: bool
 
 
 def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
@@ -75,11 +77,31 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
         found[entry.name] = entry
     if stream.at != end:
         raise CheckpointError(f"its zip archive has more entries than the announced {count:,}")
+    _check_kind(found.values())
     extents = {name: _extent(file, entry, start, budget) for name, entry in found.items()}
     spans = sorted((entry.header, extents[name].start + extents[name].size) for name, entry in found.items())
     if any(stop > following for (_, stop), (following, _) in pairwise(spans)):
         raise CheckpointError("entries of its zip archive overlap")
     return extents
+
+
+def _check_kind(entries: Collection[_Entry]) -> None:
+    """Raise CheckpointError, which tells what the archive is, unless torch.save may have written these entries."""
+    names = [entry.name for entry in entries]
+    compressed = next((entry.name for entry in entries if entry.compressed), None)
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise CheckpointError(
+            "it is a TorchScript program (torch.jit.save), which is never run; save its weights: "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
+        )
+    if any(name.endswith(".npy") for name in names):
+        raise CheckpointError("it is an archive of NumPy arrays (.npz); save the arrays as .safetensors")
+    if weights := next((name for name in names if name.lower().endswith((".pth", ".pt", ".safetensors"))), None):
+        raise CheckpointError(f"it is a zip archive that contains {quote(weights)}; unpack it first")
+    if compressed is not None:
+        raise CheckpointError(
+            f"entry {quote(compressed)} of its zip archive is compressed, which torch.save never does"
+        )
 
 
 def check_crc(file: BinaryIO, extent: Extent, name: str) -> None:
@@ -133,7 +155,9 @@ def _end_record(file: BinaryIO, size: int) -> tuple[int, tuple[int, ...]]:
         if found + END.size + comment_length == len(tail):
             return tail_at + found, tuple(fields[1:])
         found += 3  # the next search finds only signatures that start before this one
-    raise CheckpointError("its zip archive has no table of contents: the file is truncated, or has extra bytes")
+    raise CheckpointError(
+        "its zip archive has no table of contents: the file is truncated (download it again), or has extra bytes"
+    )
 
 
 def _large_fields(
@@ -178,14 +202,10 @@ def _entry(stream: Stream) -> _Entry:
     extra = stream.read(extra_length)
     stream.read(comment_length)
     size, packed, header = _large_sizes(extra, (size, packed, header))
-    if method or size != packed:
-        raise CheckpointError(
-            f"entry {quote(name)} of its zip archive is compressed, which torch.save never does "
-            "(files of torch.jit.save contain programs and are not supported)"
-        )
-    if flags & ~HARMLESS_FLAGS or disk:
+    compressed = bool(method) or size != packed
+    if disk or (flags & ~HARMLESS_FLAGS and not compressed):
         raise CheckpointError(f"entry {quote(name)} of its zip archive is encrypted or split")
-    return _Entry(name, flags, crc, size, header)
+    return _Entry(name, flags, crc, size, header, compressed)
 
 
 def _large_sizes(extra: bytes, small: tuple[int, int, int]) -> tuple[int, ...]:

@@ -1,0 +1,89 @@
+"""What a file is that contains no weights for a detector of rcnn, and what to do with it.
+
+A file of another format is recognised by its first bytes, and a checkpoint of another model by the names of its layers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from rcnn._validate import listed
+
+START_LENGTH = 512  # bytes that `of_bytes` needs
+
+UNPACK = "it is a compressed archive; unpack it first"
+BEGINNINGS = (
+    (rb"version https://git-lfs", "it is a pointer of Git LFS, not the file itself; fetch the file: git lfs pull"),
+    (rb"(?i)\s*<", "it is a web page, such as an error or a login page; download the file again from a direct link"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", UNPACK),
+    (rb"(?s).{257}ustar", "it is a tar archive; unpack it first"),
+    (rb"\x89HDF", "it is an HDF5 file, as Keras writes it; only weights of PyTorch models are read"),
+    (rb"\x93NUMPY", "it is a NumPy array, not a state dict"),
+    (rb"GGUF", "it is a GGUF file, which contains a language model"),
+    (rb"(?s).{4}TFL3", "it is a TensorFlow Lite model; only weights of PyTorch models are read"),
+    (rb"(?s)\x08.?(\x10.)?[\x12\x1a\x3a]", "it seems to be an ONNX model; use the .pth file that it was exported from"),
+    (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|BM", "it is an image, not weights"),
+    (rb"\s*[\[{]", "it is a JSON file, not weights"),
+    (rb"(?s)\x00+\Z", "it begins with zeros only: its download is incomplete; download it again"),
+)
+
+READABLE = (
+    "rcnn reads its own files, and torchvision's Faster R-CNN with a feature pyramid and a ResNet of 18, 34, 50 or 101 "
+    "layers"
+)
+EXAMPLES = 60  # characters
+LAYERS = "it has the layer names of"
+MODELS = (
+    (r"\.bottom_up\.|^proposal_generator\.", f"{LAYERS} Detectron2"),
+    (r"^(neck|bbox_head|roi_head|rpn_head|mask_head)\.", f"{LAYERS} MMDetection"),
+    (r"^backbone\.body\.stem\.|^roi_heads\.box\.", f"{LAYERS} maskrcnn-benchmark"),
+    (r"^RCNN_", f"{LAYERS} the repository faster-rcnn.pytorch"),
+    (r"conv_encoder\.", f"{LAYERS} a detector of Hugging Face"),
+    (r"^(class|query)_embed\.|^transformer\.", f"{LAYERS} DETR"),
+    (r"^head\.(classification|regression)_head\.", "it is a RetinaNet, an FCOS or an SSD of torchvision"),
+    (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO"),
+    (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it has the other heads of fasterrcnn_resnet50_fpn_v2"),
+    (r"^(roi_heads|rpn)\.", "it is a Faster R-CNN with another backbone"),
+    (r"^(aux_)?classifier\.", "it is a model for classification or segmentation"),
+    (r"^layer1\.0\.conv1\.", "it is a ResNet without a detector, which only weights_backbone=PATH reads"),
+)
+
+
+def of_bytes(start: bytes) -> str | None:
+    """Return what a file is that begins with other bytes than a file of torch.save, and what to do with it.
+
+    Parameters
+    ----------
+    start : bytes
+        The first `START_LENGTH` bytes of the file.
+
+    Returns
+    -------
+    str or None
+        A part of a sentence; None if the format is unknown.
+    """
+    return next((text for pattern, text in BEGINNINGS if re.match(pattern, start)), None)
+
+
+def of_names(names: Iterable[str], beside: Iterable[str] = ()) -> str:
+    """Return what a checkpoint is whose names do not match a detector, and what rcnn reads instead.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of the tensors.
+    beside : iterable of str
+        The outermost keys of the file.
+
+    Returns
+    -------
+    str
+        A part of a sentence.
+    """
+    names = list(names)
+    lightning = "it is a checkpoint of PyTorch Lightning, and " if any("lightning" in key for key in beside) else ""
+    for pattern, text in MODELS:
+        if any(re.search(pattern, name) for name in names):
+            return f"{lightning}{text}; {READABLE}"
+    return f"{lightning}its layers have other names, such as {listed(names, EXAMPLES)}; {READABLE}"
