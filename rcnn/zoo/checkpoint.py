@@ -12,7 +12,7 @@ import json
 import os
 import re
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,7 +26,8 @@ from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
-from rcnn.zoo import download, pth, safetensors_format
+from rcnn.nn.module import StateError
+from rcnn.zoo import download, origins, pth, safetensors_format
 from rcnn.zoo.pth.bounded import CheckpointError
 
 try:
@@ -73,6 +74,12 @@ OLD_NAMES = (
     (re.compile(r"^rpn\.head\.conv\.(?=weight$|bias$)"), "rpn.head.conv.0.0."),
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
 )
+
+# Two names of each of torchvision's Faster R-CNNs; some that other programs write have only one of them.
+TORCHVISION = ("rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight")
+OTHER_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
+# Parts of names that torch.compile, FSDP and activation checkpointing insert.
+WRAPPER = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+")
 
 
 def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
@@ -208,7 +215,7 @@ def restore(
     try:
         config = FasterRCNNConfig(backbone, **settings)
         check_shapes(tensors, head_shapes(config), name)
-        _check_anchors(tensors, config, name)
+        check_anchors(tensors, config, name)
         model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
@@ -217,9 +224,17 @@ def restore(
     except CheckpointError:
         raise
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{name}: {error}") from error
+        raise _named(name, error) from error
     model.eval()
     return model
+
+
+def _named(path: str | Path, error: Exception) -> CheckpointError:
+    """Return the error as a CheckpointError that names the file."""
+    named = CheckpointError(f"{path}: {error}")
+    if isinstance(error, StateError):
+        named.details = tuple(f"{kind}: {', '.join(names)}" for kind, names in error.problems.items())
+    return named
 
 
 def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
@@ -245,8 +260,18 @@ def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
-    """Raise CheckpointError unless the RPN in the file has as many anchors per cell as the config describes."""
+def check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
+    """Raise CheckpointError unless the RPN in a file has as many anchors per cell as the config describes.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        The tensors in the file.
+    config : FasterRCNNConfig
+        The config.
+    name : str
+        Name of the file, for error messages.
+    """
     sizes, ratios = (
         len(values[0]) if isinstance(values[0], tuple) else len(values)
         for values in (config.anchor_sizes, config.aspect_ratios)
@@ -257,7 +282,7 @@ def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, 
     if found not in allowed:
         raise CheckpointError(
             f"{name}: wrong shape: its settings require {' or '.join(map(str, sorted(allowed)))} anchors per cell, but "
-            f"rpn.head.cls_logits.weight has {found}"
+            f"rpn.head.cls_logits.weight has {found}; pass the anchor_sizes and aspect_ratios that it was trained with"
         )
 
 
@@ -378,11 +403,14 @@ class Weights:
         The arrays, under torchvision's current names.
     metadata : dict
         The metadata that `save` wrote; empty if another program wrote the file.
+    beside : tuple of str
+        The outermost keys of a .pth file.
     """
 
     path: Path
     tensors: dict[str, np.ndarray]
     metadata: dict[str, Any]
+    beside: tuple[str, ...] = ()
 
     def norm_eps(self) -> float | None:
         """Return the eps that the frozen batch norms had when these weights were trained.
@@ -455,8 +483,8 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
     Raises
     ------
     CheckpointError
-        If names or shapes do not match. The message lists every parameter that is missing, is unexpected or has the
-        wrong shape. The module stays unchanged.
+        If names or shapes do not match. The message shows some of the parameters that are missing, are unexpected or
+        have the wrong shape, and the attribute `details` lists all of them. The module stays unchanged.
     """
     return put_into(module, read_weights(locate(source, module)), skip_mismatched)
 
@@ -483,15 +511,19 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
     CheckpointError
         If names or shapes do not match, as in `load_into`.
     """
-    tensors, state = weights.tensors, module.state_dict()
+    state = module.state_dict()
+    tensors = dict(without_prefix(weights.tensors, state))
     mismatched = [
         name for name in state if skip_mismatched and name in tensors and tensors[name].shape != state[name].shape
     ]
     left_out = {name: (tensors[name].shape, state[name].shape) for name in mismatched}
+    if state and not state.keys() & tensors.keys():
+        text = origins.of_names(tensors, weights.beside)
+        raise CheckpointError(f"{weights.path} does not fit {type(module).__name__}: {text}")
     try:
         module.load_state_dict(tensors | {name: state[name] for name in mismatched})
     except ValueError as error:
-        raise CheckpointError(f"{weights.path}: {error}") from error
+        raise _named(weights.path, error) from error
     for part in module.modules():
         if isinstance(part, ResNetFPN) and (eps := weights.norm_eps()) is not None:
             part.eps = eps
@@ -551,13 +583,18 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     """
     with open_regular(path) as file:
         start = file.read(9)
-    # A safetensors file starts with eight bytes, followed by JSON.
-    tensors, metadata = read_tensors(path) if start[8:] == b"{" else (pth.read(path), {})
-    return Weights(Path(path), modern_names(tensors), metadata)
+    if start[8:] == b"{":  # a safetensors file starts with eight bytes, followed by JSON
+        tensors, metadata = read_tensors(path)
+        return Weights(Path(path), tensors if metadata else torchvision_names(tensors), metadata)
+    state = pth.read(path)
+    return Weights(Path(path), torchvision_names(state), {}, state.beside)
 
 
-def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename arrays from torchvision's old names to its current names.
+def torchvision_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename arrays to torchvision's current names of a Faster R-CNN, if they have its names with a prefix.
+
+    Arrays without the prefix are dropped, and so are the heads for masks and keypoints of Mask R-CNN and Keypoint
+    R-CNN, which contain a complete Faster R-CNN.
 
     Parameters
     ----------
@@ -575,7 +612,38 @@ def modern_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
             name = old.sub(new, name)
         return name
 
-    return {modern(name): array for name, array in tensors.items()}
+    unwrapped = {WRAPPER.sub(r"\1", name): array for name, array in tensors.items()}
+    bare = without_prefix(unwrapped if len(unwrapped) == len(tensors) else tensors, TORCHVISION)
+    if not all(name in bare for name in TORCHVISION):
+        return dict(bare)
+    return {modern(name): array for name, array in bare.items() if not name.startswith(OTHER_HEADS)}
+
+
+def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> Mapping[str, np.ndarray]:
+    """Remove a prefix, such as "module.", from the names of arrays if this gives all of `names`.
+
+    DataParallel, for example, adds the prefix "module.". Arrays without the prefix are dropped.
+
+    Parameters
+    ----------
+    tensors : mapping of str to array
+        The arrays.
+    names : collection of str
+        The names to find.
+
+    Returns
+    -------
+    mapping of str to array
+        The arrays under the shorter names, or `tensors` if there is no such prefix.
+    """
+    first = next(iter(names), "")
+    if first in tensors:
+        return tensors
+    for found in tensors:
+        prefix = found.removesuffix(first)
+        if found.endswith(f".{first}") and all(prefix + name in tensors for name in names):
+            return {name.removeprefix(prefix): array for name, array in tensors.items() if name.startswith(prefix)}
+    return tensors
 
 
 # ---------------------------------------------------------------------- files

@@ -10,12 +10,13 @@ from typing import Any
 from rcnn.backbones import BLOCKS, BasicBlock, Bottleneck, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
-from rcnn.zoo import checkpoint
+from rcnn.zoo import checkpoint, origins
 from rcnn.zoo.classes import COCO_NAMES
 from rcnn.zoo.pth.bounded import CheckpointError
 
 Source = str | os.PathLike[str]
 
+V2_HEAD = "roi_heads.box_head.0.0.weight"  # of torchvision's fasterrcnn_resnet50_fpn_v2
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
 DEFAULT_CLASSES = 21  # the 20 classes of PASCAL VOC and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
@@ -231,6 +232,7 @@ def _resnet_detector(
     chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
     if weights is not None:
         checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
+        checkpoint.check_anchors(weights.tensors, chosen, str(weights.path))
     model = FasterRCNN(chosen)
     if weights_backbone is not None:
         checkpoint.load_into(backbone.body, weights_backbone)
@@ -244,8 +246,11 @@ def _resnet_detector(
 def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
     """Return the number of classes and the width of the RoI head of the detector in a file."""
     name = "roi_heads.box_predictor.cls_score.weight"
-    if name not in weights.tensors or weights.tensors[name].ndim != 2:
-        raise CheckpointError(f"{weights.path} does not contain a detector: matrix {name!r} not found")
+    is_resnet = any(re.match(BLOCK_NAME, other) for other in weights.tensors)
+    if not is_resnet or V2_HEAD in weights.tensors or name not in weights.tensors or weights.tensors[name].ndim != 2:
+        raise CheckpointError(
+            f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
+        )
     num_classes, hidden_dim = weights.tensors[name].shape
     return num_classes, hidden_dim
 
@@ -264,6 +269,5 @@ def _layers(weights: checkpoint.Weights) -> int:
         if (block, block_counts) == (kind, counts):
             return layers
     raise CheckpointError(
-        f"{weights.path} does not contain a known detector: it was not written by rcnn.save, and it is not a ResNet of "
-        f"{', '.join(map(str, BLOCKS))} layers with a feature pyramid"
+        f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
     )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import safetensors.numpy
+from pthfiles import archive, dict_of, tensor, text
 
 import rcnn
 from rcnn import nn
@@ -123,11 +124,104 @@ def test_load_detector_finds_depth_classes_and_width_in_the_file(public_file):
     assert not model.training
 
 
-def test_load_detector_refuses_other_files(tmp_path):
+OTHER_MODELS = {
+    "Detectron2": ["backbone.bottom_up.stem.conv1.weight", "roi_heads.box_predictor.cls_score.weight"],
+    "MMDetection": ["backbone.layer1.0.conv1.weight", "neck.lateral_convs.0.conv.weight", "roi_head.bbox_head.fc_cls"],
+    "maskrcnn-benchmark": ["backbone.body.stem.conv1.weight", "roi_heads.box.predictor.cls_score.weight"],
+    "a YOLO": ["model.model.0.conv.weight", "model.model.2.cv1.conv.weight"],
+    "Hugging Face": ["model.backbone.conv_encoder.model.conv1.weight"],
+    "DETR": ["transformer.encoder.layers.0.linear1.weight", "class_embed.weight", "backbone.0.body.conv1.weight"],
+    "a RetinaNet, an FCOS or an SSD": ["backbone.body.conv1.weight", "head.classification_head.cls_logits.weight"],
+    "faster-rcnn.pytorch": ["RCNN_base.0.weight"],
+    "another backbone": ["backbone.body.1.block.0.0.weight", "roi_heads.box_predictor.cls_score.weight"],
+    "segmentation": ["classifier.4.weight", "backbone.conv1.weight"],
+    "weights_backbone=PATH": ["conv1.weight", "layer1.0.conv1.weight"],
+    "other names, such as weight": ["weight"],
+}
+
+
+@pytest.mark.parametrize("model", OTHER_MODELS)
+def test_load_detector_says_what_another_model_is(tmp_path, model):
     path = tmp_path / "other.safetensors"
-    path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
-    with pytest.raises(rcnn.CheckpointError, match="is not a ResNet of 18, 34, 50, 101 layers"):
+    path.write_bytes(safetensors.numpy.save({name: np.zeros((3, 3), np.float32) for name in OTHER_MODELS[model]}))
+    for read in (rcnn.load_detector, lambda path: make(None, weights=path)):
+        with pytest.raises(
+            rcnn.CheckpointError, match=f"{model}.*; rcnn reads .* ResNet of 18, 34, 50 or 101"
+        ) as error:
+            read(path)
+        assert len(str(error.value).replace(str(path), "")) < 300
+
+
+def test_checkpoint_of_lightning_without_a_detector(tmp_path):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(
+        archive(dict_of({"pytorch-lightning_version": text("2.4"), "state_dict": dict_of({"net.a": tensor()})}))
+    )
+    with pytest.raises(rcnn.CheckpointError, match="is a checkpoint of PyTorch Lightning, and .* such as net.a;"):
         rcnn.load_detector(path)
+
+
+def saved(path, state):
+    path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in state.items()}))
+    return path
+
+
+def test_load_detector_says_that_the_heads_of_version_2_differ(tmp_path):
+    state = make().state_dict() | {"roi_heads.box_head.0.0.weight": np.zeros((8, 8, 3, 3), np.float32)}
+    del state["roi_heads.box_head.fc6.weight"]
+    with pytest.raises(rcnn.CheckpointError, match="fasterrcnn_resnet50_fpn_v2"):
+        rcnn.load_detector(saved(tmp_path / "v2.safetensors", state))
+
+
+def test_other_anchors_are_named(tmp_path):
+    path = saved(tmp_path / "anchors.safetensors", make(aspect_ratios=(0.5, 0.8, 1.0, 1.25, 2.0)).state_dict())
+    with pytest.raises(
+        rcnn.CheckpointError, match="3 or 15 anchors per cell, .* has 5; pass the anchor_sizes and aspect"
+    ):
+        rcnn.load_detector(path)
+    assert len(make(None, weights=path, aspect_ratios=(0.5, 0.8, 1.0, 1.25, 2.0)).anchor_generator.cells[0]) == 5
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda name: f"module.{name}",
+        lambda name: f"_orig_mod.{name}",
+        lambda name: f"module._orig_mod.{name}",
+        lambda name: f"model.module.{name}",
+        lambda name: f"my_detector.{name}",
+        lambda name: name.replace("backbone.", "backbone._orig_mod."),
+        lambda name: name.replace(".body.", "._fsdp_wrapped_module._checkpoint_wrapped_module.body."),
+    ],
+)
+def test_prefixes_are_removed(tmp_path, rename):
+    model = make()
+    state = {rename(name): array for name, array in model.state_dict().items()}
+    path = saved(tmp_path / "wrapped.safetensors", state)
+    again = rcnn.load_detector(path)
+    assert all(np.array_equal(array, model.state_dict()[name]) for name, array in again.state_dict().items())
+    report = checkpoint.load_into(make(7), path, skip_mismatched=True)
+    assert len(report.left_out) == 4
+
+
+def test_tensors_without_the_prefix_are_skipped(tmp_path):
+    state = {f"module.{name}": array for name, array in make().state_dict().items()}
+    path = saved(tmp_path / "averaged.safetensors", {"n_averaged": np.array(7), **state})  # as AveragedModel has it
+    assert rcnn.load_detector(path).config.num_classes == 4
+
+
+def test_prefix_of_a_backbone_is_removed(tmp_path):
+    body = rcnn.backbones.resnet18(num_classes=10)
+    path = saved(tmp_path / "body.safetensors", {f"encoder.{name}": a for name, a in body.state_dict().items()})
+    again = rcnn.backbones.resnet18(num_classes=10)
+    checkpoint.load_into(again, path)
+    assert all(np.array_equal(array, body.state_dict()[name]) for name, array in again.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["mask_head.0.0", "mask_predictor.conv5_mask", "keypoint_head.0"])
+def test_heads_for_masks_and_keypoints_are_skipped(tmp_path, head):
+    state = make().state_dict() | {f"roi_heads.{head}.weight": np.zeros((8, 8, 3, 3), np.float32)}
+    assert rcnn.load_detector(saved(tmp_path / "mask.safetensors", state)).config.num_classes == 4
 
 
 def test_load_detector_reads_files_of_save(tmp_path):
@@ -173,13 +267,23 @@ def test_coco_weights_initialise_a_detector_for_other_classes(public_file, monke
 def test_without_skipping_every_mismatch_is_named_and_nothing_changed(public_file):
     model = make(7)
     before = {name: array.copy() for name, array in model.state_dict().items()}
-    with pytest.raises(rcnn.CheckpointError) as error:
+    with pytest.raises(rcnn.CheckpointError, match=r"cls_score.weight is \(4, 8\) .* and 3 more") as error:
         checkpoint.load_into(model, public_file)
-    assert all(
-        f"box_predictor.{part}" in str(error.value)
-        for part in ("cls_score.weight has shape (4, 8)", "cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
+    (details,) = error.value.details
+    assert details.startswith("wrong shape: ") and all(
+        f"box_predictor.{part}" in details for part in ("cls_score.bias", "bbox_pred.weight", "bbox_pred.bias")
     )
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
+
+
+def test_message_about_hundreds_of_names_is_short(tmp_path):
+    state = {name.replace("layer2", "second_layer"): array for name, array in make().state_dict().items()}
+    state["backbone.body.conv1.weight"] = np.zeros((1, 1, 1, 1), np.float32)
+    path = saved(tmp_path / "renamed.safetensors", state)
+    with pytest.raises(rcnn.CheckpointError, match="missing: .* more. unexpected: .* more. wrong shape: ") as error:
+        checkpoint.load_into(make(), path)
+    assert len(str(error.value).replace(str(path), "")) < 300
+    assert "backbone.body.layer2.1.bn2.running_var" in error.value.details[0]
 
 
 def test_imagenet_weights_go_into_the_backbone(tmp_path, monkeypatch):
