@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcnn._validate import MAX_CLASSES, NAME, as_index_array, check_boxes, check_sequence, integer
+from rcnn._validate import MAX_CLASSES, NAME, as_index_array, check_boxes, check_sequence, integer, listed
 from rcnn.evaluate._inputs import PerImage, check_detections
 
 
@@ -48,8 +48,8 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     unknown = [name for name in dataset_classes[1:] if name not in detector_classes[1:]]
     if unknown:
         raise ValueError(
-            f"the detector does not know these classes of the data set: {_some(unknown)}; "
-            f"its {len(detector_classes)} classes are {_some(detector_classes)}"
+            f"the detector does not know these classes of the data set: {listed(unknown)}; "
+            f"its {len(detector_classes)} classes are {listed(detector_classes)}"
         )
     labels = {name: label for label, name in enumerate(dataset_classes)}
     return np.array([0, *(labels.get(name, 0) for name in detector_classes[1:])])
@@ -91,9 +91,3 @@ def _check_names(names: Sequence[str], argument: str) -> None:
     integer(1, MAX_CLASSES).check(f"the number of {argument}", len(names))
     for index, name in enumerate(names):
         NAME.check(f"{argument}[{index}]", name)
-
-
-def _some(names: Sequence[str], limit: int = 8) -> str:
-    """Return the names joined by commas; if there are more than `limit`, return the first ones and how many follow."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

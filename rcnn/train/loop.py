@@ -157,7 +157,7 @@ def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
         if not chosen:
             first_parts = dict.fromkeys(name.split(".")[0] for name in parameters)
             raise ValueError(
-                f"freeze: no parameter name starts with {prefix!r}; the names start with {', '.join(first_parts)}"
+                f"freeze: no parameter name starts with {prefix!r}; the names start with {listed(list(first_parts))}"
             )
         for parameter in chosen:
             parameter.requires_grad = False

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._files import check_regular, read_text, remove_regular, write_whole
-from rcnn._validate import listed
+from rcnn._validate import listed, shown
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, optim
 from rcnn.train import plan as plans
@@ -37,6 +37,7 @@ WEIGHTS, BEST, STATE = "model.safetensors", "best.safetensors", "state.safetenso
 HISTORY, VALIDATION, PLAN, CURVES = "history.csv", "validation.csv", "run.toml", "curves.png"
 FILES = (WEIGHTS, BEST, STATE, HISTORY, VALIDATION, PLAN, CURVES)
 MAX_TABLE = 1 << 31  # largest size of history.csv in bytes
+MAX_CHANGES = 150  # characters of changed settings in a message
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")
 VALIDATED = ("step", "ap50", *LOSSES)
 
@@ -333,7 +334,7 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
             f"cannot resume the run in {folder} with different frozen parameters: its frozen parameters are "
-            f"{', '.join(_frozen(metadata, model, path)) or 'none'}, got {', '.join(frozen_names(model)) or 'none'}"
+            f"{listed(_frozen(metadata, model, path)) or 'none'}, got {listed(frozen_names(model)) or 'none'}"
         )
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
@@ -355,9 +356,12 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     str
         For example, "steps was 5, got 6". The text is empty if there is no difference.
     """
-    return ", ".join(
-        f"{name} was {saved.get(name)!r}, got {value!r}" for name, value in wanted.items() if saved.get(name) != value
-    )
+    changed = [
+        f"{name} was {shown(saved.get(name))}, got {shown(value)}"
+        for name, value in wanted.items()
+        if saved.get(name) != value
+    ]
+    return listed(changed, MAX_CHANGES)
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
