@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rcnn.cli.process import INTERRUPTED, fail, tell
+from rcnn.cli.process import INTERRUPTED, fail, tell, verbosity
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 if check or doctor finds a problem, 2 for an error, 130 after Ctrl-C."""
     from rcnn.cli import parser  # imports the whole library; the entry point handles Ctrl-C before this import
 
-    options = parser.make().parse_args(arguments)
+    parsed = parser.parse(arguments)
+    token = verbosity.set(parsed.verbosity)
     try:
-        status: int = options.run(options)
+        status: int = parsed.run(parsed)
         return status
     except Exception as error:
         return fail(error)
     except KeyboardInterrupt:
         tell("interrupted")
         return INTERRUPTED
+    finally:
+        verbosity.reset(token)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rcnn import data
+from rcnn.cli.process import say
 from rcnn.cli.shared import check_target, known_format, write_datasets
 from rcnn.data.splits import TEST
 
@@ -54,5 +55,5 @@ def run(options: argparse.Namespace) -> int:
         datasets[TEST] = data.load(source, TEST)
     write_datasets(datasets, kind, folder)
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
-    print(f"{options.target}: {written}")
+    say(f"{options.target}: {written}")
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 
 from rcnn import course
+from rcnn.cli.process import say
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `rcnn course` to the commands."""
     parser = commands.add_parser("course", help="export the notebooks of the course")
-    actions = parser.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION")
     export = actions.add_parser(
         "export",
         help="write the notebooks to a folder, for students or with solutions for lecturers",
@@ -28,9 +29,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Write the notebooks, and print the next command to run; return 0."""
     written = course.export(options.folder, solutions=options.solution)
-    print(f"{len(written)} notebooks in {options.folder}")
+    say(f"{len(written)} notebooks in {options.folder}")
     if options.solution:
-        print(f"cd {options.folder} && nbgrader generate_assignment {written[0].stem}")
+        say(f"cd {options.folder} && nbgrader generate_assignment {written[0].stem}")
     else:
-        print(f"jupyter lab {options.folder}")
+        say(f"jupyter lab {options.folder}")
     return 0

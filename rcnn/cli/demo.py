@@ -8,6 +8,7 @@ import webbrowser
 from pathlib import Path
 
 from rcnn import data, evaluate
+from rcnn.cli.process import say
 from rcnn.cli.shared import write_figure
 from rcnn.trace import Trace
 from rcnn.zoo import checkpoint
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     image, _ = pages[PAGE]
     model.predict([image])  # the first pass allocates memory and starts threads, so only the second is timed
     trace = model.trace([image])
-    print(f"An unseen page of handwritten digits, {image.shape[0]} x {image.shape[1]} pixels:")
+    say(f"An unseen page of handwritten digits, {image.shape[0]} x {image.shape[1]} pixels:")
     _print_funnel(trace)
     found = trace.detections[0]
     digits = [
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         for label, score in zip(found["labels"], found["scores"], strict=True)
         if score > MIN_SCORE
     ]
-    print(f"detections with a score above {MIN_SCORE}: {', '.join(digits) or 'none'}\n")
+    say(f"detections with a score above {MIN_SCORE}: {', '.join(digits) or 'none'}\n")
 
     options.out.mkdir(parents=True, exist_ok=True)
     for number, (name, figure) in enumerate(plot.stage_figures(trace, class_names=names, min_score=MIN_SCORE), start=1):
@@ -68,9 +69,9 @@ def run(options: argparse.Namespace) -> int:
     write_figure(strip, plot.trace_strip(trace, class_names=names, min_score=MIN_SCORE))
 
     result = evaluate.evaluate(model, pages)
-    print(f"AP50 on {VAL_PAGES} unseen pages: {result.mean_ap:.3f}")
-    print(f"Figure of all stages: {strip.resolve()}; one figure for each stage: {options.out.resolve()}{os.sep}\n")
-    print(NEXT)
+    say(f"AP50 on {VAL_PAGES} unseen pages: {result.mean_ap:.3f}")
+    say(f"Figure of all stages: {strip.resolve()}; one figure for each stage: {options.out.resolve()}{os.sep}\n")
+    say(NEXT)
     if options.open:
         webbrowser.open(strip.resolve().as_uri())
     return 0
@@ -79,6 +80,6 @@ def run(options: argparse.Namespace) -> int:
 def _print_funnel(trace: Trace) -> None:
     """Print the number of boxes that remain after each step, and the time of each stage."""
     for name, count in trace.counts().items():
-        print(f"  {name:<20} {count:>6,}")
+        say(f"  {name:<20} {count:>6,}")
     times = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in trace.times.items())
-    print(f"  milliseconds: {times}; in total {1000 * sum(trace.times.values()):.1f}")
+    say(f"  milliseconds: {times}; in total {1000 * sum(trace.times.values()):.1f}")

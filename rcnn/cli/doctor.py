@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from rcnn import data, doctor
+from rcnn.cli.process import say
 from rcnn.cli.shared import known_format, load_weights
 from rcnn.train import plan, run_folder
 
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         num_images=options.images,
         progress=sys.stderr.isatty(),
     )
-    print(doctor.report(verdicts))
+    say(doctor.report(verdicts))
     return PROBLEM if any(verdict.trouble for verdict in verdicts) else 0
 
 

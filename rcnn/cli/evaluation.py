@@ -10,6 +10,7 @@ import numpy as np
 
 from rcnn import data, evaluate
 from rcnn._files import write_whole
+from rcnn.cli.process import say
 from rcnn.cli.shared import check_file, known_format, load_weights, write_figure
 from rcnn.trace import Detections
 from rcnn.train import plan
@@ -91,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     _print_measure(options.measure, known, targets, dataset.classes)
     others = _count(detections) - _count(known)
     if others:
-        print(f"skipped {others} detections of classes that {options.dataset} does not have")
+        say(f"skipped {others} detections of classes that {options.dataset} does not have")
     if stages is not None:
         _show_errors(options, known, targets, stages, dataset.classes)
     return 0
@@ -143,9 +144,9 @@ def _print_measure(measure: str, detections: Sequence[Detections], targets: Targ
         return
     coco = evaluate.evaluate_coco(detections, targets, len(classes))
     _print_table(classes, coco.num_objects, coco.num_detections, {"AP": coco.ap, "AP50": coco.ap50})
-    print()
+    say("")
     for name, value in coco.numbers.items():
-        print(f"{name:<6}{_number(value)}")
+        say(f"{name:<6}{_number(value)}")
 
 
 def _print_table(
@@ -153,15 +154,15 @@ def _print_table(
 ) -> None:
     """Print the objects, the detections and each column (L,) for the L classes, then the sums and the means."""
     width = max(12, *map(len, classes))
-    print(f"{'class':<{width}} {'objects':>8} {'found':>8}" + "".join(f" {name:>7}" for name in columns))
+    say(f"{'class':<{width}} {'objects':>8} {'detections':>10}" + "".join(f" {name:>7}" for name in columns))
     for label, name in enumerate(classes[1:], start=1):
-        print(
-            f"{name:<{width}} {num_objects[label]:>8} {num_detections[label]:>8}"
+        say(
+            f"{name:<{width}} {num_objects[label]:>8} {num_detections[label]:>10}"
             + "".join(f" {_number(values[label])}" for values in columns.values())
         )
     means = (values[~np.isnan(values)] for values in columns.values())
-    print(
-        f"{'mean':<{width}} {num_objects[1:].sum():>8} {num_detections[1:].sum():>8}"
+    say(
+        f"{'mean':<{width}} {num_objects[1:].sum():>8} {num_detections[1:].sum():>10}"
         + "".join(f" {_number(values.mean() if len(values) else np.nan)}" for values in means)
     )
 
@@ -183,7 +184,7 @@ def _show_errors(
     errors = evaluate.error_kinds(detections, targets, len(classes), method=method)
     confusion = evaluate.confusion(detections, targets, len(classes))
     if options.errors:
-        print(
+        say(
             f"\n{errors}\n\nconfused classes, for detections with a score above 0.5: {_confusions(confusion, classes)}"
             f"\n\n{stages}"
         )
@@ -192,7 +193,7 @@ def _show_errors(
 
         result = evaluate.evaluate_detections(detections, targets, len(classes), method=method)
         write_figure(options.plots / FIGURE, plot.evaluation_page(result, confusion, errors, stages, classes))
-        print(f"\nfigure: {options.plots / FIGURE}")
+        say(f"\nfigure: {options.plots / FIGURE}")
 
 
 def _confusions(counts: np.ndarray, classes: Sequence[str]) -> str:

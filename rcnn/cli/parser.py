@@ -3,36 +3,80 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import rcnn
-from rcnn._ext import backend
-from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, train
-from rcnn.cli.process import ERROR, printable, say
+from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, info, train
+from rcnn.cli.process import ERROR, NORMAL, QUIET, VERBOSE, printable
 
-COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course)
+COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course, info)
+CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser that reports a wrong command line in one line."""
+    """Parser that reports a wrong command line in one line, and prints its help if the name of a command is missing."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.set_defaults(run=self._help)
+        group = self.add_mutually_exclusive_group()
+        for level, names, text in (
+            (QUIET, ("-q", "--quiet"), "print only warnings and errors, and show no progress bars"),
+            (VERBOSE, ("-v", "--verbose"), "also print the whole list if a message shows only a part of it"),
+        ):
+            group.add_argument(
+                *names, action="store_const", dest="verbosity", const=level, default=argparse.SUPPRESS, help=text
+            )
+
+    def _help(self, options: argparse.Namespace) -> int:
+        del options
+        self.print_help()
+        return 0
 
     def error(self, message: str) -> NoReturn:
-        self.exit(ERROR, printable(f"{self.prog}: {message}; for help, run: {self.prog} --help") + "\n")
+        text = _suggest(message)
+        end = " For" if text.endswith("?") else "; for"
+        self.exit(ERROR, printable(f"{self.prog}: {text}{end} help, run: {self.prog} --help") + "\n")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a command line; they contain `run`, the function of the subcommand, and `verbosity`.
+
+    If the shell asks for the completions of an unfinished command line, answer with argcomplete and end the process.
+    """
+    parser = make()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    return parser.parse_args(arguments)
 
 
 def make() -> argparse.ArgumentParser:
-    """Return the command-line parser; the parsed options contain `run`, the function of the subcommand."""
-    parser = _Parser(prog="rcnn", description="Train, evaluate and run Faster R-CNN detectors.")
+    """Return the command-line parser."""
+    parser = _Parser(
+        prog="rcnn",
+        description="Train, evaluate and run Faster R-CNN detectors.",
+        epilog="For the options of a command, run: rcnn COMMAND --help",
+    )
+    parser.set_defaults(verbosity=NORMAL)
     parser.add_argument("--version", action="version", version=f"rcnn {rcnn.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         command.add_parser(commands)
-    commands.add_parser("info", help="print versions, backend and number of threads").set_defaults(run=_info)
     return parser
 
 
-def _info(options: argparse.Namespace) -> int:
-    del options
-    for name, value in backend.info().items():
-        say(f"{name:<10} {value}")
-    return 0
+def _suggest(message: str) -> str:
+    """Return a message of argparse; after a misspelt command or value, it names only the most similar one."""
+    if not (found := CHOICE.search(message)):
+        return message
+    given, choices = found[1], re.findall(r"[^\s',]+", found[2])
+    similar = difflib.get_close_matches(given.lower(), choices, n=1, cutoff=0.4)
+    if not similar:
+        return message
+    return f"{message[: found.start()]}{given!r} is not a choice; did you mean {similar[0]}?"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import contextvars
 import errno
 import io
 import logging
@@ -28,6 +29,10 @@ INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 plus the number 
 
 # Errors that the user can correct. Any other error is a bug in rcnn, so its message contains the line of code.
 EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError)
+
+# How much the command prints. QUIET: only warnings and errors. VERBOSE: also every name that a message sums up.
+QUIET, NORMAL, VERBOSE = -1, 0, 1
+verbosity = contextvars.ContextVar("verbosity", default=NORMAL)
 
 _MISSING_GLYPH = re.compile(r"Glyph \d+ .*missing from")
 
@@ -80,6 +85,9 @@ def fail(error: BaseException | str) -> int:
     """Print an error as one line above the progress bar; return the exit status that reports a failure."""
     try:
         tell(message(error))
+        if verbosity.get() == VERBOSE:
+            for line in getattr(error, "details", ()):
+                tell(line)
     except MemoryError:
         os.write(2, b"rcnn: not enough memory\n")
     return ERROR
@@ -91,7 +99,9 @@ def tell(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print text on standard output, above the progress bar, with control characters escaped."""
+    """Print text on standard output, above the progress bar, with control characters escaped; not if it is quiet."""
+    if verbosity.get() == QUIET:
+        return
     _print("\n".join(map(_escaped, text.split("\n"))), sys.stdout)
 
 
@@ -238,7 +248,7 @@ class _Output(io.RawIOBase):
         return int(self.raw.fileno())
 
     def isatty(self) -> bool:
-        return bool(self.raw.isatty())
+        return verbosity.get() != QUIET and bool(self.raw.isatty())  # bars appear only on a terminal
 
     def write(self, data: Any) -> int:
         try:

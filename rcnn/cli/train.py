@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from rcnn import train
-from rcnn.cli.process import INTERRUPTED, say
+from rcnn._validate import listed
+from rcnn.cli.process import INTERRUPTED, VERBOSE, say, verbosity
 from rcnn.cli.shared import known_format, write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = _plan(options)
     if options.plan:
         plan.write(options.plan, chosen)
-        print(f"plan: {options.plan}; to train with it: rcnn train {options.plan}")
+        say(f"plan: {options.plan}; to train with it: rcnn train {options.plan}")
         return 0
     out = options.out or Path("runs") / _name(chosen.train)
     if (out / run_folder.STATE).exists():
@@ -87,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
     chosen = defaults.resolve(chosen, dataset)
     model, left_out = chosen.make_model()
     if left_out:
-        print(f"skipped from {chosen.weights} (shape mismatch), randomly initialised: {', '.join(left_out)}")
+        names = ", ".join(left_out) if verbosity.get() == VERBOSE else listed(left_out)
+        say(f"skipped from {chosen.weights} (shape mismatch), randomly initialised: {names}")
     out.mkdir(parents=True, exist_ok=True)
     plan.write(out / run_folder.PLAN, chosen)
     return _fit(out, chosen, model, dataset, val, options.workers, resume=False)
@@ -102,7 +104,7 @@ def _resume(options: argparse.Namespace) -> int:
     if saved.model.config.class_names != tuple(dataset.classes):
         raise ValueError(
             f"cannot resume the run in {options.resume} with {followed.train}: the classes of the run are "
-            f"{', '.join((saved.model.config.class_names or ())[1:])}, got {', '.join(dataset.classes[1:])}"
+            f"{listed((saved.model.config.class_names or ())[1:])}, got {listed(dataset.classes[1:])}"
         )
     return _fit(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
 
@@ -170,8 +172,8 @@ def _data(chosen: Plan) -> tuple[Dataset, Dataset | None]:
                 say(f"{name}: {len(entries)} {kind}; the first is {entries[0].source}: {entries[0].reason}")
     if val is not None and tuple(val.classes) != tuple(dataset.classes):
         raise ValueError(
-            f"training and validation classes must be equal: {chosen.train} has {', '.join(dataset.classes[1:])}, "
-            f"{chosen.val} has {', '.join(val.classes[1:])}"
+            f"training and validation classes must be equal: {chosen.train} has {listed(dataset.classes[1:])}, "
+            f"{chosen.val} has {listed(val.classes[1:])}"
         )
     return dataset, val
 
@@ -190,14 +192,14 @@ def _fit(
     done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers)
     _draw_curves(out, done, followed.recipe)
     if done.interrupted:
-        print(
+        say(
             f"interrupted after step {done.steps} of {followed.recipe.steps} and saved; "
             f"to continue: rcnn train --resume {out}"
         )
         return INTERRUPTED
-    print(f"{done.steps} steps, {time.perf_counter() - started:.0f} s; weights: {out / run_folder.WEIGHTS}")
+    say(f"{done.steps} steps, {time.perf_counter() - started:.0f} s; weights: {out / run_folder.WEIGHTS}")
     if done.best is not None:
-        print(
+        say(
             f"best AP50 on {followed.val}: {done.validation['ap50'][done.best]:.3f} after step "
             f"{done.validation['step'][done.best]:.0f}; weights: {out / run_folder.BEST}"
         )

@@ -1,10 +1,12 @@
 """The command line: output, files, exit status and errors."""
 
+import argparse
 import re
 import subprocess
 import sys
 import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import rcnn
 from rcnn import cli, data, train
 from rcnn.cli.process import INTERRUPTED
 from rcnn.train import run_folder
+from rcnn.zoo import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +115,7 @@ def test_info_names_versions_backend_and_threads(capsys: pytest.CaptureFixture[s
     facts = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert facts["rcnn"] == rcnn.__version__ and facts["numpy"] == np.__version__
     assert facts["backend"] in ("cython", "numpy") and int(facts["threads"]) >= 1
-    assert {"kernels", "threads", "simd"} <= set(facts)
+    assert {"kernels", "threads", "simd", "system", "processor", "pillow", "folder", "cache"} <= set(facts)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,6 @@ def test_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["fly"],
         ["detect"],
         ["train", "shapes", "--steps", "many"],
@@ -145,6 +147,55 @@ def test_wrong_usage_is_one_line(arguments: list[str], capsys: pytest.CaptureFix
         cli.main(arguments)
     error = capsys.readouterr().err
     assert end.value.code == 2 and error.startswith("rcnn") and error.count("\n") == 1 and "--help" in error
+
+
+@pytest.mark.parametrize(("arguments", "first"), [([], "usage: rcnn ["), (["course"], "usage: rcnn course [")])
+def test_without_a_command_the_help_is_printed(arguments, first, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.startswith(first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "right"),
+    [(["detcet"], "detect"), (["Train"], "train"), (["evaluate"], "eval"), (["eval", "--measure", "coc"], "coco")],
+)
+def test_misspelt_word_suggests_the_right_one(arguments, right, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert f"{arguments[-1]!r} is not a choice; did you mean {right}? For help, run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["eval", "shapes", "--quiet"], ["-q", "eval", "shapes"]])
+def test_quiet_prints_only_errors(arguments, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*arguments, "--weights", str(trained), "--images", "2"]) == 0
+    assert cli.main([*arguments, "--weights", str(trained), "--images", "0"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err == "rcnn: --images must be at least 1, got 0\n"
+    assert cli.main(["info"]) == 0 and capsys.readouterr().out  # only this command was quiet
+
+
+def test_verbose_prints_all_names(tmp_path: Path, capsys: pytest.CaptureFixture[str], digits_weights: Path) -> None:
+    tensors, metadata = checkpoint.read_tensors(digits_weights)
+    left = {name: array for name, array in tensors.items() if ".bias" not in name}
+    checkpoint.write_tensors(tmp_path / "part.safetensors", left, metadata)
+    arguments = ["eval", "digits", "--weights", str(tmp_path / "part.safetensors")]
+    assert " more" in fails(capsys, *arguments)
+    assert cli.main([*arguments, "--verbose"]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in tensors.keys() - left.keys()) and error.count("\n") == 2
+
+
+def test_shell_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell sets a variable and runs the command, which answers and ends the process."""
+
+    def autocomplete(parser: argparse.ArgumentParser) -> None:
+        assert "detect" in parser.format_help()
+        raise SystemExit(0)
+
+    monkeypatch.setitem(sys.modules, "argcomplete", SimpleNamespace(autocomplete=autocomplete))
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    with pytest.raises(SystemExit):
+        cli.main(["info"])
 
 
 def test_weights_of_other_classes_are_an_error(capsys: pytest.CaptureFixture[str], digits_weights: Path) -> None:

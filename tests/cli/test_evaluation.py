@@ -71,7 +71,7 @@ def test_average_precision_of_every_class_is_printed(capsys, measured):
     assert run("digits", "--weights", DIGITS, "--images", PAGES) == 0
     result = evaluate.evaluate_detections(*measured, 11)
     header, *rows, mean = table(capsys.readouterr().out)
-    assert header == ["class", "objects", "found", "AP50"]
+    assert header == ["class", "objects", "detections", "AP50"]
     assert rows == [
         [
             str(digit),
@@ -130,7 +130,7 @@ def test_coco_prints_its_twelve_numbers(capsys, measured):
     out = capsys.readouterr().out
     result = evaluate.evaluate_coco(*measured, 11)
     header, *_, mean = table(out)
-    assert header == ["class", "objects", "found", "AP", "AP50"]
+    assert header == ["class", "objects", "detections", "AP", "AP50"]
     assert mean[-2:] == [f"{result.numbers['AP']:.3f}", f"{result.numbers['AP50']:.3f}"]
     printed = dict(line.split() for line in out.splitlines()[-12:])
     assert printed == {name: "-" if np.isnan(value) else f"{value:.3f}" for name, value in result.numbers.items()}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rcnn import cli
-from rcnn.cli import parser, process
+from rcnn.cli import info, process
 
 # A command of a few lines in place of the real ones, which take a second to import.
 PROCESS = """
@@ -117,7 +117,7 @@ def test_every_error_is_one_line(error, line, capsys, monkeypatch):
     def fails(options):
         raise error
 
-    monkeypatch.setattr(parser, "_info", fails)
+    monkeypatch.setattr(info, "run", fails)
     assert cli.main(["info"]) == 2
     told = capsys.readouterr().err
     assert told.startswith(f"rcnn: {line}") and told.count("\n") == 1 and told.endswith("\n")
