@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import sys
 import threading
@@ -104,8 +105,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     OSError
         If the file does not exist, is not a regular file, or is not a complete image in one of `FORMATS`.
     ValueError
-        If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (set it to None to remove the limit), or if the
-        range of its values is unknown (for example, PIL mode F). The messages of both errors begin with the path.
+        If the image has more than PIL.Image.MAX_IMAGE_PIXELS pixels (None removes the limit), or if the range of its
+        values is unknown (for example, PIL mode F). The messages of both errors begin with the path.
     """
     with _opened(path) as image:
         image.load()
@@ -258,12 +259,15 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     try:
         with _quiet(), Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN]) as image:
             if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                raise Image.DecompressionBombError  # up to twice the limit, Pillow only warns
+                pixels = image.width * image.height
+                raise Image.DecompressionBombError(f"({pixels} pixels)")  # up to twice the limit, Pillow only warns
             yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = int(found[1]) if (found := re.search(r"\((\d+) pixels\)", str(error))) else 0
         raise ValueError(
-            f"{path} has more pixels than the limit of {Image.MAX_IMAGE_PIXELS:,} and was not read: it may be a "
-            "malicious file (a decompression bomb)"
+            f"{path} has {pixels:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,}: it may be a malicious "
+            f"file (a decompression bomb); if you trust it, add --max-pixels {pixels} to the command, or in Python set "
+            "PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except UnidentifiedImageError as error:
         raise OSError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error

@@ -13,12 +13,13 @@ from rcnn.cli.process import INTERRUPTED, fail, tell, verbosity
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return 0, or 1 if check or doctor finds a problem, 2 for an error, 130 after Ctrl-C."""
-    from rcnn.cli import parser  # imports the whole library; the entry point handles Ctrl-C before this import
+    from rcnn.cli import parser, shared  # imports the whole library; the entry point handles Ctrl-C before this import
 
     parsed = parser.parse(arguments)
     token = verbosity.set(parsed.verbosity)
     try:
-        status: int = parsed.run(parsed)
+        with shared.pixel_limit(parsed):
+            status: int = parsed.run(parsed)
         return status
     except Exception as error:
         return fail(error)

@@ -15,7 +15,15 @@ import numpy as np
 from rcnn import data
 from rcnn._files import write_whole
 from rcnn.cli.process import say
-from rcnn.cli.shared import WRITERS, check_file, check_target, known_format, write_datasets, write_figure
+from rcnn.cli.shared import (
+    WRITERS,
+    add_max_pixels,
+    check_file,
+    check_target,
+    known_format,
+    write_datasets,
+    write_figure,
+)
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.splits import TEST
@@ -72,6 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         f"can write it, else COCO format; OUT may also be {', '.join(f'{kind}:PATH' for kind in WRITERS)}. "
         f"{REPAIRS} in the folder lists all repairs",
     )
+    add_max_pixels(parser)
     parser.set_defaults(run=run)
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from rcnn import data
 from rcnn.cli.process import say
-from rcnn.cli.shared import check_target, known_format, write_datasets
+from rcnn.cli.shared import add_max_pixels, check_target, known_format, write_datasets
 from rcnn.data.splits import TEST
 
 SPLITS = ("train", "val")
@@ -37,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             metavar="N",
             help=f"convert only the first N images of the {split} split, or none if N is 0 (default: all)",
         )
+    add_max_pixels(parser)
     parser.set_defaults(run=run)
 
 

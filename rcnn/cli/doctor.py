@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rcnn import data, doctor
 from rcnn.cli.process import say
-from rcnn.cli.shared import known_format, load_weights
+from rcnn.cli.shared import add_max_pixels, known_format, load_weights
 from rcnn.train import plan, run_folder
 
 PROBLEM = 1  # exit status if a stage has a problem
@@ -31,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="number of images to examine in each split (default: %(default)s)",
     )
+    add_max_pixels(parser)
     parser.set_defaults(run=run)
 
 

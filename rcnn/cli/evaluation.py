@@ -11,7 +11,7 @@ import numpy as np
 from rcnn import data, evaluate
 from rcnn._files import write_whole
 from rcnn.cli.process import say
-from rcnn.cli.shared import check_file, known_format, load_weights, write_figure
+from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights, write_figure
 from rcnn.trace import Detections
 from rcnn.train import plan
 
@@ -71,6 +71,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help=f"use only the first N images (default: all; for {' and '.join(data.DRAWN)}: {VAL_PAGES})",
     )
+    add_max_pixels(parser)
     parser.set_defaults(run=run)
 
 

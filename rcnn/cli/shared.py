@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from rcnn import data
 from rcnn._files import check_free, write_whole
@@ -62,6 +66,30 @@ def write_datasets(datasets: Mapping[str, data.Dataset], kind: str, folder: Path
         os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the option --max-pixels to a command that reads images."""
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help=f"read images of up to N pixels (default: {Image.MAX_IMAGE_PIXELS:,}; a larger image may be a malicious "
+        "file that fills the memory)",
+    )
+
+
+@contextlib.contextmanager
+def pixel_limit(options: argparse.Namespace) -> Iterator[None]:
+    """Within the `with` block, read images of up to --max-pixels pixels, if the command has this option."""
+    limit, before = getattr(options, "max_pixels", None), Image.MAX_IMAGE_PIXELS
+    if limit is not None and limit < 1:
+        raise ValueError(f"--max-pixels must be at least 1, got {limit}")
+    Image.MAX_IMAGE_PIXELS = before if limit is None else limit
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def check_file(option: str, file: str | Path | None) -> None:

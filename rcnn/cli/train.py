@@ -10,7 +10,7 @@ from pathlib import Path
 from rcnn import train
 from rcnn._validate import listed
 from rcnn.cli.process import INTERRUPTED, VERBOSE, say, verbosity
-from rcnn.cli.shared import known_format, write_figure
+from rcnn.cli.shared import add_max_pixels, known_format, write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN
@@ -59,6 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in this folder")
     folder.add_argument("--plan", type=Path, metavar="FILE", help="write the plan to this file for editing, then stop")
+    add_max_pixels(parser)
     parser.set_defaults(run=run)
 
 
