@@ -6,21 +6,24 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import write_whole
-from rcnn.cli.process import fail, message, say
-from rcnn.cli.shared import check_file, load_weights
+from rcnn.cli.annotations import Entry, Folder, csv_table, name_of
+from rcnn.cli.inputs import find_images
+from rcnn.cli.process import ERROR, fail, message, say
+from rcnn.cli.shared import add_max_pixels, check_file, load_weights
 from rcnn.model import FasterRCNN
 
-Entry = dict[str, Any]
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
+MIN_SCORE = 0.5  # detections above this score are drawn and counted
+ERRORS = (OSError, ValueError, MemoryError)  # that concern one image; the others are processed
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -28,11 +31,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "detect",
         help="find objects in images",
-        description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), and draw their boxes. "
-        "Unreadable files are reported and skipped; the exit status is then 2. Boxes are x1, y1, x2, y2, in pixel "
-        "coordinates of the image after its EXIF rotation.",
+        description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draw their boxes, and count "
+        "the objects of each class. Unreadable files are reported and skipped; the exit status is then 2. Boxes are "
+        "x1, y1, x2, y2, in pixel coordinates of the image after its EXIF rotation.",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="an image file; a folder of images; a pattern such as 'photos/**/*.jpg'; a text file (.txt) with one path "
+        "on each line; or - to read such a list from standard input",
+    )
     parser.add_argument(
         "--weights",
         required=True,
@@ -41,8 +50,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "weights; or coco, for torchvision's COCO detector",
     )
     parser.add_argument(
-        "--score", type=float, metavar="S", help="keep detections above this score (default: set by the model)"
+        "--score",
+        type=float,
+        metavar="S",
+        help=f"use only detections above this score (default: {MIN_SCORE}; but --json writes all detections above the "
+        "model's own threshold, usually 0.05, because average precision is measured with them)",
     )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of images to process at a time; more need more memory (default: %(default)s)",
+    )
+    add_max_pixels(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -51,59 +72,80 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="folder for the drawings, which are PNG files (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this table")
+    for kind, name in (("voc", "VOC"), ("yolo", "YOLO")):
+        parser.add_argument(
+            f"--{kind}",
+            type=Path,
+            metavar="DIR",
+            help=f"also write the detections as annotations to this new folder, in {name} format, with copies of the "
+            "images",
+        )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Detect objects, draw and print the detections; return 0, or 2 if a file cannot be read."""
+    """Detect objects, draw, count and write the detections; return 0, or 2 if a file cannot be read."""
     if options.score is not None and not 0 <= options.score <= 1:
         raise ValueError(f"--score must be between 0 and 1, got {options.score}")
+    if options.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {options.batch}")
     check_file("--json", options.json)
+    check_file("--csv", options.csv)
+    files, problems = find_images(options.images)
     model = load_weights(options.weights)
     options.out.mkdir(parents=True, exist_ok=True)
-    entries: list[Entry] = []
-    status = 0
-    bar = len(options.images) > FEW_IMAGES and sys.stderr.isatty()
+    names = model.config.class_names or ()
+    folders = [Folder(path, kind, names) for kind in ("voc", "yolo") if (path := getattr(options, kind))]
+    for problem in problems:
+        fail(problem)
+    done: list[tuple[Entry, list[Entry]]] = []
+    status = ERROR if problems else 0
     try:
         for file, outcome in tqdm(
-            detect_files(model, options.images, options.out, options.score),
+            detect_files(model, files, options.out, options.score, options.batch),
             unit="image",
-            total=len(options.images),
-            disable=not bar,
+            total=len(files),
+            disable=None if len(files) > FEW_IMAGES else True,
             dynamic_ncols=True,
         ):
             if isinstance(outcome, str):
                 status = fail(outcome)
                 continue
-            entries.append(outcome)
+            done.append(outcome)
+            entry, detections = outcome
+            for folder in folders:
+                folder.add(entry, detections)
             if options.json != "-":
-                say(f"{file}: {len(outcome['detections'])} detected, drawing: {outcome['drawing']}")
+                say(f"{file}: {len(detections)} detected, drawing: {entry['drawing']}")
     finally:  # also write the detections after Ctrl-C
         if options.json == "-":
-            sys.stdout.write(as_json(entries))
+            sys.stdout.write(as_json([entry for entry, _ in done]))
         elif options.json:
-            write_whole(options.json, as_json(entries).encode())
+            write_whole(options.json, as_json([entry for entry, _ in done]).encode())
+        if options.csv:
+            write_whole(options.csv, csv_table(done, options.csv).encode())
+    if options.json != "-" and done:
+        say(_count([detections for _, detections in done], MIN_SCORE if options.score is None else options.score))
     return status
 
 
 def detect_files(
-    model: FasterRCNN, files: Sequence[Path], folder: Path, score_thresh: float | None = None
-) -> Iterator[tuple[Path, Entry | str]]:
-    """Yield each file with its entry for the JSON file, or with an error message.
+    model: FasterRCNN, files: Sequence[Path], folder: Path, score: float | None = None, batch: int = 1
+) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
+    """Yield each file with its entry for the JSON file and its detections above `score`, or with an error message.
 
     The keys of an entry are "file", "drawing" (the path of the PNG in `folder`), "size" ("width" and "height" of the
     image after its EXIF rotation) and "detections". The keys of a detection are "box" (x1, y1, x2, y2 in pixel
-    coordinates of this image), "score", "label" and, if the model has class names, "name". If two files have the same
-    name, their drawings have different names. A drawing never overwrites one of `files`.
+    coordinates of this image), "score", "label" and, if the model has class names, "name". Without `score`, the entry
+    has all detections of the model, and those above `MIN_SCORE` are drawn and yielded.
+
+    `batch` images are processed at a time. If two files have the same name, their drawings have different names. A
+    drawing never overwrites one of `files`.
     """
     taken = {_identity(file) for file in files}
-    for file in files:
-        try:
-            entry = _detect_file(model, file, folder, score_thresh, taken)
-        except (OSError, ValueError, MemoryError) as error:
-            yield file, _reason(file, error)
-        else:
-            yield file, entry
+    for start in range(0, len(files), batch):
+        yield from _detect_batch(model, files[start : start + batch], folder, score, taken)
 
 
 def as_json(entries: Sequence[Entry]) -> str:
@@ -111,24 +153,80 @@ def as_json(entries: Sequence[Entry]) -> str:
     return json.dumps(entries, indent=1) + "\n"
 
 
-def _detect_file(model: FasterRCNN, file: Path, folder: Path, score_thresh: float | None, taken: set[str]) -> Entry:
-    """Return the entry of one file; also write its drawing, and add the path of the drawing to `taken`."""
+def _detect_batch(
+    model: FasterRCNN, files: Sequence[Path], folder: Path, score: float | None, taken: set[str]
+) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
+    """Yield what `detect_files` yields, for the files of a batch."""
+    read = {}
+    for file in files:
+        try:
+            read[file] = images.read(file)  # (H, W, 3)
+        except ERRORS as error:
+            yield file, _reason(file, error)
+    for file, found in _predict(model, read, score):
+        if isinstance(found, Exception):
+            yield file, _reason(file, found)
+            continue
+        try:
+            outcome = _describe(model, file, read[file], found, MIN_SCORE if score is None else score, folder, taken)
+        except ERRORS as error:
+            yield file, _reason(file, error)
+        else:
+            yield file, outcome
+
+
+def _predict(
+    model: FasterRCNN, read: Mapping[Path, np.ndarray], score: float | None
+) -> list[tuple[Path, dict[str, np.ndarray] | Exception]]:
+    """Return the detections in each image; after an error in a batch, process its images one by one."""
+    if not read:
+        return []
+    try:
+        return list(zip(read, model.predict(list(read.values()), score_thresh=score), strict=True))
+    except ERRORS as error:
+        if len(read) == 1:
+            return [(file, error) for file in read]
+    return [result for file, image in read.items() for result in _predict(model, {file: image}, score)]
+
+
+def _describe(
+    model: FasterRCNN,
+    file: Path,
+    image: np.ndarray,
+    found: dict[str, np.ndarray],
+    min_score: float,
+    folder: Path,
+    taken: set[str],
+) -> tuple[Entry, list[Entry]]:
+    """Return the entry of an image and its detections above `min_score`; also draw these to a new path in `folder`."""
     from rcnn import plot  # imports matplotlib, which is slow
 
-    image = images.read(file)  # (H, W, 3)
-    found = model.predict([image], score_thresh=score_thresh)[0]
     names = model.config.class_names
-    drawing = plot.annotate(image, found["boxes"], found["scores"], found["labels"], names)
+    shown = found["scores"] > min_score  # (D,)
+    drawing = plot.annotate(image, found["boxes"][shown], found["scores"][shown], found["labels"][shown], names)
     target = _free_name(folder, file.stem, taken)
     write_whole(target, images.as_png(drawing))
     taken.add(_identity(target))
     height, width = image.shape[:2]
-    return {
+    detections = _detections(found, names)
+    entry = {
         "file": str(file),
         "drawing": str(target),
         "size": {"width": width, "height": height},
-        "detections": _detections(found, names),
+        "detections": detections,
     }
+    return entry, [detection for detection, above in zip(detections, shown, strict=True) if above]
+
+
+def _count(detections: Sequence[Sequence[Entry]], min_score: float) -> str:
+    """Return a table of the number of detections of each class, and of the images that have at least one of them."""
+    objects = Counter(name_of(found) for image in detections for found in image)
+    images_with = Counter(name for image in detections for name in {name_of(found) for found in image})
+    width = max(12, *map(len, objects)) if objects else 12
+    lines = [f"detections above a score of {min_score:g}:", f"{'class':<{width}} {'detections':>10} {'images':>7}"]
+    lines += [f"{name:<{width}} {count:>10} {images_with[name]:>7}" for name, count in objects.most_common()]
+    with_any = sum(bool(image) for image in detections)
+    return "\n".join([*lines, f"{'all':<{width}} {objects.total():>10} {with_any:>7} of {len(detections)}"])
 
 
 def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:

@@ -132,8 +132,8 @@ def test_json_has_file_drawing_size_and_detections(photo, finder, tmp_path):
 
 
 def test_without_class_names_the_label_is_shown(photo, tmp_path):
-    ((_, entry),) = detect_files(Finder(names=None), [photo], tmp_path)
-    assert entry["detections"] == [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1}]
+    ((_, (entry, shown)),) = detect_files(Finder(names=None), [photo], tmp_path)
+    assert entry["detections"] == shown == [{"box": [16.0, 32.0, 48.0, 40.0], "score": 0.8765, "label": 1}]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -195,7 +195,7 @@ def test_unreadable_files_are_reported_and_skipped(tmp_path, photo, finder, caps
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert len(lines) == len(bad)
-    for line, path in zip(lines, bad, strict=True):
+    for line, path in zip(lines, [bad[2], *bad[:2], *bad[3:]], strict=True):  # the folder has no images
         assert line.startswith((f"rcnn: {path} ", f"rcnn: {path}: ")) and line.count(str(path)) == 1
     assert [entry["file"] for entry in json.loads(captured.out)] == [str(photo), str(last)]
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["last.png", "photo.png"]
@@ -214,16 +214,17 @@ def test_error_of_detector_or_disk_is_reported_for_the_file(tmp_path, photo, fin
     assert detect(photo, other, "--out", tmp_path / "drawn") == 2
     captured = capsys.readouterr()
     assert captured.err == f"rcnn: {photo}: {str(error) or 'not enough memory'}\n"
-    assert captured.out == f"{other}: 1 detected, drawing: {tmp_path / 'drawn' / 'other.png'}\n"
+    assert captured.out.startswith(f"{other}: 1 detected, drawing: {tmp_path / 'drawn' / 'other.png'}\n")
 
 
 def test_no_drawing_replaces_another_or_a_photo(tmp_path, finder):
     (tmp_path / "a").mkdir()
     photos = [paint(tmp_path / name) for name in ("x.png", "a/x.png", "x.bmp", "X.tif", "y.jpg")]
     before = [path.read_bytes() for path in photos]
-    assert detect(*photos, photos[0], "--out", tmp_path, "--json", tmp_path / "found.json") == 0
+    again = tmp_path / "a" / ".." / "x.png"  # each file is read once
+    assert detect(*photos, photos[0], again, "--out", tmp_path, "--json", tmp_path / "found.json") == 0
     drawn = [entry["drawing"] for entry in json.loads((tmp_path / "found.json").read_text())]
-    assert [Path(path).name for path in drawn] == ["x-2.png", "x-3.png", "x-4.png", "X-5.png", "y.png", "x-6.png"]
+    assert [Path(path).name for path in drawn] == ["x-2.png", "x-3.png", "x-4.png", "X-5.png", "y.png"]
     assert [path.read_bytes() for path in photos] == before
     assert detect(photos[4], "--out", tmp_path) == 0  # a second run writes the same names again
     assert len(list(tmp_path.glob("y*.png"))) == 1
@@ -240,7 +241,7 @@ def test_only_one_photo_is_in_memory_at_a_time(tmp_path):
 
     files = [paint(tmp_path / f"{number}.png") for number in range(3)]
     outcomes = [outcome for _, outcome in detect_files(Watcher(), [*files, tmp_path, files[0]], tmp_path)]
-    assert [isinstance(outcome, dict) for outcome in outcomes] == [True, True, True, False, True]
+    assert [isinstance(outcome, tuple) for outcome in outcomes] == [True, True, True, False, True]
     assert len(Watcher.seen) == 4
 
 
@@ -260,10 +261,11 @@ def test_ctrl_c_keeps_the_detections_so_far(tmp_path, photo, finder, capsys, mon
 @pytest.mark.parametrize("terminal, count, bar", [(True, 4, True), (True, 3, False), (False, 4, False)])
 def test_many_photos_on_a_terminal_get_a_bar(tmp_path, photo, finder, capsys, monkeypatch, terminal, count, bar):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
-    assert detect(*[photo] * count, "--out", tmp_path / "drawn") == 0
+    photos = [paint(tmp_path / f"{number}.png") for number in range(count)]
+    assert detect(*photos, "--out", tmp_path / "drawn") == 0
     captured = capsys.readouterr()
     assert (f"{count}/{count}" in captured.err) == bar
-    assert len(captured.out.splitlines()) == count
+    assert captured.out.count(" detected, drawing: ") == count
 
 
 def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
@@ -276,6 +278,209 @@ def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
     assert json.loads((tmp_path / "found.json").read_text())[0]["file"] == str(photo)
 
 
+# ---------------------------------------------------------------------- inputs
+
+
+def names_in(report):
+    return [Path(entry["file"]).name for entry in json.loads(report.read_text())]
+
+
+@pytest.fixture
+def album(tmp_path, finder):
+    """A folder with two images, a hidden file, a text, and a subfolder with an image."""
+    folder = tmp_path / "album"
+    (folder / "older").mkdir(parents=True)
+    for name in ("b.PNG", "a.jpg", "older/c.png"):
+        paint(folder / name)
+    (folder / "._a.jpg").write_bytes(b"of a Mac")
+    (folder / "notes.md").write_text("notes")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "argument, expected",
+    [
+        ("", ["a.jpg", "b.PNG"]),
+        ("*.jpg", ["a.jpg"]),
+        ("**/*.[pP][nN][gG]", ["b.PNG", "c.png"]),
+        ("older", ["c.png"]),
+    ],
+)
+def test_folders_and_patterns(tmp_path, album, argument, expected):
+    report = tmp_path / "found.json"
+    assert detect(album / argument, "--out", tmp_path / "out", "--json", report) == 0
+    assert names_in(report) == expected
+
+
+def test_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path, finder):
+    photo = paint(tmp_path / "photo[1].png")
+    assert detect(photo, "--out", tmp_path / "out", "--json", tmp_path / "found.json") == 0
+    assert names_in(tmp_path / "found.json") == ["photo[1].png"]
+
+
+def test_list_of_paths(tmp_path, album, monkeypatch):
+    """A path is relative to the list's folder, or else to the current folder."""
+    (album / "list.txt").write_text("a.jpg\n\n  album/older/c.png  \r\n" + str(album / "b.PNG"), encoding="utf-8-sig")
+    monkeypatch.chdir(tmp_path)
+    assert detect(album / "list.txt", "--out", "out", "--json", "found.json") == 0
+    assert names_in(tmp_path / "found.json") == ["a.jpg", "c.png", "b.PNG"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_list_of_paths_from_standard_input(tmp_path, album, monkeypatch, end):
+    listing = end.join(str(album / name) for name in ("b.PNG", "older/c.png"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listing.encode())))
+    assert detect("-", "--out", tmp_path / "out", "--json", tmp_path / "found.json") == 0
+    assert names_in(tmp_path / "found.json") == ["b.PNG", "c.png"]
+
+
+def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.txt").write_text("\n")
+    arguments = [tmp_path / "empty", tmp_path / "empty.txt", tmp_path / "*.tif", "-"]
+    assert detect(*arguments, album / "a.jpg", "--out", tmp_path / "out") == 2
+    captured = capsys.readouterr()
+    messages = (
+        "contains no images; ",
+        "empty.txt names no images",
+        "*.tif: no file matches",
+        "standard input names no",
+    )
+    for line, message in zip(captured.err.splitlines(), messages, strict=True):
+        assert message in line
+    assert "a.jpg: 1 detected" in captured.out
+
+
+def test_batches(tmp_path, album, capsys):
+    class Recorder(Finder):
+        sizes: list[int] = []
+
+        def predict(self, images, score_thresh=None):
+            self.sizes.append(len(images))
+            if len(images) > 1 and any(len(image) == 9 for image in images):
+                raise MemoryError
+            return super().predict(images, score_thresh)
+
+    small = paint(tmp_path / "small.png", size=(9, 9))
+    files = [album / "a.jpg", album / "notes.md", album / "b.PNG", album / "older" / "c.png", small]
+    outcomes = list(detect_files(Recorder(), files, tmp_path, batch=3))
+    assert [file.name for file, _ in outcomes] == ["notes.md", "a.jpg", "b.PNG", "c.png", "small.png"]
+    assert [isinstance(outcome, str) for _, outcome in outcomes] == [True, False, False, False, False]
+    assert Recorder.sizes == [2, 2, 1, 1]  # a batch that fails is processed one by one
+
+
+def test_very_large_image_is_allowed_by_the_option_that_the_error_names(tmp_path, photo, finder, capsys, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert detect(photo, "--out", tmp_path / "out") == 2
+    assert "has 3,072 pixels" in (error := capsys.readouterr().err) and "add --max-pixels 3072 to" in error
+    assert detect(photo, "--out", tmp_path / "out", "--max-pixels", 3072) == 0
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    assert detect(photo, "--max-pixels", 0) == 2
+    assert capsys.readouterr().err == "rcnn: --max-pixels must be at least 1, got 0\n"
+
+
+# ---------------------------------------------------------------------- low scores, counts, annotations
+
+
+class TwoScores(Finder):
+    """Detector that finds each red region also with a low score, as blue."""
+
+    def find(self, image):
+        found = super().find(image)
+        low = {"boxes": found["boxes"], "scores": found["scores"] - 0.5, "labels": found["labels"] + 1}
+        return {key: np.concatenate([found[key], low[key]]) for key in found}
+
+
+@pytest.fixture
+def unsure(monkeypatch):
+    model = TwoScores()
+    monkeypatch.setattr(shared, "load_detector", lambda weights: model)
+    return model
+
+
+def test_low_scores_are_only_in_the_json_file(tmp_path, unsure, capsys):
+    photo = paint(tmp_path / "photo.png", (640, 480), (160, 320, 480, 400))
+    assert detect(photo, "--out", tmp_path / "out", "--json", tmp_path / "found.json", "--csv", tmp_path / "t.csv") == 0
+    (entry,) = json.loads((tmp_path / "found.json").read_text())
+    assert [d["score"] for d in entry["detections"]] == [0.8765, 0.3765] and unsure.thresholds == [None]
+    assert "photo.png: 1 detected" in capsys.readouterr().out
+    assert len((tmp_path / "t.csv").read_text().splitlines()) == 2
+    usual = images.read(tmp_path / "out" / "photo.png")
+    assert detect(photo, "--out", tmp_path / "out", "--score", 0.1) == 0
+    assert "photo.png: 2 detected" in capsys.readouterr().out
+    assert (images.read(tmp_path / "out" / "photo.png") != usual).any()
+
+
+def test_classes_are_counted_at_the_end(tmp_path, unsure, capsys):
+    photos = [paint(tmp_path / f"{number}.png") for number in range(2)]
+    Image.new("RGB", (9, 9)).save(tmp_path / "none.png")
+    assert detect(*photos, tmp_path / "none.png", "--score", 0.3, "--out", tmp_path / "out") == 0
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[3:]] == [
+        ["detections", "above", "a", "score", "of", "0.3:"],
+        ["class", "detections", "images"],
+        ["red", "2", "2"],
+        ["blue", "2", "2"],
+        ["all", "4", "2", "of", "3"],
+    ]
+    assert detect(tmp_path / "none.png", "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["all", "0", "0", "of", "1"]
+
+
+def read_back(spec):
+    """Return the image sizes, boxes and class names of a data set."""
+    dataset = data.load(spec, None)
+    items = [dataset[i] for i in range(len(dataset))]
+    return [
+        (image.shape[:2], target["boxes"].tolist(), [dataset.classes[label] for label in target["labels"]])
+        for image, target in items
+    ]
+
+
+@pytest.fixture
+def photos(tmp_path, finder):
+    """Two images of one name, one of them lying on its side, and one without objects."""
+    folder = tmp_path / "photos"
+    (folder / "b").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    first = paint(folder / "a.png")
+    turned = paint(folder / "b" / "a.png", exif=exif)
+    Image.new("RGB", (20, 10)).save(folder / "c.png")
+    return [first, turned, folder / "c.png"]
+
+
+EXPECTED = [
+    ((48, 64), [[16, 32, 48, 40]], ["red"]),
+    ((64, 48), [[8, 16, 16, 48]], ["red"]),
+    ((10, 20), [], []),
+]
+
+
+def test_voc_annotations_are_read_back(tmp_path, photos):
+    assert detect(*photos, "--out", tmp_path / "out", "--voc", tmp_path / "set") == 0
+    assert sorted(path.name for path in (tmp_path / "set" / "JPEGImages").iterdir()) == ["a-2.png", "a.png", "c.png"]
+    found = read_back(f"voc:{tmp_path / 'set'}")
+    assert sorted(found) == sorted(EXPECTED)
+
+
+def test_csv_annotations_are_read_back(tmp_path, photos):
+    assert detect(*photos, "--out", tmp_path / "out", "--csv", tmp_path / "photos" / "found.csv") == 0
+    assert sorted(read_back(f"csv:{tmp_path / 'photos' / 'found.csv'}")) == sorted(EXPECTED)
+
+
+def test_yolo_annotations_are_fractions_of_the_upright_image(tmp_path, photos):
+    assert detect(*photos, "--out", tmp_path / "out", "--yolo", tmp_path / "set") == 0
+    labels = {path.name: path.read_text() for path in (tmp_path / "set" / "labels").iterdir()}
+    assert labels == {
+        "a.txt": "0 0.500000 0.750000 0.500000 0.166667\n",
+        "a-2.txt": "0 0.250000 0.500000 0.166667 0.500000\n",
+        "c.txt": "",
+    }
+    assert (tmp_path / "set" / "classes.txt").read_text() == "red\nblue\n"
+    assert (tmp_path / "set" / "images" / "a.png").read_bytes() == photos[0].read_bytes()
+
+
 # ---------------------------------------------------------------------- errors
 
 
@@ -285,6 +490,9 @@ def test_names_that_the_output_cannot_show(tmp_path, finder, monkeypatch):
         (["--score", "nan"], "--score must be between 0 and 1, got nan"),
         (["--score", "-0.1"], "--score must be between 0 and 1, got -0.1"),
         (["--json", "nowhere/found.json"], "--json nowhere/found.json: folder nowhere not found"),
+        (["--batch", "0"], "--batch must be at least 1, got 0"),
+        (["--csv", "nowhere/found.csv"], "--csv nowhere/found.csv: folder nowhere not found"),
+        (["--voc", "."], ". is not empty; choose a new folder"),
         (["--json", "."], "--json must name a file, got the folder ."),
     ],
 )

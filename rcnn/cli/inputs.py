@@ -1,0 +1,73 @@
+"""The images that the arguments of `rcnn detect` name: files, folders, patterns, and lists of paths."""
+
+from __future__ import annotations
+
+import glob
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rcnn._files import read_text
+from rcnn.cli.process import message
+from rcnn.images import SUFFIXES
+
+STANDARD_INPUT = "-"
+LIST_SUFFIX = ".txt"
+MAX_LIST = 1 << 26  # bytes of a list of paths
+
+
+def find_images(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the files that the arguments name, each of them once, and a message for each argument that names none."""
+    files: dict[str, Path] = {}
+    problems = []
+    for argument in arguments:
+        try:
+            for file in _expand(argument):
+                files.setdefault(os.path.realpath(file), file)
+        except (OSError, ValueError) as error:
+            problems.append(message(error))
+    return list(files.values()), problems
+
+
+def _expand(argument: str) -> list[Path]:
+    """Return the files that an argument names; raise OSError or ValueError if there are none."""
+    path = Path(argument)
+    if argument == STANDARD_INPUT:
+        return _listed(sys.stdin.buffer.read(MAX_LIST).decode("utf-8", "surrogateescape"), Path(), "standard input")
+    if path.is_dir():
+        return _images_in(path)
+    if not path.exists() and glob.has_magic(argument):
+        found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(name)]
+        if not found:
+            raise FileNotFoundError(f"{argument}: no file matches this pattern")
+        return found
+    if path.suffix.lower() == LIST_SUFFIX and path.is_file():
+        return _listed(read_text(path, MAX_LIST), path.parent, str(path))
+    return [path]  # if it is missing, the error is reported when it is read
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Return the images in a folder in the order of their names; hidden files are not images."""
+    found = [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+    ]
+    if not found:
+        raise ValueError(f"{folder} contains no images; for images in subfolders, use a pattern such as 'DIR/**/*.jpg'")
+    return found
+
+
+def _listed(text: str, folder: Path, name: str) -> list[Path]:
+    """Return the paths in a list: one on each line, relative to the list's folder or else to the current folder."""
+
+    def paths() -> Iterator[Path]:
+        for line in text.replace("\0", "\n").splitlines():  # find -print0 ends paths with zeros
+            if line.strip():
+                path = folder / line.strip()
+                yield path if path.exists() else Path(line.strip())
+
+    if not (found := list(paths())):
+        raise ValueError(f"{name} names no images")
+    return found
