@@ -121,4 +121,6 @@ def load_weights(source: str) -> FasterRCNN:
     for name in (BEST, WEIGHTS):
         if (folder / name).is_file():
             return load_detector(folder / name)
+    if (folder / "data.pkl").is_file():
+        raise FileNotFoundError(f"{folder} is an unpacked .pth file; pack it: zip -0 -r weights.pth {folder.name}")
     raise FileNotFoundError(f"{folder} is not the folder of a run: it contains neither {BEST} nor {WEIGHTS}")

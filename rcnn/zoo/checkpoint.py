@@ -75,6 +75,12 @@ OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
 )
 
+# What to do about a safetensors file, by a part of the error.
+REMEDIES = (
+    ("not a valid safetensors file", "; if you downloaded it, download it again, because it may be incomplete"),
+    ("a dtype that NumPy", "; save the weights as float32 instead, with tensor.float()"),
+)
+
 # Two names of each of torchvision's Faster R-CNNs; some that other programs write have only one of them.
 TORCHVISION = ("rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight")
 OTHER_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
@@ -215,7 +221,7 @@ def restore(
     try:
         config = FasterRCNNConfig(backbone, **settings)
         check_shapes(tensors, head_shapes(config), name)
-        check_anchors(tensors, config, name)
+        _check_anchors(tensors, config, name)
         model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
@@ -260,18 +266,8 @@ def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-def check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
-    """Raise CheckpointError unless the RPN in a file has as many anchors per cell as the config describes.
-
-    Parameters
-    ----------
-    tensors : mapping of str to array
-        The tensors in the file.
-    config : FasterRCNNConfig
-        The config.
-    name : str
-        Name of the file, for error messages.
-    """
+def _check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, name: str) -> None:
+    """Raise CheckpointError unless the RPN in the file has as many anchors per cell as the config describes."""
     sizes, ratios = (
         len(values[0]) if isinstance(values[0], tuple) else len(values)
         for values in (config.anchor_sizes, config.aspect_ratios)
@@ -282,7 +278,7 @@ def check_anchors(tensors: Mapping[str, np.ndarray], config: FasterRCNNConfig, n
     if found not in allowed:
         raise CheckpointError(
             f"{name}: wrong shape: its settings require {' or '.join(map(str, sorted(allowed)))} anchors per cell, but "
-            f"rpn.head.cls_logits.weight has {found}; pass the anchor_sizes and aspect_ratios that it was trained with"
+            f"rpn.head.cls_logits.weight has {found}"
         )
 
 
@@ -584,7 +580,11 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
     with open_regular(path) as file:
         start = file.read(9)
     if start[8:] == b"{":  # a safetensors file starts with eight bytes, followed by JSON
-        tensors, metadata = read_tensors(path)
+        try:
+            tensors, metadata = read_tensors(path)
+        except CheckpointError as error:
+            remedy = next((text for part, text in REMEDIES if part in str(error)), "")
+            raise CheckpointError(f"{error}{remedy}") from error
         return Weights(Path(path), tensors if metadata else torchvision_names(tensors), metadata)
     state = pth.read(path)
     return Weights(Path(path), torchvision_names(state), {}, state.beside)

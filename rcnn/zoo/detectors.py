@@ -232,11 +232,11 @@ def _resnet_detector(
     chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
     if weights is not None:
         checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
-        checkpoint.check_anchors(weights.tensors, chosen, str(weights.path))
     model = FasterRCNN(chosen)
     if weights_backbone is not None:
         checkpoint.load_into(backbone.body, weights_backbone)
     if weights is not None:
+        _check_anchors(model, weights)
         checkpoint.put_into(model, weights)
     pretrained = weights is not None or weights_backbone is not None
     backbone.body.freeze((TRAINABLE_STAGES if pretrained else 5) if trainable_layers is None else trainable_layers)
@@ -253,6 +253,17 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
         )
     num_classes, hidden_dim = weights.tensors[name].shape
     return num_classes, hidden_dim
+
+
+def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
+    """Raise CheckpointError if the detector in a file has another number of anchors than the model."""
+    tensor, own = weights.tensors.get("rpn.head.cls_logits.weight"), len(model.anchor_generator.cells[0])
+    if tensor is not None and tensor.ndim and len(tensor) != own:
+        raise CheckpointError(
+            f"{weights.path} has {len(tensor)} anchors per cell, but this detector has {own}; build it with the file's "
+            "anchors, then save it with rcnn.save: rcnn.faster_rcnn_resnet_fpn(weights=..., anchor_sizes=..., "
+            "aspect_ratios=...)"
+        )
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:

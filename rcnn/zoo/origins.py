@@ -24,6 +24,7 @@ BEGINNINGS = (
     (rb"(?s).{4}TFL3", "it is a TensorFlow Lite model; only weights of PyTorch models are read"),
     (rb"(?s)\x08.?(\x10.)?[\x12\x1a\x3a]", "it seems to be an ONNX model; use the .pth file that it was exported from"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|BM", "it is an image, not weights"),
+    (rb"\([dl]p|c\w+\n", "it is a plain pickle of an old format, not a file of torch.save"),
     (rb"\s*[\[{]", "it is a JSON file, not weights"),
     (rb"(?s)\x00+\Z", "it begins with zeros only: its download is incomplete; download it again"),
 )
@@ -35,6 +36,7 @@ READABLE = (
 EXAMPLES = 60  # characters
 LAYERS = "it has the layer names of"
 MODELS = (
+    (r"^(momentum_buffer|exp_avg)$", "it contains the state of an optimiser, but no weights"),
     (r"\.bottom_up\.|^proposal_generator\.", f"{LAYERS} Detectron2"),
     (r"^(neck|bbox_head|roi_head|rpn_head|mask_head)\.", f"{LAYERS} MMDetection"),
     (r"^backbone\.body\.stem\.|^roi_heads\.box\.", f"{LAYERS} maskrcnn-benchmark"),

@@ -519,6 +519,9 @@ def test_folder_of_a_run_means_its_best_weights(photo, tmp_path, capsys):
     run.mkdir()
     assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
     assert "run is not the folder of a run: it contains neither best.safetensors nor" in capsys.readouterr().err
+    (run / "data.pkl").write_bytes(b"")
+    assert cli.main(["detect", str(photo), "--weights", str(run)]) == 2
+    assert "run is an unpacked .pth file; pack it: zip -0 -r weights.pth run" in capsys.readouterr().err
     (run / "model.safetensors").write_text("no weights")
     (run / "best.safetensors").write_bytes(DIGITS.read_bytes())
     assert cli.main(["detect", str(photo), "--weights", str(run), "--out", str(tmp_path / "out")]) == 0

@@ -246,6 +246,17 @@ def test_dtype_that_numpy_does_not_have_is_refused(tmp_path, dtype, size):
         rcnn.load(path)
 
 
+@pytest.mark.parametrize(
+    "content, remedy", [(b"\xff\0\0\0\0\0\0\0{}", "download it again"), (None, r"tensor.float\(\)")]
+)
+def test_what_to_do_about_a_safetensors_file(tmp_path, content, remedy):
+    header = json.dumps({"weight": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    path = tmp_path / "foreign.safetensors"
+    path.write_bytes(content or struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(CheckpointError, match=f"{remedy}"):
+        rcnn.load_detector(path)
+
+
 def test_missing_file_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.safetensors: file not found"):
         rcnn.load(tmp_path / "absent.safetensors")

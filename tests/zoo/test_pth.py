@@ -266,6 +266,8 @@ MODULE = name("my", "Net") + b")\x81" + dict_of({"training": b"\x89", "_modules"
         (stream(tensor()), "it must contain a state dict, got tensor"),
         (stream(dict_of({"model": b"}", "epoch": b"N"}), {}), "no state dict, only the keys model, epoch"),
         (stream(MODULE, {}), r"whole pickled model \(my.Net\), .*torch.save\(model.state_dict"),
+        (stream(MODULE.replace(b"cmy\nNet", b"cultralytics\nYOLO"), {}), "which is not torchvision's Faster R-CNN"),
+        (pickle.dumps({"a": 1}, 0), "a plain pickle of an old format"),
         (stream(dict_of({"epoch": b"N", "model": MODULE}), {}), r"whole pickled model \(my.Net\)"),
         (stream(name("__torch__.my", "Net") + b")R", {}), "TorchScript"),
         (stream(name("my", "Config") + b")R", {}), "it must contain a state dict, got my.Config"),
@@ -458,12 +460,28 @@ def test_only_tensors_may_refer_to_storages(refuse):
 
 
 @pytest.mark.parametrize(
-    "piece", [b"]", b"}", b"(", b"]\x94", b"}\x94", b"N\x85\x94", b"\x8c\1a\x94", b"(N", b"h\0)R\x94"]
+    "piece",
+    [
+        b"]",
+        b"}",
+        b"(",
+        b"]\x94",
+        b"}\x94",
+        b"N\x85\x94",
+        b"\x8c\1a\x94",
+        b"(N",
+        b"h\0)R\x94",
+        b"h\1)R\x94",
+        b"h\1)\x81\x94",
+        b"ca\nb\n\x94",
+    ],
 )
 def test_pickle_cannot_exceed_its_budget(tmp_path, monkeypatch, piece):
     monkeypatch.setattr(pth, "ALLOWANCE", 5_000_000)
     path = tmp_path / "greedy.pth"
-    path.write_bytes(stream(name("collections", "OrderedDict") + b"q\0" + piece * 60_000, {}))
+    path.write_bytes(
+        stream(name("collections", "OrderedDict") + b"q\0" + name("my", "Class") + b"q\1" + piece * 60_000, {})
+    )
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="more memory"):

@@ -47,6 +47,7 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
 DEEPEST = 4  # maximum number of keys that lead to the state dict
 AVERAGED = re.compile(r"(^|_)ema($|_)")  # a key of averaged weights
+OTHER_MODEL = re.compile("(?i)yolo|ultralytics|detr|mmdet|detectron2|transformers")  # in the name of a class
 FOREIGN_TENSOR = re.compile(
     r"torch\.(storage\.)?\w+Storage|torch\.(_utils|_tensor)\._rebuild\w*"
 )  # unsupported tensors
@@ -410,6 +411,8 @@ def _explain(pickled: object) -> str:
     for value in foreign:
         if value.kind.startswith("__torch__"):
             return "it is a TorchScript program (torch.jit.save), which is never run; " + WEIGHTS_ONLY
+        if value.is_module and OTHER_MODEL.search(value.kind):
+            return f"it contains a whole pickled model ({value.kind}), which is not torchvision's Faster R-CNN"
         if value.is_module:
             return f"it contains a whole pickled model ({value.kind}), whose code is never run; {WEIGHTS_ONLY}"
     if type(pickled) is dict:
