@@ -104,6 +104,9 @@ def check_file(option: str, file: str | Path | None) -> None:
 
 def write_figure(path: Path, figure: Any) -> None:
     """Write a matplotlib figure to a PNG file, either completely or not at all."""
+    from rcnn.plot import style  # imports matplotlib, which is slow
+
+    style.use_installed_fonts(figure)
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")
     write_whole(path, drawn.getvalue())

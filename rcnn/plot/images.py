@@ -9,13 +9,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import get_font
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
@@ -109,7 +106,7 @@ def annotate(
     colors = [style.label_color(numbers[i]) for i in best]
 
     canvas = _canvas(photo, texts)
-    font = _font(_text_height(canvas.size, texts))
+    font = _font(_text_height(canvas.size, texts), texts)
     scale = np.divide(canvas.size, (photo.shape[1], photo.shape[0]))  # x, y
     scaled = corners[best] * np.tile(scale, 2)  # (D, 4)
     pen = ImageDraw.Draw(canvas)
@@ -127,7 +124,7 @@ def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
         shrink = math.sqrt(MAX_PHOTO_PIXELS / pixels)
         size = (max(int(whole.width * shrink), 1), max(int(whole.height * shrink), 1))
         return whole.resize(size, Image.Resampling.BOX)
-    tags = _tag_sizes(texts, _font(MIN_TEXT)).prod(axis=1).sum()  # pixels
+    tags = _tag_sizes(texts, _font(MIN_TEXT, texts)).prod(axis=1).sum()  # pixels
     needed = max(math.sqrt(max(MIN_SIDE**2, tags / MAX_TAG_SHARE) / pixels), MIN_SHORT_SIDE / min(whole.size))
     factor = max(min(math.ceil(needed), MAX_LONG_SIDE // max(whole.size)), 1)
     return whole.resize((whole.width * factor, whole.height * factor), Image.Resampling.BICUBIC)
@@ -136,7 +133,7 @@ def _canvas(photo: np.ndarray, texts: Sequence[str]) -> Image.Image:
 def _text_height(size: tuple[int, int], texts: Sequence[str]) -> float:
     """Return the font size for a drawing of `size` (width, height), reduced if the tags need more space."""
     pixels = size[0] * size[1]
-    tags = _tag_sizes(texts, _font(MIN_TEXT))  # (D, 2)
+    tags = _tag_sizes(texts, _font(MIN_TEXT, texts))  # (D, 2)
     room = min(
         math.sqrt(MAX_TAG_SHARE * pixels / max(tags.prod(axis=1).sum(), 1)), size[0] / max(tags[:, 0].max(initial=0), 1)
     )
@@ -206,19 +203,15 @@ def _tag_padding(font: ImageFont.FreeTypeFont) -> np.ndarray:
     return np.maximum(np.round(_TAG_PADDING * font.size), 1)
 
 
-def _font(height: float) -> ImageFont.FreeTypeFont:
-    """Return the font of all plots, which is installed with matplotlib."""
-    return ImageFont.truetype(str(_font_file()), height)  # Pillow before 10.2 takes no Path
-
-
-def _font_file() -> Path:
-    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+def _font(height: float, texts: Sequence[str]) -> ImageFont.FreeTypeFont:
+    """Return the font of all plots, or an installed font that has more of the characters in `texts`."""
+    return ImageFont.truetype(style.font_with(frozenset("".join(texts)))[1], height)
 
 
 def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
-    """Warn if the font has no glyphs for some characters, because Pillow silently draws empty boxes for them."""
-    font = get_font(_font_file())
-    if not all(font.get_char_index(ord(letter)) for letter in set().union(*texts)):
+    """Warn if no font has glyphs for some characters, because Pillow silently draws empty boxes for them."""
+    letters = frozenset("".join(texts))
+    if style.glyph_count(style.font_with(letters)[1], letters) < len(letters):
         warnings.warn(
             "the font of the figures does not have all characters of the names; boxes replace them", stacklevel=3
         )

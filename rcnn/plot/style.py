@@ -6,11 +6,14 @@ looks the same on axes from `figure()` and on axes from `pyplot.subplots()`.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 from unicodedata import category
 
+import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -18,9 +21,11 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.legend import Legend
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 from PIL import Image
@@ -43,6 +48,7 @@ Corner = Literal["upper left", "upper right", "lower right", "best"]  # position
 
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; no text is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
+NO_FONT = "Last Resort"  # a font that has boxes for all characters
 DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
 
 
@@ -236,6 +242,71 @@ def shown_label(text: str) -> str:
         The label. If `text` begins with an underscore, an invisible character comes before it.
     """
     return f"\u200b{text}" if text.startswith("_") else text
+
+
+@functools.cache
+def font_with(letters: frozenset[str]) -> tuple[str, str]:
+    """Return the family and the file of a font that has `letters`.
+
+    Parameters
+    ----------
+    letters : frozenset of str
+        The characters to draw.
+
+    Returns
+    -------
+    family, file : str
+        The font of the figures, which is installed with matplotlib. If it does not have all letters, the installed
+        font that has the most of them.
+    """
+    own = ("DejaVu Sans", str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")))
+    if glyph_count(own[1], letters) == len(letters):
+        return own
+    others = [
+        (entry.name, entry.fname)
+        for entry in fontManager.ttflist
+        if entry.style == "normal" and entry.weight == 400 and not entry.name.startswith(NO_FONT)
+    ]
+    return max([own, *others], key=lambda font: glyph_count(font[1], letters))
+
+
+def glyph_count(file: str, letters: frozenset[str]) -> int:
+    """Return how many of the letters a font has.
+
+    Parameters
+    ----------
+    file : str
+        The file of the font.
+    letters : frozenset of str
+        The characters.
+
+    Returns
+    -------
+    int
+        The number of letters; 0 if the file cannot be read.
+    """
+    try:
+        font = get_font(file)
+    except (OSError, RuntimeError):
+        return 0
+    return sum(font.get_char_index(ord(letter)) > 0 for letter in letters)
+
+
+def use_installed_fonts(figure: Figure) -> None:
+    """Draw the texts of a figure with an installed font where the font of the figures lacks their characters.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure, which is changed in place.
+    """
+    own = font_with(frozenset())
+    letters = {text: frozenset(filter(str.isprintable, text.get_text())) for text in figure.findobj(Text)}
+    foreign = [text for text, used in letters.items() if glyph_count(own[1], used) < len(used)]
+    other = font_with(frozenset().union(*(letters[text] for text in foreign)))
+    for text in foreign:
+        text.set_fontfamily([own[0], other[0]])  # matplotlib takes each character from the first font that has it
+        text.set_fontweight("normal")  # a bold font may have fewer characters
 
 
 def frame(ax: Axes) -> Axes:

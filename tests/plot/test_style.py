@@ -12,6 +12,7 @@ import pytest
 from matplotlib.text import Text
 
 from rcnn import evaluate, plot
+from rcnn.cli.shared import write_figure
 from rcnn.plot import style
 
 
@@ -97,3 +98,24 @@ def test_annotate_warns_of_missing_glyphs():
     found = np.array([[2.0, 2, 20, 20]]), np.array([0.9]), np.array([1])
     with pytest.warns(UserWarning, match="the font of the figures does not have all characters of the names"):
         plot.annotate(np.zeros((40, 60, 3), np.uint8), *found, ("background", "\u676f"))
+
+
+CLOCK = "clock \u231a"  # matplotlib installs this character with STIXGeneral, but not with DejaVu Sans
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_with_an_installed_font_that_has_their_characters(tmp_path):
+    assert style.font_with(frozenset("clock"))[0] == "DejaVu Sans"
+    family, file = style.font_with(frozenset(CLOCK))
+    assert style.glyph_count(file, frozenset(CLOCK)) == len(set(CLOCK)) and family != "DejaVu Sans"
+    found = np.array([[2.0, 2, 20, 20]]), np.array([0.9]), np.array([1])
+    plot.annotate(np.zeros((40, 60, 3), np.uint8), *found, ("background", CLOCK))
+    figure = plot.figure()
+    style.title(figure.subplots(), CLOCK)
+    write_figure(tmp_path / "figure.png", figure)
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_fonts_that_cannot_be_read_are_not_used(tmp_path):
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    assert style.glyph_count(str(tmp_path / "broken.ttf"), frozenset("a")) == 0
