@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcnn._validate import listed
 from rcnn.doctor.evidence import FOUND, Evidence, Objects, part_of
 
 # If a measurement is beyond one of these thresholds, the stage fails. Each threshold is far from the measurements of
@@ -187,7 +188,7 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
     yield Verdict(
         "learning",
         f"{len(evidence.frozen)} of {sum(evidence.parameters.values())} parameters are frozen",
-        f"{', '.join(stuck)} cannot learn" if stuck else None,
+        f"{listed(stuck)} cannot learn" if stuck else None,
         "remove these names from freeze in the recipe, or set requires_grad = True; only pretrained layers may stay "
         "frozen",
     )

@@ -17,6 +17,7 @@ from rcnn._validate import (
     check_scores,
     check_sequence,
     integer,
+    listed,
     shown,
 )
 from rcnn.boxes import area
@@ -151,7 +152,7 @@ def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:
         raise TypeError(f"{name} must be a dict with {', '.join(keys)}, got {shown(entry)}")
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {', '.join(map(str, entry)) or 'none'}")
+        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {listed(list(map(str, entry))) or 'none'}")
 
 
 def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext.dispatch import compiled
-from rcnn._validate import MOST_SEQUENCE, Rule, as_array, as_float, check_sequence, integer, number, shown
+from rcnn._validate import MOST_SEQUENCE, Rule, as_array, as_float, check_sequence, integer, listed, number, shown
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
@@ -119,7 +119,7 @@ class Optimizer(abc.ABC):
             name for name in own if name in state and own[name].shape != as_array(state[name], name).shape
         ]
         if wrong:
-            raise ValueError(f"the state does not fit this {type(self).__name__}: {', '.join(wrong[:8])}")
+            raise ValueError(f"the state does not fit this {type(self).__name__}: {listed(wrong)}")
         arrays = {name: as_array(state[name], f"state[{name!r}]") for name in own}
         for name, array in arrays.items():
             if array.dtype.kind not in "fiu":

@@ -20,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from rcnn._validate import listed
 from rcnn.plot import style
 from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, THIN_LINE, Dashes, as_array, as_boxes
@@ -644,7 +645,7 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
 def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
     """Return the gradient norm of a loss for a part, 0 if the part is missing; raise ValueError for an invalid norm."""
     if loss not in norms:
-        raise ValueError(f"norms must have an entry {loss!r}, got {', '.join(map(repr, norms)) or 'no entry'}")
+        raise ValueError(f"norms must have an entry {loss!r}, got {listed(list(map(repr, norms))) or 'no entry'}")
     value = float(norms[loss].get(part, 0.0))
     if not (value >= 0 and np.isfinite(value)):
         raise ValueError(f"norms[{loss!r}][{part!r}] must be finite and at least 0, got {value:g}")
