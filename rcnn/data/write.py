@@ -22,7 +22,6 @@ from typing import Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
-import yaml
 from tqdm import tqdm
 
 from rcnn._files import write_whole
@@ -171,6 +170,8 @@ def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, prog
         write_whole(root / "labels" / split / f"{stem}.txt", "".join(lines).encode(), flush=False)
     splits = sorted(path.name for path in (root / "images").iterdir())
     content = {name: f"images/{name}" for name in splits} | {"names": dict(enumerate(dataset.classes[1:]))}
+    import yaml
+
     write_whole(root / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
 
 

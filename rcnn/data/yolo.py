@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
 from tqdm import tqdm
 
 from rcnn import images
@@ -167,6 +166,8 @@ def _read_settings(root: Path, given: Path | None) -> Settings:
 
 def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
     """Return the content of a YAML file, in which all values are strings; an empty dict if it is no mapping."""
+    import yaml
+
     check_link(path, root)
     try:
         content = yaml.load(read_text(path, MAX_YAML), Loader=yaml.BaseLoader)
