@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """Return a public name; the first call replaces this function with one that knows all public names."""
+    """Return a public name. The first call replaces this function with one that knows all public names."""
     import lazy_loader  # not at the top: the command must handle Ctrl-C before any import that takes time
 
     resolve, listing, names = lazy_loader.attach_stub(__name__, __file__)

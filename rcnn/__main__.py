@@ -21,7 +21,7 @@ def main() -> int:
 
 
 def _end(number: int, frame: object) -> None:
-    """Print one line and end the process at once; this is a signal handler."""
+    """Handle a signal: print one line and end the process at once."""
     try:
         os.write(2, b"rcnn: interrupted\n")
     finally:  # even if nobody reads the output

@@ -21,7 +21,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
     Reading a pipe or a device might never end, and merely opening a device may have an effect. Therefore, the type is
     checked before the file is opened. It is checked again afterwards, because the file may have been replaced. Raises
-    OSError, which names `path`, for any other type of file.
+    OSError, whose message contains `path`, for any other type of file.
     """
     check_regular(path)
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
@@ -38,7 +38,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raise OSError, which names `path`, unless it is a regular file or a link to one."""
+    """Raise OSError unless `path` is a regular file or a link to one. The message contains `path`."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -50,12 +50,12 @@ def _check_type(found: os.stat_result, path: str | os.PathLike[str]) -> None:
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(f"{path} is a folder, but a file is required")
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path} is not a regular file but {_type(found)}, and is not read")
+        raise OSError(f"{path} is {_type(found)}, but a regular file is required")
 
 
 def _type(found: os.stat_result) -> str:
     kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a disk"}
-    return kinds.get(stat.S_IFMT(found.st_mode), "of another type")
+    return kinds.get(stat.S_IFMT(found.st_mode), "a special file")
 
 
 def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
@@ -66,10 +66,10 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
-            raise ValueError(f"{path} has {size:,} bytes; at most {most:,} are read")
+            raise ValueError(f"{path} has {size:,} bytes, but the limit is {most:,} bytes")
         content = file.read(size + 1)
     if len(content) > size:  # such files exist in /proc
-        raise ValueError(f"{path} contains more than {size:,} bytes, the size that the system reports")
+        raise ValueError(f"{path} contains more bytes than the system reports ({size:,})")
     return content
 
 
@@ -77,7 +77,7 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
     """Return the text of a regular file of at most `most` bytes, without a byte order mark.
 
     The file is UTF-8, or it is UTF-16 with a byte order mark. Line breaks are not converted. Raises the errors of
-    `read_whole`, and ValueError, which names `path`, if the file has another encoding.
+    `read_whole`, and ValueError, with `path` in the message, if the file has another encoding.
     """
     content = read_whole(path, most)
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -95,7 +95,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     A folder, a socket or a disk is refused.
 
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
-    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, which names `path`.
+    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, whose message contains `path`.
     """
     try:
         try:
@@ -130,7 +130,7 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Return whether the path names an open file of a process, such as /dev/stdout, which must not be replaced."""
+    """Return whether the path, such as /dev/stdout, names an open file of a process, which must not be replaced."""
     return os.path.abspath(path).startswith(("/dev/", "/proc/"))
 
 
@@ -164,10 +164,10 @@ def remove_temporary(folder: Path, names: Collection[str]) -> None:
 
 
 def remove_regular(path: Path) -> None:
-    """Remove a regular file if there is one; raise OSError if `path` is of another type, such as a link or a pipe."""
+    """Remove a regular file if there is one. Raise OSError if `path` is of another type, such as a link or a pipe."""
     if os.path.lexists(path):
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise OSError(f"{path} is not a regular file and is not removed")
+            raise OSError(f"{path} was not removed, because it is not a regular file")
         path.unlink()
 
 

@@ -34,7 +34,7 @@ def as_float_array(values: ArrayLike, name: str) -> np.ndarray:
     if array.dtype.char in "fd" and array.dtype.isnative and array.flags.c_contiguous:
         return array
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got {_describe(values, array)}")
+        raise TypeError(f"{name} must contain real numbers, got {_describe(values, array)}")
     single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     return as_dtype(array, np.float32 if single else np.float64, name)
 
@@ -56,7 +56,7 @@ def as_dtype(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
 
 
 def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> np.ndarray:
-    """Return `values` as a C-contiguous int64 array of shape (length,); an empty list becomes an empty array.
+    """Return `values` as a C-contiguous int64 array of shape (length,). An empty list becomes an empty array.
 
     Raises TypeError if the values are not integers, and ValueError if the shape is wrong.
     """
@@ -64,16 +64,16 @@ def as_index_array(values: ArrayLike, name: str, length: int | None = None) -> n
     if array.size == 0 and array.ndim == 1:
         array = np.zeros(0, np.int64)
     if array.dtype.kind not in "iub":
-        raise TypeError(f"{name} must hold integers, got {_describe(values, array)}")
+        raise TypeError(f"{name} must contain integers, got {_describe(values, array)}")
     if array.ndim != 1 or (length is not None and len(array) != length):
         raise ValueError(f"{name} must have shape ({'N' if length is None else length},), got {array.shape}")
     if array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.max(initial=0) > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must hold integers below 2^63, got {array.max()}")
+        raise ValueError(f"{name} must contain integers below 2^63, got {array.max()}")
     return as_dtype(array, np.int64, name)
 
 
 def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
-    """Return `values` as a float array of N boxes, (N, 4); an empty list becomes an array of shape (0, 4).
+    """Return `values` as a float array (N, 4) of N boxes. An empty list becomes an array of shape (0, 4).
 
     The coordinates are not checked. Raises the errors of `as_float_array`, and ValueError if the shape is wrong.
     """
@@ -87,15 +87,15 @@ def check_boxes(values: ArrayLike, name: str = "boxes") -> np.ndarray:
 
 
 def check_scores(values: ArrayLike, length: int, name: str = "scores") -> np.ndarray:
-    """Return `values` as a float array of shape (length,), one score per box."""
+    """Return `values` as a float array of shape (length,) with one score per box."""
     scores = as_float_array(values, name)
     if scores.shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), one per box, got {scores.shape}")
+        raise ValueError(f"{name} must have shape ({length},), with one score per box, got {scores.shape}")
     return scores
 
 
 def check_finite(array: np.ndarray, name: str) -> None:
-    """Raise ValueError if `array` (N, ...) contains NaN or infinity; the message shows the first such row."""
+    """Raise ValueError if `array` (N, ...) contains NaN or infinity. The message shows the first such row."""
     finite = np.isfinite(array)
     if not finite.all():
         row = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
@@ -103,13 +103,13 @@ def check_finite(array: np.ndarray, name: str) -> None:
 
 
 def is_finite(array: np.ndarray) -> bool:
-    """Return whether no element of a float array is NaN or infinite; one pass over the memory is usually enough."""
+    """Return whether all elements of a float array are finite. One pass over the memory is usually enough."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
-    """Return `target[key]` as a bool array (length,), one flag per object; if the key is missing, all flags are False.
+    """Return `target[key]` as a bool array (length,) with one flag per object. Without this key, all flags are False.
 
     `name` is the name of the target in error messages. Raises ValueError if the shape is wrong.
     """
@@ -117,9 +117,9 @@ def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: st
         return np.zeros(length, np.bool_)
     flags = as_array(target[key], f"{name}['{key}']")
     if flags.dtype.kind not in "biuf" and flags.size:
-        raise TypeError(f"{name}['{key}'] must hold True and False, got {_describe(target[key], flags)}")
+        raise TypeError(f"{name}['{key}'] must contain only True and False, got {_describe(target[key], flags)}")
     if flags.shape != (length,):
-        raise ValueError(f"{name}['{key}'] must have shape ({length},), one per box, got {flags.shape}")
+        raise ValueError(f"{name}['{key}'] must have shape ({length},), with one value per box, got {flags.shape}")
     return flags.astype(np.bool_)
 
 
@@ -132,7 +132,7 @@ def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarr
 
 
 def check_pair(values: Sequence[int] | np.ndarray, name: str, most: int = MOST_SIDE) -> tuple[int, int]:
-    """Return `values` as two integers (rows, columns); raise ValueError unless both are in 1 .. `most`."""
+    """Return `values` as two integers (rows, columns). Raise ValueError unless both are in 1 .. `most`."""
     pair: Any = values if is_sequence(values) and len(values) == 2 else (None, None)
     if not all(_is_whole(v) and 1 <= v <= most for v in pair):
         allowed = f"two integers of at least 1 and at most {most} (height and width)"
@@ -141,7 +141,7 @@ def check_pair(values: Sequence[int] | np.ndarray, name: str, most: int = MOST_S
 
 
 def check_sides(values: Sequence[float], name: str) -> tuple[float, float]:
-    """Return the (height, width) of an image as two floats; raise an error unless both are in [0, 2^20]."""
+    """Return the (height, width) of an image as two floats. Raise an error unless both are in [0, 2^20]."""
     if isinstance(values, tuple) and len(values) == 2 and all(type(v) is int and 0 <= v <= MOST_SIDE for v in values):
         return float(values[0]), float(values[1])
     sides = as_float_array(values, name)
@@ -151,7 +151,7 @@ def check_sides(values: Sequence[float], name: str) -> tuple[float, float]:
 
 
 def check_size(shape: Sequence[int], names: str) -> None:
-    """Raise ValueError, which names the arguments `names`, if an array of this shape has more than 2^30 elements."""
+    """Raise ValueError, with `names` in the message, if an array of this shape has more than 2^30 elements."""
     if math.prod(shape) > MOST_ELEMENTS:
         raise ValueError(
             f"{names} must be smaller: an array of shape {shown(tuple(shape), 200)} has more than {MOST_ELEMENTS} "
@@ -160,7 +160,7 @@ def check_size(shape: Sequence[int], names: str) -> None:
 
 
 def check_sequence(values: Any, name: str, length: int | None = None) -> None:
-    """Raise TypeError unless `values` is a sequence other than a string, and ValueError unless it has this length.
+    """Raise TypeError if `values` is a string or not a sequence, and ValueError if its length is not `length`.
 
     A sequence may have at most 2^20 elements.
     """
@@ -182,14 +182,14 @@ def is_sequence(values: Any) -> bool:
 
 
 def check_generator(rng: Any, name: str = "rng") -> np.random.Generator:
-    """Return `rng`; raise TypeError unless it is a NumPy random generator."""
+    """Return `rng`. Raise TypeError unless it is a NumPy random generator."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"{name} must be a np.random.Generator (see np.random.default_rng), got {shown(rng)}")
     return rng
 
 
 def check_dtype(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
-    """Return float32 or float64 as a dtype; raise TypeError for anything else."""
+    """Return float32 or float64 as a dtype. Raise TypeError for anything else."""
     try:
         found = np.dtype(dtype if isinstance(dtype, (str, type, np.dtype)) else object)
     except (TypeError, ValueError):
@@ -267,7 +267,7 @@ class Rule:
     accepts: Callable[[Any], bool] = lambda value: True
 
     def check(self, name: str, value: Any) -> Any:
-        """Return the normalised value; raise TypeError or ValueError if the value is not allowed."""
+        """Return the normalised value. Raise TypeError or ValueError if the value is not allowed."""
         try:
             normalised = self.convert(value)
         except TypeError:
@@ -291,7 +291,7 @@ def normalise_fields(instance: object, rules: Mapping[str, Rule], prefix: str = 
 
 
 def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
-    """Raise ValueError unless every key of the table called `name` is allowed; the message lists the allowed keys."""
+    """Raise ValueError unless every key of the table called `name` is allowed. The message lists the allowed keys."""
     for key in table:
         if key not in allowed:
             raise ValueError(f"{name}: unknown key {shown(key)}; allowed keys are {', '.join(allowed)}")
@@ -313,12 +313,12 @@ def is_number(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """Return the element of an array without axes, such as np.array(3); return any other value unchanged."""
+    """Return the element of an array without axes, such as np.array(3). Return any other value unchanged."""
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def as_flag(value: Any) -> bool:
-    """Return the value if it is True or False; raise TypeError for anything else."""
+    """Return the value if it is True or False. Raise TypeError for anything else."""
     if value is True or value is False:
         return value
     value = _scalar(value)
@@ -326,12 +326,12 @@ def as_flag(value: Any) -> bool:
 
 
 def as_string(value: Any) -> str:
-    """Return the value if it is a string; raise TypeError for anything else."""
+    """Return the value if it is a string. Raise TypeError for anything else."""
     return _instance(value, str)
 
 
 def as_integer(value: Any) -> int:
-    """Return an integer of any type as an int; raise TypeError for anything else, including True and False."""
+    """Return an integer of any type as an int. Raise TypeError for anything else, including True and False."""
     if type(value) is int:  # the usual case, without the slow tests for abstract classes
         return value
     value = _scalar(value)
@@ -356,12 +356,12 @@ def as_number(value: Any) -> int | float:
 
 
 def as_float(value: Any) -> float:
-    """Return a number as a float; raise the errors of `as_number`."""
+    """Return a number as a float. Raise the errors of `as_number`."""
     return float(as_number(value))
 
 
 def as_table(value: Any) -> dict[str, Any]:
-    """Return a mapping as a dict; raise TypeError for anything else."""
+    """Return a mapping as a dict. Raise TypeError for anything else."""
     if not isinstance(value, Mapping):
         raise TypeError
     return dict(value)

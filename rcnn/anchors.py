@@ -176,8 +176,8 @@ class AnchorGenerator:
     Raises
     ------
     TypeError, ValueError
-        If `offset` is out of range, or if `sizes` and `ratios` have different numbers of levels. Also for the same
-        reasons as in `cell_anchors`.
+        If `offset` is out of range, or if `sizes` and `ratios` have different numbers of levels. The errors of
+        `cell_anchors` are also raised.
     """
 
     def __init__(
@@ -188,10 +188,9 @@ class AnchorGenerator:
     ) -> None:
         for name, values in (("sizes", sizes), ("ratios", ratios)):
             check_sequence(values, name)
-            if len(values) > (MOST_LEVELS if _is_nested(values) else MOST_PER_CELL):
-                raise ValueError(
-                    f"{name} must have at most {MOST_LEVELS} levels, or {MOST_PER_CELL} numbers, got {len(values)}"
-                )
+            most, items = (MOST_LEVELS, "levels") if _is_nested(values) else (MOST_PER_CELL, "numbers")
+            if len(values) > most:
+                raise ValueError(f"{name} must have at most {most} {items}, got {len(values)}")
         offset = FRACTION.check("offset", offset)
         counts = [len(values) for values in (sizes, ratios) if _is_nested(values)]
         if len(set(counts)) > 1:
@@ -204,7 +203,7 @@ class AnchorGenerator:
 
     @property
     def cells(self) -> list[np.ndarray]:  # numpydoc ignore=RT01
-        """The cell anchors of each level, (A_l, 4) float32; a single array if `sizes` and `ratios` are flat."""
+        """The cell anchors (A_l, 4) of each level, as float32, or a single array if `sizes` and `ratios` are flat."""
         levels = self.num_levels or 1
         pairs = zip(_per_level(self.sizes, levels), _per_level(self.ratios, levels), strict=True)
         return [cell_anchors(sizes, ratios) for sizes, ratios in pairs]
@@ -268,7 +267,8 @@ class AnchorGenerator:
         integer(1, MOST_LEVELS).check(name, levels)
         if self.num_levels not in (None, levels):
             raise ValueError(
-                f"{name} must have {self.num_levels} levels, one for each level of anchor sizes, got {levels}"
+                f"{name} must have one entry per level of anchor sizes (number of levels: {self.num_levels}), "
+                f"got {levels}"
             )
         return self.cells if self.num_levels else self.cells * levels
 
@@ -288,5 +288,5 @@ def _is_nested(values: Sequence[float] | Sequence[Sequence[float]]) -> bool:
 
 
 def _per_level(values: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[ArrayLike]:
-    """Return the values of each level; flat values are repeated for every level."""
+    """Return the values of each level. If `values` is a flat sequence, every level gets all its values."""
     return values if _is_nested(values) else [values] * levels

@@ -62,7 +62,7 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
 
 
 def _convert(given: np.ndarray, source: str, target: str) -> np.ndarray:
-    """Return boxes in another format; `source` and `target` differ."""
+    """Convert boxes from the format `source` to the format `target`, which is a different one."""
     first, second = given[:, :2], given[:, 2:]  # (N, 2), (N, 2)
     if source == "xyxy":
         corner, sides = first, second - first
@@ -175,7 +175,7 @@ def remove_small(boxes: ArrayLike, min_size: float) -> np.ndarray:
     boxes : (N, 4) array_like
         N boxes, in pixels.
     min_size : float
-        The shortest allowed side, in pixels; a finite number.
+        The shortest allowed side, in pixels. It must be finite.
 
     Returns
     -------
@@ -216,8 +216,8 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
     Raises
     ------
     ValueError
-        If `gt_boxes` and `boxes` differ in length, or if a weight is not positive and finite. Also if a coordinate is
-        not finite or a side of a box is not positive, because the deltas are then undefined.
+        If `gt_boxes` and `boxes` differ in length, if a weight is not positive and finite, or if a coordinate is not
+        finite or a side of a box is not positive, because the deltas are then undefined.
 
     References
     ----------
@@ -244,7 +244,7 @@ def encode(gt_boxes: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1,
 
 @replaceable(lambda deltas, boxes, weights: floats(np.shape(deltas), boxes))
 def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1)) -> np.ndarray:
-    """Return `boxes` moved by `deltas`; this is the inverse of `encode` with the same weights.
+    """Return `boxes` moved by `deltas`. This is the inverse of `encode` with the same weights.
 
     dw and dh are limited to at most log(1000 / 16). Without this limit, exp() would overflow early in training.
 
@@ -300,7 +300,9 @@ def _check_sides(boxes: np.ndarray, name: str) -> None:
     valid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(boxes).all(axis=1)  # (N,)
     if not valid.all():
         row = int(np.argmin(valid))
-        raise ValueError(f"{name}[{row}] is {boxes[row].tolist()}; encode requires x2 > x1 and y2 > y1, all finite")
+        raise ValueError(
+            f"{name}[{row}] is {boxes[row].tolist()}; encode requires finite coordinates with x2 > x1 and y2 > y1"
+        )
 
 
 def _as_weights(weights: ArrayLike, dtype: np.dtype) -> np.ndarray:

@@ -121,7 +121,7 @@ class FasterRCNNConfig:
         The weights of the deltas in the second stage, in [1e-6, 1e6]. The defaults are the inverses of 0.1 and 0.2, the
         values in the paper.
     sampling_ratio : int
-        See `rcnn.roi.roi_align`; in 0 .. 128.
+        See `rcnn.roi.roi_align`. The value is in 0 .. 128.
     aligned : bool
         See `rcnn.roi.roi_align`.
     canonical_size, canonical_level : int
@@ -216,7 +216,7 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     checked = {name: RULES[name].check(name, value) for name, value in settings.items()}
     for low, high in ORDERED:
         if low in checked and high in checked and checked[low] > checked[high]:
-            raise wrong_value(low, checked[low], f"at most {high}, which is {checked[high]}")
+            raise wrong_value(low, checked[low], f"at most {high} ({checked[high]})")
     _check_weights(checked)
     names, num_classes = checked.get("class_names"), checked.get("num_classes")
     if names is not None and num_classes is not None and len(names) != num_classes:
@@ -236,7 +236,7 @@ def _check_weights(checked: Mapping[str, Any]) -> None:
         raise wrong_value(
             "hidden_dim",
             hidden,
-            f"smaller: with these feat_channels, pool_size and num_classes, a layer has {most} weights",
+            f"smaller (together with feat_channels, pool_size and num_classes, it gives a layer {most} weights)",
         )
 
 

@@ -61,7 +61,7 @@ _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # the chunks of a PNG file th
 
 @dataclass(frozen=True)
 class Header:
-    """The information in the header of an image file; it can be read without decoding the image.
+    """The information in the header of an image file. It can be read without decoding the image.
 
     Attributes
     ----------
@@ -288,7 +288,7 @@ def _turn_upright(image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 .. 8; return 1 if the file has no valid orientation.
+    """Return the EXIF orientation, 1 .. 8. Return 1 if the file has no valid orientation.
 
     This function calls the `getexif` of the base class, because the method of a PNG image decodes the image.
     """
@@ -346,7 +346,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bit_rgb(values: np.ndarray, transparent: int | None) -> np.ndarray:
-    """Return 16-bit grey values (H, W) as rounded 8-bit RGB (H, W, 3); the value `transparent` becomes white."""
+    """Convert 16-bit grey values (H, W) to rounded 8-bit RGB (H, W, 3). The value `transparent` becomes white."""
     grey = (values.astype(np.uint32) + 128) // 257  # 65535 = 255 * 257
     if transparent is not None:
         grey[values == transparent] = 255

@@ -98,7 +98,7 @@ def check_thresholds(
     """
     high, low = FRACTION.check(names[0], high), FRACTION.check(names[1], low)
     if low > high:
-        raise ValueError(f"{names[1]} must be at most {names[0]}, which is {high:g}, got {low:g}")
+        raise ValueError(f"{names[1]} must be at most {names[0]} ({high:g}), got {low:g}")
     return high, low
 
 
@@ -179,7 +179,7 @@ def sample(
 
 
 def _choose(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` random candidates (N,) without repetition, in ascending order, or all if there are fewer."""
+    """Return `count` different random candidates (N,), or all if there are fewer, in ascending order."""
     chosen = np.sort(rng.choice(candidates, min(count, len(candidates)), replace=False, shuffle=False))
     return chosen.astype(np.int64, copy=False)  # 32-bit systems have int32 indices
 

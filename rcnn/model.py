@@ -43,7 +43,7 @@ Watch = Callable[..., None]
 
 
 def ignore(stage: str, **values: Any) -> None:
-    """Do nothing; this is the default observer.
+    """Do nothing. This is the default observer.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ class FasterRCNN(Module):
     # ------------------------------------------------------------------ the pass, in three steps
 
     def features(self, batch: Batch) -> Pyramid:
-        """Return the feature maps of the backbone, finest first; a single map becomes a pyramid of one level.
+        """Return the feature maps of the backbone, finest first. A single map becomes a pyramid of one level.
 
         Parameters
         ----------
@@ -447,8 +447,8 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` is invalid or contains NaN or infinity, or if another argument is out of range. Also if the
-            network computes NaN or infinity, because its weights are not finite or far too large.
+            If `images` is invalid or contains NaN or infinity, if another argument is out of range, or if the network
+            computes NaN or infinity, because its weights are not finite or far too large.
         """
         thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
         if _is_empty(images):
@@ -548,8 +548,8 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If a target is invalid. The message names the image and the box. Also if `images` is invalid or contains NaN
-            or infinity.
+            If `images` is invalid or contains NaN or infinity, or if a target is invalid. For a target, the message
+            names the image and the box.
         """
         rng = generator(rng)
         _check_watch(watch)
@@ -596,9 +596,9 @@ class FasterRCNN(Module):
             expected = tuple(-(-side // step) for side, step in zip(check, stride, strict=True))
             if found != expected:
                 raise ValueError(
-                    f"level {level} of the backbone has stride {stride} for an image of size {probe}; for an image of "
-                    f"size {check}, its feature map must therefore have size {expected}, got {found}; make sure that "
-                    "its convolutions pad their input"
+                    f"level {level} of the backbone has stride {stride} for an image of size {probe}, so for an image "
+                    f"of size {check}, its feature map must have size {expected}, got {found}; make sure that the "
+                    "convolutions of the backbone pad their input"
                 )
         return strides
 
@@ -637,7 +637,7 @@ class FasterRCNN(Module):
                 "pass a single image as [image]"
             )
         if not images:
-            raise ValueError("images must hold at least one image, got none")
+            raise ValueError("images must contain at least one image, got none")
         c = self.config
         return transform.make_batch(images, c.min_size, c.max_size, c.image_mean, c.image_std, self.dtype, scales)
 
@@ -658,14 +658,14 @@ class FasterRCNN(Module):
         measured = [measure_stride(size, feature_size) for feature_size in feature_sizes]
         if len(strides) != len(measured) or any(pair != (s, s) for pair, s in zip(measured, strides, strict=True)):
             raise ValueError(
-                f"anchor_stride must match the feature maps, which have strides (rows, columns) {measured} for a "
-                f"batch of {size[0]} x {size[1]}, got {stated}; use anchor_stride=None to measure the strides"
+                f"anchor_stride={stated} does not match the feature maps: for a batch of {size[0]} x {size[1]} "
+                f"pixels, their strides (rows, columns) are {measured}; use anchor_stride=None to measure the strides"
             )
 
     def _thresholds(
         self, score_thresh: float | None, nms_thresh: float | None, top_k: int | None
     ) -> tuple[float, float, int]:
-        """Check and return the two thresholds and the maximum number; None is replaced by the value of the config."""
+        """Check and return the two thresholds and the number `top_k`. The config's value replaces None."""
         c = self.config
         score_thresh = c.box_score_thresh if score_thresh is None else score_thresh
         nms_thresh = c.box_nms_thresh if nms_thresh is None else nms_thresh
@@ -692,15 +692,15 @@ class FasterRCNN(Module):
             if flat.any():
                 box = int(flat.argmax())
                 raise ValueError(
-                    f"targets[{image}]: box {box} has a side that is rounded to 0 in the resized image, got "
-                    f"{target['boxes'][box].tolist()}"
+                    f"targets[{image}]: box {box} is too thin, because the resized image is so small that a side of "
+                    f"the box is rounded to 0; got {target['boxes'][box].tolist()}"
                 )
         return [{"boxes": boxes, "labels": target["labels"]} for boxes, target in zip(scaled, checked, strict=True)]
 
     def _find_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
-        """Return the targets of the anchors, and the targets of a sample of the proposals, for each image."""
+        """For each image, return the targets of the anchors and the targets of a sample of the proposals."""
         c, anchors = self.config, np.concatenate(first.anchors)  # (A, 4)
         anchor_targets = [
             rpn.find_targets(
@@ -753,7 +753,7 @@ class FasterRCNN(Module):
         return _sizes_of(levels)
 
     def _sizes_by_level(self) -> Any:
-        """Return the config's anchor sizes; a flat sequence with one size per level becomes a nested one.
+        """Return the config's anchor sizes. A flat sequence with one size per level becomes a nested one.
 
         The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet, because it needs
         `dtype`. This is the dtype of the heads, which are created after the anchors.
@@ -796,14 +796,14 @@ def join(boxes_list: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """
     check_sequence(boxes_list, "boxes_list")
     if not len(boxes_list):
-        raise ValueError("boxes_list must hold the boxes of at least one image, got none")
+        raise ValueError("boxes_list must contain the boxes of at least one image, got none")
     boxes_list = [check_boxes(boxes, f"boxes_list[{index}]") for index, boxes in enumerate(boxes_list)]
     counts = [len(boxes) for boxes in boxes_list]
     return np.concatenate(boxes_list), np.repeat(np.arange(len(counts)), counts)
 
 
 def check_predictions(stage: str, **values: Any) -> None:
-    """Raise ValueError if one of the two heads computed NaN or infinity; this is an observer of a pass.
+    """Raise ValueError if one of the two heads computed NaN or infinity. This is an observer of a pass.
 
     Without this check, the detector would find nothing, because comparisons with NaN are false.
 
@@ -824,7 +824,8 @@ def check_predictions(stage: str, **values: Any) -> None:
     for name, arrays in values.items():
         if not all(map(is_finite, arrays if isinstance(arrays, list) else [arrays])):
             raise ValueError(
-                f"the {name} of the {stage} are NaN or infinite; the model's weights are not finite or far too large"
+                f"the {name} of the {stage} are NaN or infinite, "
+                "because weights of the model are not finite or far too large"
             )
 
 
@@ -846,7 +847,7 @@ def _check_features(features: Any, num_images: int, channels: int) -> None:
 
 
 def _pixel_at_padding(batch: Batch, image: int) -> tuple[float, float]:
-    """Return the (height, width) of one original pixel, in pixels of the batch; 0 along an axis without padding."""
+    """Return the (height, width) of an original pixel in pixels of the batch, with 0 along an axis without padding."""
     sizes = zip(batch.image_sizes[image], batch.original_sizes[image], batch.images.shape[2:], strict=True)
     height, width = (side / original if side < padded else 0.0 for side, original, padded in sizes)
     return height, width

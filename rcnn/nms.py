@@ -105,7 +105,7 @@ def _descending_order(scores: np.ndarray) -> np.ndarray:
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the kept indices; the code follows the definition in `nms` step by step.
+    """Return the kept indices. The code follows the definition in `nms` step by step.
 
     The IoU is compared in float64. In float32, NumPy would also round the threshold. An IoU of float32(0.3) would then
     not be greater than 0.3.

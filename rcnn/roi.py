@@ -281,7 +281,7 @@ def _roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the averages of the features (N, H, W, C) in the bins of each RoI, (R, ph, pw, C)."""
+    """Return the averages (R, ph, pw, C) of the features (N, H, W, C) in the bins of each RoI."""
     out = np.zeros((len(rois), *size, maps.shape[3]), maps.dtype)
     averages = _averages(rois, size, maps.shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
@@ -331,7 +331,7 @@ def _multiscale_roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the pooled features of each RoI from its own level, (R, ph, pw, C)."""
+    """Return the features (R, ph, pw, C) that are pooled for each RoI from its own level."""
     out = np.zeros((len(rois), *size, maps[0].shape[3]), maps[0].dtype)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -353,7 +353,7 @@ def _multiscale_roi_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> list[np.ndarray | None]:
-    """Return the gradient of each level, (N, H_l, W_l, C), or None for a level without RoIs."""
+    """Return the gradient (N, H_l, W_l, C) of each level, or None for a level without RoIs."""
     gradients: list[np.ndarray | None] = []
     for level, ((n, height, width, channels), scale) in enumerate(zip(shapes, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -427,7 +427,7 @@ def roi_pool(
     output_size: tuple[int, int],
     spatial_scale: float = 1.0,
 ) -> np.ndarray:
-    """Return the maximum of each bin of each RoI; the maximum of a bin without pixels is 0.
+    """Return the maximum of each bin of each RoI. The maximum of a bin without pixels is 0.
 
     The corners of a RoI are rounded to whole feature pixels, with halves rounded away from zero. Both corner pixels
     belong to the RoI.
@@ -517,7 +517,7 @@ def roi_pool_backward(
 def _pool_bounds(
     rois: np.ndarray, output_size: tuple[int, ...], feature_size: tuple[int, ...], spatial_scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return the bounds of the bins: top and bottom have the shape (R, ph), and left and right have the shape (R, pw).
+    """Return the bounds of the bins: top and bottom of shape (R, ph), and left and right of shape (R, pw).
 
     A bin contains the rows from top to bottom - 1 and the columns from left to right - 1. Neighbouring bins can share a
     pixel. A bin outside the feature map is empty.
@@ -529,7 +529,7 @@ def _pool_bounds(
 
 
 def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the start and stop of each bin along an axis, (R, bins); RoIs extend from `first` to `last`, inclusive."""
+    """Return the start and the stop (R, bins) of each bin along an axis. RoIs extend from `first` through `last`."""
     step = (np.maximum(last - first + 1, 1) / first.dtype.type(bins))[:, None]  # (R, 1)
     index = np.arange(bins).astype(first.dtype)  # (bins,)
     start = np.clip(np.floor(index * step) + first[:, None], 0, pixels)  # (R, bins)
@@ -538,7 +538,7 @@ def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> 
 
 
 def _round_away(values: np.ndarray) -> np.ndarray:
-    """Round to the nearest integer, with halves away from zero as in C's round(); NumPy rounds halves to even."""
+    """Round to the nearest integer, and halves away from zero like C's round(). NumPy rounds halves to even."""
     whole = np.trunc(values)
     return whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0).astype(values.dtype)
 
@@ -548,7 +548,7 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @compiled("roi.pool", REAL)
 def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maxima (R, ph, pw, C) and their positions, row * W + column, or -1 for a bin without pixels."""
+    """Return the maxima (R, ph, pw, C) and their positions row * W + column, which are -1 for a bin without pixels."""
     top, bottom, left, right = bounds
     width = maps.shape[2]
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
@@ -638,7 +638,9 @@ def roi_levels(
     integer(1, MOST_LEVELS).check("the number of spatial_scales", len(spatial_scales))
     scales = [number(*SCALES).check("spatial_scales", spatial_scales[index]) for index in (0, -1)]
     if scales[0] < scales[-1]:
-        raise ValueError(f"spatial_scales must be finest first, got {shown(spatial_scales)}")
+        raise ValueError(
+            f"spatial_scales must be in descending order, with the finest level first, got {shown(spatial_scales)}"
+        )
     finest, coarsest = (round(-math.log2(scale)) for scale in scales)
     levels = assign_levels(rois, finest, coarsest, canonical_size, canonical_level)
     return np.minimum(levels - finest, len(spatial_scales) - 1)
@@ -699,7 +701,7 @@ def assign_levels(
 
 
 def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
-    """Return (N, C, H, W) values as a C-contiguous (N, H, W, C) array; a channels-last layout is not copied."""
+    """Return values (N, C, H, W) as a C-contiguous array (N, H, W, C). A channels-last layout is not copied."""
     array = as_array(values, name)
     if array.ndim != 4:
         raise ValueError(f"{name} must have four axes, got shape {array.shape}")
@@ -717,7 +719,7 @@ def _check_rois(
     if absent.any():
         row = int(np.argmax(absent))
         raise ValueError(
-            f"roi_images[{row}] must be in 0 .. {num_images - 1}, the indices of {num_images} images, got {images[row]}"
+            f"roi_images[{row}] must be in 0 .. {num_images - 1} (number of images: {num_images}), got {images[row]}"
         )
     return boxes, images
 
@@ -729,7 +731,7 @@ def _check_level(
     members: np.ndarray | bool = True,
     name: str = "spatial_scale",
 ) -> float:
-    """Return the checked scale; raise ValueError if a RoI in the mask `members` (R,) cannot be pooled.
+    """Return the checked scale. Raise ValueError if a RoI that is True in the mask `members` (R,) cannot be pooled.
 
     `shape` is the shape of the features, (N, H, W, C).
     """
@@ -738,7 +740,7 @@ def _check_level(
     if far.any():
         row = int(np.argmax(far))
         raise ValueError(
-            f"rois[{row}] must have coordinates of at most {FARTHEST / scale:g} pixels for {name} {scale:g}, "
+            f"rois[{row}] must have coordinates of at most {FARTHEST / scale:g} pixels, because {name} is {scale:g}; "
             f"got {rois[row].tolist()}"
         )
     if 0 in shape[1:3] and len(rois) and np.any(members):
@@ -760,25 +762,25 @@ def _check_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
     """Return the shape (N, C, H, W) of features as (N, H, W, C)."""
     check_sequence(shape, name)
     if len(shape) != 4:
-        raise ValueError(f"{name} must be (N, C, H, W), got {shown(shape)}")
+        raise ValueError(f"{name} must have the four elements (N, C, H, W), got {shown(shape)}")
     images, channels, height, width = (integer(0, 2**30).check(name, side) for side in shape)
     check_size((images, channels, height, width), name)
     return images, height, width, channels
 
 
 def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `grad` (R, ph, pw, C) has bins, one row per RoI and as many channels as the features."""
+    """Raise ValueError unless `grad` (R, ph, pw, C) has bins, one row per RoI, and the channels of the features."""
     if not (1 <= grad.shape[1] <= MOST_BINS and 1 <= grad.shape[2] <= MOST_BINS):
         raise ValueError(f"grad must have 1 to {MOST_BINS} bins along each axis, got {grad.shape[1:3]}")
     if len(grad) != count or grad.shape[3] != shape[3]:
         raise ValueError(
-            f"grad must have shape ({count}, {shape[3]}, height, width), one row per RoI, "
+            f"grad must have shape ({count}, {shape[3]}, height, width), with one row per RoI, "
             f"got {grad.transpose(0, 3, 1, 2).shape}"
         )
 
 
 def _check_alike(maps: Sequence[np.ndarray]) -> None:
-    """Raise ValueError if there is no level, or if levels differ in their images, channels or dtypes."""
+    """Raise ValueError unless there are levels, all with the same number of images and channels and the same dtype."""
     if not 1 <= len(maps) <= MOST_LEVELS:
         raise ValueError(f"features must be a sequence of 1 to {MOST_LEVELS} maps (N, C, H, W), got {len(maps)}")
     for index, level in enumerate(maps):
@@ -797,7 +799,7 @@ def _check_multiscale(
     scales: Sequence[float],
     dtype: np.dtype,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[float]]:
-    """Return RoIs (R, 4), their images (R,) and levels (R,), and the scales, after checking them.
+    """Check and return RoIs (R, 4), the indices of their images (R,) and of their levels (R,), and the scales.
 
     `shapes` contains the shape of the features of each level.
     """
@@ -811,7 +813,7 @@ def _check_multiscale(
     absent = np.flatnonzero((level_index < 0) | (level_index >= len(shapes)))
     if len(absent):
         raise ValueError(
-            f"levels[{absent[0]}] must be in 0 .. {len(shapes) - 1}, the indices of {len(shapes)} levels, "
+            f"levels[{absent[0]}] must be in 0 .. {len(shapes) - 1} (number of levels: {len(shapes)}), "
             f"got {level_index[absent[0]]}"
         )
     checked = [

@@ -325,7 +325,7 @@ def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoIT
             raise TypeError(f"targets[{index}] must be RoITargets, got {type(target).__name__}")
         if target.deltas.shape != (*target.labels.shape, 4):
             raise ValueError(
-                f"targets[{index}].deltas must have shape {(*target.labels.shape, 4)}, four deltas per label, "
+                f"targets[{index}].deltas must have shape {(*target.labels.shape, 4)}, with four deltas per label, "
                 f"got {target.deltas.shape}"
             )
     count = sum(len(target.labels) for target in targets)

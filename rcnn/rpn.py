@@ -170,8 +170,13 @@ def propose(
     score_thresh = FRACTION.check("score_thresh", score_thresh)
     for name, values in (("objectness", objectness), ("deltas", deltas), ("anchors", anchors)):
         check_sequence(values, name)
-        if not len(objectness) == len(values) > 0:
-            raise ValueError(f"{name} must have one array per level, as many as objectness, got {len(values)}")
+        if not len(objectness):
+            raise ValueError("objectness must have one array per level, got none")
+        if len(values) != len(objectness):
+            raise ValueError(
+                f"{name} must have one array per level, like objectness (which has {len(objectness)}), "
+                f"got {len(values)}"
+            )
     check_sides(image_size, "image_size")
     boxes, logits, levels = [], [], []
     for level, given in enumerate(zip(objectness, deltas, anchors, strict=True)):
@@ -193,11 +198,13 @@ def propose(
 def _check_level(
     level: int, logits: ArrayLike, deltas: ArrayLike, anchors: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the arrays of one level as floats; raise ValueError unless each anchor has a logit and four deltas."""
+    """Return the arrays of one level as floats. Raise ValueError unless each anchor has a logit and four deltas."""
     boxes = check_boxes(anchors, f"anchors[{level}]")  # (A_l, 4)
     moves = check_boxes(deltas, f"deltas[{level}]")  # (A_l, 4)
     if len(moves) != len(boxes):
-        raise ValueError(f"deltas[{level}] must have shape {boxes.shape}, four deltas per anchor, got {moves.shape}")
+        raise ValueError(
+            f"deltas[{level}] must have shape {boxes.shape}, with four deltas per anchor, got {moves.shape}"
+        )
     return check_scores(logits, len(boxes), f"objectness[{level}]"), moves, boxes
 
 
@@ -366,12 +373,12 @@ def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets:
             raise TypeError(f"targets[{index}] must be AnchorTargets, got {type(target).__name__}")
         if target.deltas.shape != (len(target.positive), 4):
             raise ValueError(
-                f"targets[{index}].deltas must have shape ({len(target.positive)}, 4), four deltas per positive "
-                f"anchor, got {target.deltas.shape}"
+                f"targets[{index}].deltas must have shape ({len(target.positive)}, 4), with four deltas per "
+                f"positive anchor, got {target.deltas.shape}"
             )
         for chosen in (target.positive, target.negative):
             if len(chosen) and not 0 <= chosen.min() <= chosen.max() < count:
                 raise ValueError(
-                    f"targets[{index}] must hold indices of anchors, in 0 .. {count - 1}, got {chosen.min()} .. "
+                    f"targets[{index}]: the indices of anchors must be in 0 .. {count - 1}, got {chosen.min()} .. "
                     f"{chosen.max()}"
                 )

@@ -118,13 +118,13 @@ def make_batch(
     Raises
     ------
     TypeError, ValueError
-        If an image is invalid. The message contains its index. Also if another argument is invalid, or if the batch
-        would have more than 2^30 elements.
+        If an image or another argument is invalid, or if the batch would have more than 2^30 elements. For an image,
+        the message contains its index.
     """
     dtype = check_dtype(dtype)
     check_sequence(images, "images")
     if not len(images):
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError("images must contain at least one image, got none")
     factors = _check_scales(scales, len(images))
     mean, std = _per_channel(image_mean, "image_mean", dtype), _per_channel(image_std, "image_std", dtype)
     if not (std > 0).all():
@@ -281,7 +281,7 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
 
 @compiled("transform.resample")
 def _resample(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
-    """Return the image, interpolated linearly first between pairs of rows, then between pairs of columns."""
+    """Resample the image: interpolate linearly between pairs of rows, then between pairs of columns."""
     (above, below, down), (left, right, across) = rows, columns
     mixed = image[above] * (1 - down)[:, None, None] + image[below] * down[:, None, None]  # (H', W, C)
     return mixed[:, left] * (1 - across)[:, None] + mixed[:, right] * across[:, None]  # (H', W', C)
@@ -343,7 +343,7 @@ def padded_size(sizes: Sequence[Size]) -> Size:
     """
     check_sequence(sizes, "sizes")
     if not len(sizes):
-        raise ValueError("sizes must hold at least one size, got none")
+        raise ValueError("sizes must contain at least one size, got none")
     pairs = [check_pair(size, f"sizes[{index}]") for index, size in enumerate(sizes)]
     height, width = (max(size[side] for size in pairs) for side in (0, 1))
     return -(-height // SIZE_DIVISOR) * SIZE_DIVISOR, -(-width // SIZE_DIVISOR) * SIZE_DIVISOR
@@ -511,7 +511,7 @@ def check_target(
             raise ValueError(f"{name}: box {index} must have coordinates of at most {MOST_SIDE} pixels, got {box}")
         if size is not None and (x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height):
             raise ValueError(
-                f"{name}: box {index} must overlap the image of {height} x {width} pixels (height x width), got {box}"
+                f"{name}: box {index} must overlap the image, which has size ({height}, {width}), got {box}"
             )
         if not 1 <= label < num_classes:
             raise ValueError(
@@ -563,7 +563,7 @@ def check_batch(images: Any) -> np.ndarray:
 
 
 def _blank(sizes: Sequence[Size], dtype: Any) -> np.ndarray:
-    """Return an array (N, H, W, 3) for images of these sizes: zeros in the padding, uninitialised elsewhere."""
+    """Return an array (N, H, W, 3) for images of these sizes. It is 0 in the padding and uninitialised elsewhere."""
     out = empty((len(sizes), *padded_size(sizes), 3), dtype)
     for (height, width), into in zip(sizes, out, strict=True):
         into[height:] = 0

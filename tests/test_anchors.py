@@ -67,7 +67,9 @@ def test_generator_keeps_its_settings():
     assert (generator.sizes, generator.ratios, generator.offset) == (((16, 32), (64,)), (1.0, 2.0), 0.5)
     assert [len(cell) for cell in generator.cells_of(2)] == [4, 2]
     assert [len(cell) for cell in AnchorGenerator((16,), (1.0, 2.0)).cells_of(3)] == [2, 2, 2]
-    with pytest.raises(ValueError, match="strides must have 2 levels, one for each level of anchor sizes, got 3"):
+    with pytest.raises(
+        ValueError, match=r"strides must have one entry per level of anchor sizes \(number of levels: 2\), got 3"
+    ):
         generator.cells_of(3, "strides")
 
 
@@ -95,7 +97,7 @@ def test_measured_stride_is_rounded_down_along_each_axis(image, feature, stride)
         (lambda: AnchorGenerator((32,), (1,), offset=2), r"offset must be a number in \[0, 1\], got 2"),
         (lambda: AnchorGenerator(((32,), (64,)), ((1,),)), "the same number of levels, got 2 and 1"),
         (lambda: AnchorGenerator((), (1,)), "sizes"),
-        (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "must have 2 levels.* got 1"),
+        (lambda: AnchorGenerator(((32,), (64,)), (1,))((64, 64), [(4, 4)]), "number of levels: 2.* got 1"),
         (lambda: AnchorGenerator(((32,), 64), (1,)), "sizes"),
     ],
 )

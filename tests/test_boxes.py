@@ -97,9 +97,9 @@ def test_iou_does_not_depend_on_the_number_of_threads():
         ([[1, 2, 3]], ValueError, r"boxes1 must have shape \(N, 4\), got \(1, 3\)"),
         ([1, 2, 3, 4], ValueError, r"boxes1 .* got \(4,\); pass one box as \[box\]"),
         ([[1, 2, 3, 4], [1, 2]], ValueError, "boxes1 .* rows differ in length"),
-        ([["a", "b", "c", "d"]], TypeError, "boxes1 must hold real numbers"),
-        (np.zeros((1, 4), complex), TypeError, "boxes1 must hold real numbers, got ndarray of dtype complex128"),
-        (None, TypeError, "boxes1 must hold real numbers, got NoneType"),
+        ([["a", "b", "c", "d"]], TypeError, "boxes1 must contain real numbers"),
+        (np.zeros((1, 4), complex), TypeError, "boxes1 must contain real numbers, got ndarray of dtype complex128"),
+        (None, TypeError, "boxes1 must contain real numbers, got NoneType"),
     ],
 )
 def test_iou_reports_invalid_input(argument, error, message):
@@ -199,7 +199,9 @@ def test_deltas_of_no_boxes():
 
 
 def test_deltas_report_invalid_input():
-    with pytest.raises(ValueError, match=r"gt_boxes\[1\] is \[3.0, 0.0, 3.0, 9.0\]; encode requires x2 > x1"):
+    with pytest.raises(
+        ValueError, match=r"gt_boxes\[1\] is \[3.0, 0.0, 3.0, 9.0\]; encode requires finite coordinates with x2 > x1"
+    ):
         boxes.encode([[0, 0, 1, 1], [3, 0, 3, 9]], [[0, 0, 1, 1], [0, 0, 1, 1]])
     with pytest.raises(ValueError, match="the same length, got 1 and 2"):
         boxes.encode(TWO[:1], TWO)

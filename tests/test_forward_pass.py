@@ -172,7 +172,7 @@ def test_stages_take_lists_and_name_what_is_wrong():
     assert sampled.deltas.dtype == np.float64 and (3 in sampled.labels)
     detections = roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]] * 2], [[0, 0, 20, 20]], (64, 64))
     assert detections["boxes"].tolist() == [[0, 0, 20, 20]]
-    with pytest.raises(ValueError, match=r"objectness\[0\] must have shape \(1,\), one per box, got \(2,\)"):
+    with pytest.raises(ValueError, match=r"objectness\[0\] must have shape \(1,\), with one score per box, got \(2,\)"):
         rpn.propose([[2, 0]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64))
     with pytest.raises(ValueError, match="pre_nms_top_n must be an integer of at least 1 and at most 1048576, got 0"):
         rpn.propose([[2]], [[[0, 0, 0, 0]]], [[[0, 0, 20, 20]]], (64, 64), pre_nms_top_n=0)
@@ -180,5 +180,5 @@ def test_stages_take_lists_and_name_what_is_wrong():
         roi_heads.find_targets([[0, 0, 9, 9]], [[0, 0, 9, 9]], [0])
     with pytest.raises(ValueError, match="class_logits and box_deltas must have shapes"):
         roi_heads.detect([[0.0, 5]], [[[0, 0, 0, 0]]], [[0, 0, 20, 20]], (64, 64))
-    with pytest.raises(TypeError, match=r"pool takes a Tensor as features\[0\], got ndarray"):
+    with pytest.raises(TypeError, match=r"pool: features\[0\] must be a Tensor, got ndarray"):
         roi_heads.pool([np.zeros((1, 1, 4, 4))], np.zeros((0, 4)), [], [], [1.0])

@@ -139,9 +139,13 @@ def test_groups_do_not_depend_on_the_number_of_threads():
     ("arguments", "error", "message"),
     [
         (([[0, 0, 1]], [1], [0], 0.5), ValueError, r"boxes must have shape \(N, 4\)"),
-        ((ROW, [1, 2], [0, 0, 0], 0.5), ValueError, r"scores must have shape \(3,\), one per box, got \(2,\)"),
+        (
+            (ROW, [1, 2], [0, 0, 0], 0.5),
+            ValueError,
+            r"scores must have shape \(3,\), with one score per box, got \(2,\)",
+        ),
         ((ROW, [1, 2, 3], [0, 0], 0.5), ValueError, r"groups must have shape \(3,\), got \(2,\)"),
-        ((ROW, [1, 2, 3], [0.0, 0.0, 1.0], 0.5), TypeError, "groups must hold integers"),
+        ((ROW, [1, 2, 3], [0.0, 0.0, 1.0], 0.5), TypeError, "groups must contain integers"),
         ((ROW, [1, 2, 3], [0, 0, 0], 1.5), ValueError, r"iou_threshold must be a number in \[0, 1\], got 1.5"),
         ((ROW, [1, 2, 3], [0, 0, 0], float("nan")), ValueError, "iou_threshold"),
     ],

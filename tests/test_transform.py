@@ -263,7 +263,7 @@ BOX = [0.0, 0.0, 4.0, 4.0]
         ),
         ({"boxes": "box", "labels": [1]}, TypeError, r"targets\[1\]\['boxes'\]"),
         ({"boxes": [BOX], "labels": [1, 2]}, ValueError, r"targets\[1\]\['labels'\] .*\(1,\).*\(2,\)"),
-        ({"boxes": [BOX], "labels": [1.0]}, TypeError, r"targets\[1\]\['labels'\] must hold integers"),
+        ({"boxes": [BOX], "labels": [1.0]}, TypeError, r"targets\[1\]\['labels'\] must contain integers"),
         (
             {"boxes": [BOX, [3, 0, 3, 4]], "labels": [1, 1]},
             ValueError,

@@ -51,8 +51,8 @@ def level() -> str:
     if requested and requested not in usable:
         usable_names = ", ".join(usable) or f"none, because the kernels were not compiled{reason}"
         raise ImportError(
-            f"RCNN_SIMD must be a usable level, got {requested!r}; "
-            f"usable with these kernels and this processor: {usable_names}"
+            f"RCNN_SIMD is {requested!r}, but these kernels and this processor do not support this level; "
+            f"supported levels: {usable_names}"
         )
     if not usable:
         raise ImportError("some kernels are missing")
@@ -99,7 +99,7 @@ def load(kernel: str) -> Any:
 
 
 def _module(kernel: str, level: str) -> str:
-    """Return the module of a kernel for a level: the highest up to this level that the kernel is compiled for."""
+    """Return a kernel's module for this level or, if there is none, for the next lower level that has one."""
     compiled = [name for name in LEVELS if name in GAINS.get(kernel, {})]
     suitable = [name for name in compiled if list(LEVELS).index(name) <= list(LEVELS).index(level)]
     return f"{__name__}.{kernel}_{suitable[-1]}" if suitable else f"{__name__}.{kernel}"

@@ -75,7 +75,7 @@ class Choice(Generic[T]):
         return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
 
     def default_entry(self) -> object:
-        """Return an object that identifies the current default: another one if a setting makes or removes a default."""
+        """Return an object that identifies the current default. It changes if a setting makes or removes a default."""
         return self._defaults[-1]
 
     def add_default(self, setting: "Setting[T]", value: T) -> None:
@@ -146,10 +146,10 @@ class ThreadSetting(Setting[int]):
 
 
 class _State:
-    """The settings, and the data for limiting the threads of BLAS.
+    """The settings, and the data that are needed to limit the threads of BLAS.
 
-    BLAS has one number of threads for the whole process, so all contexts share this number. The block that was entered
-    last sets it.
+    BLAS has one number of threads for the whole process, so all contexts share this number. The `with` block
+    that was entered last sets this number.
     """
 
     def __init__(self, backend: str, num_threads: int) -> None:
@@ -211,7 +211,7 @@ def runs_kernels() -> bool:
 
 
 def _find_kernels() -> ImportError | OSError | None:
-    """Return the error that prevents kernels from running, or None; raise the error if the user set RCNN_SIMD."""
+    """Return the error that prevents kernels from running, or None. If the user set RCNN_SIMD, raise the error."""
     try:
         _ext.level()
         _ext.check_files()
@@ -232,7 +232,7 @@ def _check_backend(name: str, argument: str) -> None:
 
 
 def _choose_backend() -> str:
-    """Return the initial backend; warn if the kernels are missing and RCNN_BACKEND is not set."""
+    """Return the initial backend. Warn if the kernels are missing and RCNN_BACKEND is not set."""
     requested = os.environ.get("RCNN_BACKEND")
     if os.environ.get("RCNN_REQUIRE_EXT") == "1":
         _check_backend("cython", "RCNN_REQUIRE_EXT")
@@ -364,7 +364,7 @@ def one_pool() -> Iterator[None]:
 
 
 def _limit_blas() -> None:
-    """Set the threads of BLAS to the number that the open blocks and the default allow, or to the original number."""
+    """Set BLAS's number of threads to what the open blocks and the default allow, or reset it to its original value."""
     with _state.lock:
         current = _blas_counts()
         if current != _state.blas_applied:  # nothing was applied, or another library has changed the numbers since
@@ -389,7 +389,7 @@ def _limit_blas() -> None:
 
 @functools.cache
 def _blas_libraries() -> list[Any]:
-    """Return the loaded BLAS libraries whose threads can be limited; cached because the search takes 0.1 ms."""
+    """Return the loaded BLAS libraries whose threads can be limited. The result is cached: a search takes 0.1 ms."""
     controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
     return list(controller.lib_controllers)
 
@@ -399,7 +399,7 @@ def _blas_counts() -> list[int]:
 
 
 def _put_blas(counts: list[int]) -> None:
-    """Set the number of threads of each BLAS library; the caller must hold the lock.
+    """Set the number of threads of each BLAS library. The caller must hold the lock.
 
     In recent versions of threadpoolctl, only the thread that first set the limit of OpenBLAS can set it again. Here,
     another thread may remove the limit, and the lock already prevents simultaneous calls. Therefore this restriction is
@@ -413,7 +413,7 @@ def _put_blas(counts: list[int]) -> None:
 
 
 def _default_num_threads() -> int:
-    """Return OMP_NUM_THREADS if it is set, otherwise the number of processors that this process may use, at most 16."""
+    """Return OMP_NUM_THREADS or, if it is not set, the number of processors that this process may use, at most 16."""
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if re.fullmatch("[0-9]{1,9}", requested) and int(requested) >= 1:
         return min(int(requested), MOST_THREADS)
@@ -423,7 +423,7 @@ def _default_num_threads() -> int:
 
 
 def _container_quota(otherwise: int) -> int:
-    """Return the CPU quota of a Linux container in processors, rounded up, or `otherwise` if there is none."""
+    """Return how many processors a Linux container may use, rounded up, or `otherwise` if it has no limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return -(-int(quota) // int(period))

@@ -47,7 +47,7 @@ def convolve(
     dilation: Pair,
     size: Pair,
 ) -> np.ndarray:
-    """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W').
+    """Return relu(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W').
 
     If the input has no channels, return NotImplemented, so that the reference runs.
     """
@@ -130,7 +130,7 @@ def _direct(
     dilation: Pair,
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
 ) -> None:
-    """Fill `out` (N, H', W', O), a view of all or part of a map, with the convolution of padded maps (N, H, W, C)."""
+    """Convolve padded maps (N, H, W, C), and write the result into `out` (N, H', W', O), which may be part of a map."""
     work = weight[0].size if len(weight) else 0
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
     kernels.convolve(
@@ -146,7 +146,7 @@ def _winograd(
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
     side: int,
 ) -> None:
-    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C), computed with Winograd's algorithm."""
+    """Convolve maps (N, H, W, C) with Winograd's algorithm, and write the result into `out` (N, H', W', O)."""
     outs, channels = weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
     tiles = _count_tiles((len(out), outs, *out.shape[1:3]), side)
@@ -184,7 +184,7 @@ def _input_gradient_by_phase(
 
 
 def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair) -> None:
-    """Fill `part` (N, rows, columns, C), the elements of one phase; its first element belongs to window `first`.
+    """Compute the elements `part` (N, rows, columns, C) of one phase. The first element belongs to window `first`.
 
     `weight` (O, C, kernel height, kernel width) contains the weights of this phase.
     """
@@ -201,7 +201,7 @@ def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair
 def _input_gradient_spread(
     g: np.ndarray, rotated: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps: g, with zeros between its elements, times the rotated filters."""
+    """Return the gradient with respect to the maps: insert zeros into g, and convolve it with the rotated filters."""
     reach = [d * (k - 1) for d, k in zip(dilation, rotated.shape[2:], strict=True)]
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)

@@ -104,7 +104,7 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether an array among the values, or in a sequence among them, has one of these dtype numbers."""
+    """Return whether any array in `values`, or in a sequence in `values`, has one of these dtype numbers."""
     for value in values:
         if isinstance(value, np.ndarray):
             if value.dtype.num in dtype_numbers:
@@ -153,7 +153,7 @@ def floats(shape: tuple[int | None, ...], like: Any) -> Result:
 
 
 def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
-    """Return the requirements on a result of `count` indices from `least` to `most`; for the others, see `Result`."""
+    """Return the requirements on a result of `count` indices from `least` to `most`. `Result` explains the others."""
     return Result((count,), None, least, most, **more)
 
 
@@ -268,7 +268,7 @@ def original(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _call(name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]) -> Any:
-    """Return the result of the user's function; while it runs, the name refers to the library's function."""
+    """Call the user's function and return its result. During the call, the name refers to the library's function."""
     given = [
         read_only(value) if isinstance(value, np.ndarray) else value
         for value in _accepted(name, function, signature, arguments)
@@ -291,7 +291,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 def _accepted(
     name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]
 ) -> list[Any]:
-    """Return the arguments that the user's function takes; trailing arguments with default values may be dropped."""
+    """Return the arguments that the user's function takes. It may omit the last ones if they have default values."""
     try:
         own = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin without a signature
@@ -305,17 +305,17 @@ def _accepted(
             last = next(reversed(given), None)
             if last is None or given[last] is not signature.parameters[last].default:
                 raise TypeError(
-                    f"your {name} must take ({', '.join(arguments)}), got a function that takes {own}"
+                    f"your {name} must take the arguments ({', '.join(arguments)}), but it takes {own}"
                 ) from error
             del given[last]
 
 
 def _check(name: str, result: Any, required: Result) -> np.ndarray:
-    """Convert the result of a user's function to the required array; raise an error with its name if that fails."""
+    """Convert the result of a user's function to the required array. If that fails, raise an error with `name`."""
     try:
         array = np.asarray(result)
     except ValueError as error:
-        raise TypeError(f"your {name} must return an array, got rows of different lengths") from error
+        raise TypeError(f"your {name} must return an array, but it returned rows of different lengths") from error
     shape = ", ".join("any" if side is None else str(side) for side in required.shape)
     shape = f"({shape},)" if len(required.shape) == 1 else f"({shape})"
     kind = "integers" if required.dtype is None else "real numbers"
@@ -338,7 +338,7 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
     if required.distinct and (counts > 1).any():
         raise ValueError(f"your {name} must return distinct indices, got {values[counts > 1][0]} more than once")
     if required.among is not None and not required.among[array].all():
-        raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, which it must not choose")
+        raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, but it may not choose it")
     if required.scores is not None and (np.diff(required.scores[array]) > 0).any():
         raise ValueError(f"your {name} must return indices in descending order of score")
     return array

@@ -36,14 +36,14 @@ LONG = 128  # elements; in shorter rows, starting and ending the loops takes mos
 
 
 def relu(x: np.ndarray, slope: float = 0.0) -> np.ndarray:
-    """Return x where x > 0, and slope * x elsewhere; x may have any shape."""
+    """Return x where x > 0, and slope * x elsewhere. x may have any shape."""
     out = _empty(x.shape)
     kernels.relu(_flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
 
 
 def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarray:
-    """Return g where x > 0, and slope * g elsewhere; the arrays may have any shape."""
+    """Return g where x > 0, and slope * g elsewhere. The arrays may have any shape."""
     out = _empty(x.shape)
     kernels.leaky_relu_gradient(_flat(g), _flat(x), slope, _flat(out), backend.threads_for(x.size))
     return out
@@ -52,7 +52,10 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return g where `out` > 0 and 0 elsewhere (None unless `plain`), and this times `scale` (None without `scale`)."""
+    """Return the gradient of the input of a ReLU (g where `out` > 0, and 0 elsewhere), and the same times `scale`.
+
+    The first result is None if `plain` is False, and the second one is None without `scale`.
+    """
     if scale is None and not plain:
         return NotImplemented
     passed, scaled = _empty(g.shape) if plain else None, None if scale is None else _empty(g.shape)
@@ -89,7 +92,7 @@ def add_to(a: np.ndarray, b: np.ndarray) -> Any:
 
 
 def _add(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Fill `out` with a + b; the rows of `out` must be a view of `out`."""
+    """Write a + b into `out`. The rows of `out` must be a view of `out`, not a copy."""
     kernels.add(_flat(a), _flat(b), _flat(out), backend.threads_for(a.size))
 
 
@@ -127,13 +130,13 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _empty_sums(rows: np.ndarray, count: int) -> np.ndarray:
-    """Return an uninitialised array (count, blocks, C) for `count` sums over each block of rows (M, C)."""
+    """Return an uninitialised array (count, blocks, C) for `count` sums over each block of `rows` (M, C)."""
     blocks = -(-len(rows) // kernels.block_rows(rows.shape[1]))
     return np.empty((count, blocks, rows.shape[1]), np.float32)
 
 
 def _add_blocks(sums: np.ndarray, channels: int) -> np.ndarray:
-    """Add the sums of all blocks (blocks, k * C), and return one sum per channel, (C,) float64."""
+    """Add the sums of all blocks (blocks, k * C), and return a float64 array (C,) with one sum per channel."""
     return sums.reshape(-1, channels).sum(axis=0, dtype=np.float64)
 
 
@@ -148,7 +151,7 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual for each channel, (N, C, H, W); if `relu`, followed by a ReLU."""
+    """Return (x - mean) * gain + bias + residual (N, C, H, W) for each channel, after a ReLU if `relu` is True."""
     out, k = _empty(x.shape), _pixels_per_row(x)
     kernels.normalise(
         _rows(x, k),
@@ -166,7 +169,7 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums (C,) of g and of g * (x - mean), with g set to 0 unless `out` > 0; if `keep`, also this g."""
+    """Return the sums (C,) of g and of g * (x - mean), where g is 0 unless `out` > 0, and the resulting g if `keep`."""
     k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _empty_sums(rows, 2)
@@ -195,7 +198,7 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain for each channel, (N, C, H, W)."""
+    """Return (g - shift - (x - mean) * slope) * gain (N, C, H, W) for each channel."""
     g_x, k = _empty(g.shape), _pixels_per_row(g)
     kernels.normalise_gradient(
         _rows(g, k),
@@ -215,12 +218,12 @@ def normalise_gradient(
 
 
 def _empty(shape: tuple[int, ...]) -> np.ndarray:
-    """Return an uninitialised array of this shape; its rows are a view of the array, not a copy."""
+    """Return an uninitialised array of this shape. Its rows are a view of the array, not a copy."""
     return empty_maps(shape) if len(shape) == 4 else empty(shape)
 
 
 def _rows(values: np.ndarray, k: int = 1) -> np.ndarray:
-    """Return the rows of an array as a contiguous matrix (M / k, k * C): each row contains k pixels of the maps."""
+    """Return an array as a contiguous matrix (M / k, k * C). Each row of the matrix contains k pixels of the maps."""
     last = pixels(values) if values.ndim == 4 else np.ascontiguousarray(np.atleast_1d(values))
     return last.reshape(math.prod(last.shape[:-1]) // k, k * last.shape[-1])
 
@@ -240,12 +243,12 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def _tiled(vector: np.ndarray, k: int) -> np.ndarray:
-    """Return the per-channel values (C,), repeated for each of the k pixels of a row, (k * C,)."""
+    """Return an array (k * C,) that contains the per-channel values (C,) once for each of the k pixels of a row."""
     return np.concatenate([vector] * k)
 
 
 def _pixels_per_row(maps: np.ndarray) -> int:
-    """Return how many pixels of maps (N, C, H, W) a row contains: a power of two, above 1 only if C is small."""
+    """Return how many pixels of maps (N, C, H, W) a row contains: a power of two, which is 1 unless C is small."""
     count, k = maps.size // max(maps.shape[1], 1), 1
     while k * maps.shape[1] < LONG and count % (2 * k) == 0 < count:
         k *= 2

@@ -6,5 +6,5 @@ import numpy as np
 
 
 def pixels(maps: np.ndarray) -> np.ndarray:
-    """Return maps (N, C, H, W) as a contiguous (N, H, W, C) array; if they are stored channels last, it is a view."""
+    """Return maps (N, C, H, W) as a contiguous array (N, H, W, C). If they are stored channels last, it is a view."""
     return np.ascontiguousarray(maps.transpose(0, 2, 3, 1))

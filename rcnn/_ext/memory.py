@@ -28,7 +28,7 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 
 
 def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
-    """Return uninitialised feature maps of the shape (N, C, H, W), stored channels last in memory."""
+    """Return uninitialised feature maps of shape (N, C, H, W), stored channels last in memory."""
     n, channels, height, width = shape
     return empty((n, height, width, channels), dtype).transpose(0, 3, 1, 2)
 

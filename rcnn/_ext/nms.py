@@ -27,7 +27,7 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
 
 
 def descending_order(scores: np.ndarray) -> np.ndarray:
-    """Return the indices (N,) that sort the scores in descending order; ties keep the first, NaN comes last.
+    """Return the indices (N,) that sort the scores in descending order: the first of equal scores first, NaN last.
 
     NumPy sorts integers several times as fast as float32. Therefore each score and its index are combined into one
     64-bit integer. Its upper half contains the bits of the negated score, transformed so that integers have the same
@@ -46,7 +46,7 @@ def descending_order(scores: np.ndarray) -> np.ndarray:
 
 
 def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices `by_score` (N,) sorted by group, and where each group starts and ends, (groups + 1,)."""
+    """Return the indices `by_score` (N,), sorted by group, and the start of each group and the end (groups + 1,)."""
     members = groups[by_score]  # (N,)
     least = groups.min(initial=0)
     if int(groups.max(initial=0)) - int(least) < 2**16:
@@ -59,7 +59,7 @@ def _sort_groups(by_score: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, 
 def _suppress(
     boxes: np.ndarray, by_score: np.ndarray, by_group: np.ndarray, starts: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return the kept indices in the order of `by_score`; group g is boxes[by_group[starts[g]:starts[g + 1]]]."""
+    """Return the kept indices in the order of `by_score`. Group g is boxes[by_group[starts[g]:starts[g + 1]]]."""
     keeps = np.zeros(len(boxes), bool)
     if len(boxes):
         # Threads share the groups. A box is compared with kept boxes in vectors, and most are soon removed by one.

@@ -62,7 +62,7 @@ def adam(
 
 
 def square_sum(grad: np.ndarray) -> float:
-    """Return the sum of squares, added in float64; the result is bit-identical for any number of threads."""
+    """Return the sum of squares, added in float64. The result is bit-identical for any number of threads."""
     if not _fit(grad):
         return NotImplemented
     sums = np.empty(-(-grad.size // kernels.block_size))
@@ -79,6 +79,6 @@ def scale(grad: np.ndarray, factor: float) -> Any:
 
 
 def _fit(*arrays: np.ndarray) -> bool:
-    """Return whether the kernels can update these arrays in place: float32, contiguous and of the same shape."""
+    """Return whether the kernels can update these arrays, which must be float32, contiguous and of equal shape."""
     shape = arrays[0].shape
     return all(array.dtype == np.float32 and array.flags.c_contiguous and array.shape == shape for array in arrays)

@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 def max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maxima (N, C, *size) of all windows, and their indices in the windows, (N, *size, C), or None."""
+    """Return the maxima (N, C, *size) of all windows, and their indices in the windows (N, *size, C), or None."""
     winners = empty((len(x), *size, x.shape[1])) if with_winners else None
     return _pool(x, (kernel, stride, padding), size, False, winners), winners
 
@@ -34,7 +34,7 @@ def max_pool_gradient(
 
 
 def avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair) -> np.ndarray:
-    """Return the mean of each window, (N, C, *size)."""
+    """Return the mean (N, C, *size) of each window."""
     return _pool(x, (kernel, stride, padding), size, True, None)
 
 
@@ -46,7 +46,7 @@ def avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, 
 def _pool(
     x: np.ndarray, window: tuple[Pair, Pair, Pair], size: Pair, mean: bool, winners: np.ndarray | None
 ) -> np.ndarray:
-    """Return the mean or the maximum of each window, (N, C, *size), and fill `winners` unless it is None."""
+    """Return the mean or the maximum of each window (N, C, *size). If `winners` is not None, fill this array."""
     out = empty_maps((len(x), x.shape[1], *size))
     threads = _threads(out, window)
     kernels.pool(pixels(x), np.array(window, np.intp), mean, pixels(out), winners, threads)
@@ -56,7 +56,7 @@ def _pool(
 def _pool_gradient(
     g: np.ndarray, winners: np.ndarray | None, window: tuple[Pair, Pair, Pair], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient (N, C, H, W) of max pooling if `winners` is given, and otherwise of average pooling."""
+    """Return the gradient (N, C, H, W) of max pooling, or of average pooling if `winners` is None."""
     g_x = empty_maps(shape)
     kernels.pool_gradient(pixels(g), winners, np.array(window, np.intp), pixels(g_x), _threads(g, window))
     return g_x

@@ -41,7 +41,7 @@ def align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the mean feature in each bin of each RoI, (R, ph, pw, C), from maps (N, H, W, C)."""
+    """Return the mean (R, ph, pw, C) of maps (N, H, W, C) in each bin of each RoI."""
     levels = np.zeros(len(rois), np.int64)
     return multiscale_align([maps], rois, images, levels, size, [scale], sampling_ratio, aligned)
 
@@ -73,7 +73,7 @@ def multiscale_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the result of `align` for each RoI on its level, (R, ph, pw, C)."""
+    """Return the result (R, ph, pw, C) of `align` for each RoI on its level."""
     out = empty((len(rois), *size, maps[0].shape[3]), maps[0].dtype)  # (R, ph, pw, C)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -97,7 +97,7 @@ def multiscale_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> list[np.ndarray | None]:
-    """Return the gradient of `multiscale_align` for each level; None for a level without RoIs."""
+    """Return the gradient of `multiscale_align` for each level, or None for a level without RoIs."""
     gradients: list[np.ndarray | None] = []
     for level, (shape, scale) in enumerate(zip(shapes, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -136,23 +136,23 @@ def _find_taps(
 
 
 def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndarray:
-    """Return an order (R,) in which successive RoIs are close: by image, then by horizontal band, then left to right.
+    """Sort R RoIs by image, then by horizontal band, then from left to right, and return their order (R,).
 
-    The features that a RoI shares with the RoIs before it are then still in the cache.
+    In this order, successive RoIs are close to each other, so the features that they share are still in the cache.
     """
     middle = (rois[:, :2] + rois[:, 2:]) * (scale / 2)  # (R, 2) in feature pixels
     return np.lexsort((middle[:, 0], middle[:, 1] // ORDER_ROWS, images))
 
 
 def _band_rows(maps: np.ndarray, threads: int) -> int:
-    """Return how many rows of `maps` (N, H, W, C) a task has: they fit into the cache, and every thread gets a task."""
+    """Return the number of rows of `maps` (N, H, W, C) in a task. They fit into the cache, and no thread is idle."""
     images, height, width, channels = maps.shape
     fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
     return max(1, min(fit, images * height // (4 * threads)))
 
 
 def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return grad[members], (M, ph, pw, C); if all elements are members, return `grad` itself, not a copy."""
+    """Return grad[members] of shape (M, ph, pw, C). If all elements are members, return `grad` itself, not a copy."""
     if len(members) == len(grad):
         return grad
     if grad.dtype != np.float32:
@@ -166,7 +166,7 @@ def _take(grad: np.ndarray, members: np.ndarray) -> np.ndarray:
 
 
 def pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maximum of each bin, (R, ph, pw, C), and its pixel, as row * W + column (-1 if the bin is empty)."""
+    """Return the maximum (R, ph, pw, C) of each bin, and its position row * W + column (-1 if the bin is empty)."""
     top, _, left, _ = bounds
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
     out, winners = np.zeros(shape, maps.dtype), np.full(shape, -1, np.int32)

@@ -16,22 +16,22 @@ KERNELS = {
     "_roi": "exact",
     "_winograd": "fast",
 }
-"""The rounding of each kernel: "exact" rounds every operation, on every processor, as geometry requires; "fast" may
-fuse a multiplication and an addition."""
+"""The rounding of each kernel. "exact" rounds the result of every operation on every processor, as geometry requires.
+"fast" may fuse a multiplication and an addition."""
 
 LEVELS = {
     "baseline": (),
     "v3": ("-march=x86-64-v3",),
     "v4": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
 }
-"""The compiler flags of each level of processors, lowest first. The levels are those of the System V ABI: "v3" has AVX2
-(vectors of 8 float32), "v4" has AVX-512 (vectors of 16)."""
+"""The compiler flags for each processor level, from the lowest level to the highest. The levels are those of the System
+V ABI: "v3" has AVX2 (vectors of 8 float32 numbers), and "v4" has AVX-512 (vectors of 16)."""
 
 EXTRA_FLAGS = {
     # A row of overlaps is often shorter than 16, and the remainder after the last whole vector is not vectorised.
     ("_boxes", "v4"): ("-mprefer-vector-width=256",),
 }
-"""Additional flags for one kernel at one level; they override earlier flags."""
+"""Additional compiler flags for one kernel at one level. They override the flags of the level."""
 
 GAINS = {
     "_boxes": {"v3": 1.54, "v4": 1.04},
@@ -44,9 +44,9 @@ GAINS = {
     "_roi": {"v3": 1.38, "v4": 1.35},
     "_winograd": {"v3": 2.74, "v4": 2.09},
 }
-"""How many times faster a kernel is at a level than at the level below, where that is at least 1.03. A kernel is
-compiled for these levels only, and otherwise runs as compiled for a lower one.
+"""How many times faster a kernel is at a level than at the next lower level. Only factors of at least 1.03 are listed,
+and a kernel is compiled only for the levels that are listed here. At any other level, its code for a lower level runs.
 
-Measured on an Intel Xeon with AVX-512 and one thread: the operation of benchmarks/microbenchmarks.py that gains most,
-with RCNN_SIMD=baseline, v3 and v4. Not compiled are `_memory`, which computes nothing, and for v4 `_optim` (0.91 to
-1.01) and `_resampling` (0.91 to 1.02), which wait for memory."""
+The factors were measured on an Intel Xeon with AVX-512 and one thread, with RCNN_SIMD=baseline, v3 and v4. Each factor
+belongs to the operation in benchmarks/microbenchmarks.py that gains most. `_memory` is not listed, because it computes
+nothing. `_optim` (0.91 to 1.01) and `_resampling` (0.91 to 1.02) have no entry for v4, because they wait for memory."""

@@ -281,7 +281,7 @@ def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride:
 
 
 def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) -> Sequential | None:
-    """Return the shortcut of a block: a 1x1 convolution with its norm, or None for the identity."""
+    """Return the shortcut of a block: a 1x1 convolution and its norm, or None if the shortcut is the identity."""
     if stride == 1 and in_channels == out_channels:
         return None
     return Sequential(biasless_conv(in_channels, out_channels, 1, stride), norm(out_channels))

@@ -36,8 +36,8 @@ class SmallBackbone(Module):
         depth = integer(0, MOST_DEPTH).check("depth", depth)
         if 18 * out_channels**2 * depth > MOST_ELEMENTS:
             raise ValueError(
-                f"depth must be at most {MOST_ELEMENTS // (18 * out_channels**2)} for {out_channels} out_channels, "
-                f"so that the blocks have at most {MOST_ELEMENTS} weights, got {depth}"
+                f"depth must be at most {MOST_ELEMENTS // (18 * out_channels**2)} for out_channels={out_channels}, "
+                f"because the blocks may have at most {MOST_ELEMENTS} weights; got {depth}"
             )
         self.out_channels, self.depth = out_channels, depth
         self.stem = Sequential(
@@ -75,5 +75,5 @@ class ResidualBlock(Module):
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> Sequential:
-    """Return a 3x3 convolution and its batch norm; the convolution needs no bias because the norm has one."""
+    """Return a 3x3 convolution and its batch norm. The convolution needs no bias, because the norm has one."""
     return Sequential(biasless_conv(in_channels, out_channels, 3, stride), BatchNorm2d(out_channels))

@@ -322,7 +322,7 @@ def _unchanged(before: Any, after: Any) -> bool:
 def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
-    """Remove rows from a failing case while it still fails; return the smaller case and its mistake."""
+    """Remove rows from a failing case as long as it still fails. Return the smaller case and its mistake."""
     trials = 0
     shrinking = True
     while shrinking:
@@ -338,7 +338,7 @@ def _smallest(
 
 
 def _shortened(case: Case, rows: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """Yield the case with half of the rows of a group, then with one row removed; at least one row remains."""
+    """Yield the case with half of the rows of a group removed, then with one row removed. One row always remains."""
     for group in rows:
         length = len(case.arguments[group[0]])
         halves = [range(length // 2, length), range(length // 2)] if length > 2 else []
@@ -378,7 +378,7 @@ def message(name: str, case: Case, failure: Failure) -> str:
 
 
 def _assigned(name: str, value: Any) -> str:
-    """Return a line that shows a value with its name, or several lines for a matrix."""
+    """Return a line, or several lines for a matrix, that show a value and its name."""
     heading = f"  {name} = "
     if isinstance(value, tuple):
         if not any(isinstance(part, (tuple, list, np.ndarray)) for part in value):

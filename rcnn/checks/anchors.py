@@ -150,7 +150,7 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a size (1,) and a ratio (1,) for which half of `side` rounds up and half of the other side rounds down."""
+    """Draw a size (1,) and a ratio (1,) so that half of `side` is rounded up, and half of the other side down."""
     while True:
         sizes, ratios = _clear(rng, 1, 1)
         width, height = (sizes / np.sqrt(ratios)).item(), (sizes * np.sqrt(ratios)).item()
@@ -160,7 +160,7 @@ def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.
 
 
 def _clear(rng: np.random.Generator, sizes: int, ratios: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose S sizes of 10 to 300 pixels and R ratios of 1/3 to 3 for which no corner is near a rounding tie."""
+    """Choose S sizes of 10 to 300 pixels and R ratios of 1/3 to 3. No corner is then near a rounding tie."""
     while True:
         size, ratio = rng.integers(10, 300, sizes).astype(float), rng.uniform(1 / 3, 3, ratios).round(2)
         halves = np.concatenate([np.outer(1 / np.sqrt(ratio), size), np.outer(np.sqrt(ratio), size)]) / 2
@@ -237,6 +237,6 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _cell(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw float64 anchors (count, 4) around the origin, in whole pixels; all their sides have different lengths."""
+    """Draw float64 anchors (count, 4) around the origin, in whole pixels. All their sides have different lengths."""
     half = rng.permutation(np.arange(5, 60))[: 2 * count].reshape(count, 2).astype(float)
     return np.concatenate([-half, half], axis=1)

@@ -269,7 +269,7 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, w, h = _unlike(rng)
 
     def case(centre: tuple[float, float], sides: tuple[float, float], hint: str, *weights: float) -> Case:
-        """Return a case: the ground truth has these sides, and its centre is shifted by `centre` times (w, h)."""
+        """Return a case. The ground truth has these sides, and its centre is shifted by `centre` times (w, h)."""
         dx, dy, gt_w, gt_h = centre[0] * w, centre[1] * h, *sides
         middle = [x + w / 2 + dx, y + h / 2 + dy]
         gt_box = [middle[0] - gt_w / 2, middle[1] - gt_h / 2, middle[0] + gt_w / 2, middle[1] + gt_h / 2]
@@ -481,7 +481,7 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _unlike(rng: np.random.Generator) -> list[float]:
-    """Generate a random box x, y, w, h (corner and sides): four different odd numbers."""
+    """Generate a random box (x, y, w, h), which consists of four different odd numbers."""
     numbers: list[float] = (2.0 * rng.choice(np.arange(2, 15), 4, replace=False) + 1).tolist()
     return numbers
 
@@ -493,10 +493,10 @@ def _drawn(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def _quarters(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Draw boxes (count, 4) like `_drawn`, rounded to quarters of a pixel, which float32 represents exactly."""
+    """Draw boxes (count, 4) like `_drawn`. Round them to quarters of a pixel, which float32 represents exactly."""
     return np.asarray((4 * _drawn(rng, count)).round() / 4)
 
 
 def _deltas(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Draw deltas of shape (*shape, 4), between -1 and 1."""
+    """Draw deltas between -1 and 1, of shape (*shape, 4)."""
     return rng.uniform(-1, 1, (*shape, 4)).round(2)

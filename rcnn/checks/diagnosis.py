@@ -336,7 +336,7 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
 
 
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
-    """Return the diagnosis of a patient; raise CheckFailed if there is none or if `function` changed an annotation."""
+    """Return the diagnosis of a patient. Raise CheckFailed if it is invalid, or if `function` changed an annotation."""
     before = copy.deepcopy([target for _, target in patient.pages.items])
     answer, failure = attempt(function, patient)
     if failure is not None and failure.sentence == NOT_WRITTEN:
@@ -455,7 +455,7 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _drawn(rng: np.random.Generator, counts: tuple[int, ...]) -> list[np.ndarray]:
-    """For each G in `counts`, draw a page with G boxes, 20 pixels high; none touch, even if x and y are swapped."""
+    """For each G in `counts`, draw a page with G boxes. They do not touch each other, even if x and y are swapped."""
     columns = rng.permutation(np.arange(sum(counts)))
     left, top = 50.0 * columns, 600.0 + 30.0 * rng.permutation(columns)
     boxes = np.stack([left, top, left + rng.integers(24, 40, len(columns)), top + 20.0], axis=1)

@@ -76,12 +76,12 @@ def find_faults(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(dataset)``. The function returns a dictionary {index: kind} with the pages that have a fault. If a
         page has several kinds of fault, the first of `KINDS` counts. A data set consists of pages (images of digits).
-        Five pages have a fault: "label", a label outside 1 .. L-1, where L is the number of classes, including the
-        background; "empty", a box without x2 > x1 and y2 > y1; "outside", a box that extends more than one pixel beyond
-        its page; "twice", two equal boxes with the same label; "elsewhere", boxes that do not lie on ink. To find the
-        last kind, average the grey values inside each box, and average these means over the boxes of the page. If the
-        boxes lie on ink, the result is at least `INK` below the median grey value of the page. If they do not, it is at
-        most `NO_INK` below.
+        Five pages have a fault. There are five kinds: a label outside 1 .. L-1, where L is the number of classes,
+        including the background ("label"); a box without x2 > x1 and y2 > y1 ("empty"); a box that extends more than
+        one pixel beyond its page ("outside"); two equal boxes with the same label ("twice"); and boxes that do not lie
+        on ink ("elsewhere"). To find the last kind, average the grey values inside each box, and average these means
+        over the boxes of the page. If the boxes lie on ink, the result is at least `INK` below the median grey value of
+        the page. If they do not, it is at most `NO_INK` below.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -205,7 +205,7 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
-    """Draw (size, min_size) for which the longer side, before rounding, has a fractional part clearly above 1/2."""
+    """Draw (size, min_size). The fractional part of the resized longer side, before rounding, is clearly above 1/2."""
     while True:
         short, long, least = (int(v) for v in rng.integers((60, 150, 30), (100, 240, 90)))
         exact = Fraction(long * least, short)
@@ -219,7 +219,7 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
 
 @dataclass(frozen=True)
 class _Planted:
-    """A page, its expected kind of fault (None if it has no fault), and a hint."""
+    """A page, the kind of its fault (None if it has no fault), and a hint."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -256,7 +256,7 @@ class _Pages:
 
 
 def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
-    """Return (page index, mistake) or None; the index is None if the mistake does not belong to a single page."""
+    """Return (page index, mistake) or, without a mistake, None. The index is None if no single page is responsible."""
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
@@ -309,12 +309,12 @@ def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | 
 
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
-    """Return the index of the first page that makes `function` raise an error when it is the only page, or None."""
+    """Call `function` with one page at a time. Return the index of the first page that causes an error, or None."""
     return next((i for i, page in enumerate(pages) if attempt(function, _Pages([page]))[1] is not None), None)
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
-    """Draw pages in random order: one for each kind of fault, in variant `number`, and others without a fault."""
+    """Draw pages in random order. One page has each kind of fault, in variant `number`. The others have no fault."""
     chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
@@ -324,7 +324,7 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
 
 @functools.cache
 def _pool() -> list[Page]:
-    """Return pages for planted faults, with at least three digits, dark ink, and space without ink."""
+    """Return the pages into which faults can be planted: they have three or more digits, dark ink, and empty space."""
     drawn = Digits(20 * POOL, split="val", seed=14, size=PAGE_SIZE)
     pages: list[Page] = []
     for i in range(len(drawn)):
@@ -358,7 +358,10 @@ def ink(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray, str] | None:
-    """Return G boxes (G, 4) moved off the ink, and the reason, or None; try all ways to move, starting with `first`."""
+    """Move G boxes (G, 4) off the ink in one of several ways, beginning with way `first`.
+
+    Return the moved boxes and the reason why they are wrong, or None if no way moves them off the ink.
+    """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = boxes.T
     ways = (
@@ -379,7 +382,7 @@ def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray
 
 
 def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
-    """Return a page without a fault that may look faulty."""
+    """Return a page that may look faulty but has no fault."""
     image, target = page
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
     if number == 0:

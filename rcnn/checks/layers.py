@@ -332,13 +332,13 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
 def _levels(
     rng: np.random.Generator, images: tuple[int, int], finer: tuple[int, int], coarser: tuple[int, int], hint: str
 ) -> Case:
-    """Return a case of two levels for `images` (N, C); no element of one plus an element of the other is 0."""
+    """Return a case of two levels for `images` (N, C). The sum of an element of each level is never 0."""
     between_eighths = _eighths(rng, (*images, *coarser)) + 1 / 16
     return Case({"finer": _eighths(rng, (*images, *finer)), "coarser": between_eighths}, hint)
 
 
 def _eighths(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Generate random numbers with different absolute values, never 0 or 1, which float32 represents exactly."""
+    """Generate random numbers that float32 represents exactly. Their absolute values differ, and none is 0 or 1."""
     count = int(np.prod(shape))
     sizes = rng.permutation(np.delete(np.arange(max(count, 40) + 2), [0, 8]))[:count]
     return (sizes * rng.choice([-1, 1], count) / 8).reshape(shape)

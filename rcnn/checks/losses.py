@@ -201,7 +201,7 @@ def _smooth_l1_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -> Iterator[Case]:
-    """Yield the cases that are common to the loss and its gradient."""
+    """Yield the cases that the loss and its gradient have in common."""
     yield Case({"prediction": np.zeros((0, 4)), "target": np.zeros((0, 4)), "beta": 1.0}, of_nothing)
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
     yield Case(
@@ -224,7 +224,7 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
 
 
 def _moved(rng: np.random.Generator, differences: list[float], beta: float, hint: str) -> Case:
-    """Return a case of one box (1, 4) that misses its target by `differences`."""
+    """Return a case of one box (1, 4) that differs from its target by `differences`."""
     target = _eighths(rng, (1, 4))
     return Case({"prediction": target + differences, "target": target, "beta": beta}, hint)
 

@@ -250,12 +250,12 @@ def _sample_case(labels: np.ndarray, size: int, fraction: float, rng: np.random.
 
 
 def _labels(rng: np.random.Generator, positive: int, negative: int, ignored: int) -> np.ndarray:
-    """Return these numbers of labels 1, 0 and -1, in random order."""
+    """Return `positive` labels 1, `negative` labels 0 and `ignored` labels -1, in random order."""
     return rng.permutation(np.repeat([1, 0, -1], [positive, negative, ignored]))
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> Choice:
-    """Return the choice that `function` makes with `rng`; raise CheckFailed if it is invalid."""
+    """Return the choice that `function` makes with `rng`. Raise CheckFailed if the choice is invalid."""
     labels, size, fraction, _ = case.arguments.values()
     got, failure = answer(function, case, rng=rng)
     _raise_if(failure, case)
@@ -282,7 +282,7 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 
 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
-    """Return what is wrong with the indices of one kind, or None; `allowed` (A,) is True for boxes of that kind."""
+    """Return what is wrong with the indices of one kind, or None. `allowed` (A,) is True for the boxes of this kind."""
     try:
         indices = np.asarray(part)
     except ValueError:  # rows of different lengths
@@ -318,7 +318,7 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """Return a failure if different generators always lead to the same positives or to the same negatives."""
+    """Return a failure if the positives, or the negatives, are the same for all generators."""
     first = case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for number, kind in enumerate(("positive", "negative")):

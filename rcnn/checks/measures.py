@@ -66,7 +66,7 @@ def assign(function: Function, seed: int | None = None) -> None:
 
 
 def _assign(boxes: ArrayLike, scores: ArrayLike, gt_boxes: ArrayLike, iou_threshold: float) -> np.ndarray:
-    """Return the result according to the definition."""
+    """Return the expected result, computed directly from the definition."""
     overlaps = box_ops.iou(boxes, gt_boxes)  # (D, G)
     right = np.zeros(len(overlaps), bool)
     taken: set[int] = set()
@@ -78,13 +78,13 @@ def _assign(boxes: ArrayLike, scores: ArrayLike, gt_boxes: ArrayLike, iou_thresh
 
 
 def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
-    """Yield cases, simplest first. Boxes in a row are 20 wide; at a distance of s, their IoU is (20 - s) / (20 + s)."""
+    """Yield cases, simplest first. Boxes in a row are 20 wide, so at a distance s their IoU is (20 - s) / (20 + s)."""
     x, y, h = rng.integers(30, 60, 3).tolist()
 
     def row(
         steps: Sequence[float], scores: Sequence[float], objects: Sequence[float], hint: str, threshold: float = 0.5
     ) -> Case:
-        """Return a case with boxes in a row; detections begin at the x values `steps`, and objects at `objects`."""
+        """Return a case with boxes in a row. Detections begin at the x values `steps`, and objects at `objects`."""
         found, wanted = ([[x + step, y, x + step + 20, y + h] for step in line] for line in (steps, objects))
         return _assign_case(found, scores, wanted, threshold, hint)
 
@@ -283,7 +283,7 @@ def average_precision(function: Function, seed: int | None = None) -> None:
 
 
 def _average_precision(recall: ArrayLike, precision: ArrayLike, method: str) -> float:
-    """Return the result according to the definition; "coco" is COCO's average precision at one IoU threshold."""
+    """Return the average precision by its definition. "coco" is COCO's average precision at one IoU threshold."""
     if method != "coco":
         return evaluate.average_precision(recall, precision, method)
     r, p = np.asarray(recall, float), np.asarray(precision, float)
@@ -413,12 +413,12 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _curve(right: Sequence[int], objects: int, method: str, hint: str) -> Case:
-    """Return a case with the curve of a list of detections by descending score, each right (1) or wrong (0)."""
+    """Return a case with the curve of detections in descending order of score. Each is right (1) or wrong (0)."""
     found = np.cumsum(np.array(right, float))  # (D,)
     return Case({"recall": found / objects, "precision": found / np.arange(1, len(right) + 1), "method": method}, hint)
 
 
 def _found(rng: np.random.Generator, count: int, objects: int) -> list[int]:
-    """Draw which of `count` detections are right (1); at most `objects` of them are right."""
+    """Choose at random which of `count` detections are right (1) and which are wrong (0), at most `objects` right."""
     right = rng.integers(0, 2, count)
     return (right * (np.cumsum(right) <= objects)).tolist()

@@ -141,7 +141,7 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
 
 
 def _check_order_of_sizes(got: Annotations) -> None:
-    """Raise CheckFailed if a size is (width, height), as in Pillow, because the validator reports another fault."""
+    """Raise CheckFailed if a size is (width, height), as in Pillow. The validator would report another fault."""
     for record in got.records:
         if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
             raise _failed(
@@ -222,7 +222,7 @@ def _check_lengths(given: Record, record: Record) -> None:
 
 
 def _same_objects(given: Record, true: Record) -> list[int] | None:
-    """Return the index in `given` of each true object, or None if one is missing; `given` may be in any order."""
+    """Return the index in `given` of each true object, or None if one is missing. `given` may be in any order."""
     rest, found = list(range(len(given.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
         near = [i for i in rest if given.labels[i] == label and np.abs(given.boxes[i] - box).max() <= NEAR]
@@ -234,7 +234,7 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
-    """Return the name of an array with a wrong row, or None; row i of `true` belongs to row pairs[i] of `given`."""
+    """Return the name of an array with a wrong row, or None. Row i of `true` belongs to row pairs[i] of `given`."""
     if [given.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
@@ -258,14 +258,14 @@ def _equal(one: Record, other: Record) -> bool:
 
 @functools.cache
 def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
-    """Return a folder with pages of shapes, and its annotations; the folder is deleted when the process ends."""
+    """Return a folder with pages of shapes, and its annotations. The folder is deleted when the process ends."""
     folder = tempfile.TemporaryDirectory()
     write_voc(Shapes(POOL, seed=14, size=PAGE_SIZE), folder.name, "train", progress=False)
     return folder, read_annotations(f"voc:{folder.name}", None)
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """Return (annotations with every fault, true records by image name, (fault, damaged record) by image name)."""
+    """Return annotations with every fault, and two dicts by image name: true records and (fault, damaged record)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
@@ -293,7 +293,7 @@ def _marked(rng: np.random.Generator, record: Record) -> Record:
 
 
 def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
-    """Return the true record and the record with the fault; `first` chooses between two variants of the fault."""
+    """Return the true record and the record with the fault. `first` chooses between two variants of the fault."""
     boxes, i = record.boxes.copy(), int(rng.integers(len(record.boxes)))
     if fault == "missing":
         return record, replace(record, image=record.image.with_name(f"lost-{record.image.name}"))
@@ -421,7 +421,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
 def _what_is_missed(
     reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size, min_size: int
 ) -> str:
-    """Return a hint for anchors of these sizes and ratios, which do not cover enough objects."""
+    """Return a hint that explains why anchors of these sizes and ratios do not cover enough objects."""
     scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]
     middle, of_anchors = float(np.median(reached.sizes)), float(np.median(sizes))
     shape, of_shapes = float(np.median(reached.ratios)), float(np.median(ratios))

@@ -625,7 +625,7 @@ def _peak(features: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def _boxes(rois: ArrayLike) -> np.ndarray:
-    """Return RoIs as an array (R, 4), of floats unless `rois` is already an array; one RoI may be a flat list."""
+    """Return RoIs as an array (R, 4). A list becomes an array of floats, and may be flat if there is only one RoI."""
     return rois if isinstance(rois, np.ndarray) else np.array(rois, float).reshape(-1, 4)
 
 
@@ -634,7 +634,7 @@ def _images(images: ArrayLike | None, boxes: np.ndarray) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
-    """Generate RoIs (count, 4) within small maps, in image pixels, at multiples of 1/4 of a feature pixel."""
+    """Generate RoIs (count, 4) within small maps, in image pixels. Their corners are multiples of 1/4 feature pixel."""
     height, width = SMALL
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1
@@ -647,7 +647,7 @@ def _bins(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def _grad(rng: np.random.Generator, rois: np.ndarray, channels: int, output_size: tuple[int, int]) -> np.ndarray:
-    """Generate a random gradient (R, C, ph, pw) without whole numbers; no two of its elements cancel each other."""
+    """Generate a random gradient (R, C, ph, pw) without whole numbers. The sum of two of its elements is never 0."""
     shape = (len(rois), channels, *output_size)
     sizes = rng.permutation(int(np.prod(shape))).reshape(shape) + 0.25
     return sizes * rng.choice([-1.0, 1.0], shape)

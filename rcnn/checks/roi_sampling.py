@@ -270,7 +270,7 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Generate steps (count, 4) of up to `most` pixels, in eighths; all numbers in the first column are different."""
+    """Generate shifts (count, 4) of up to `most` pixels, in eighths. All numbers in the first column differ."""
     eighths = rng.integers(-8 * most, 8 * most + 1, (count, 4))
     eighths[:, 0] = rng.choice(np.delete(np.arange(-8 * most, 8 * most + 1), 8 * most), count, replace=False)
     return eighths / 8
@@ -290,7 +290,7 @@ def _raise_if(failure: Failure | None, case: Case) -> None:
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[int, ...]:
-    """Return the indices of the candidates that `function` chooses; raise CheckFailed if the result is wrong."""
+    """Return the indices of the candidates that `function` chooses. Raise CheckFailed if its result is wrong."""
     got, failure = answer(function, case, rng=rng)
     _raise_if(failure, case)
     if isinstance(got, RoITargets):
@@ -425,7 +425,7 @@ def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
-    """Return a failure if different generators always lead to the same RoIs on objects, or the same background."""
+    """Return a failure if the chosen RoIs on objects, or those on background, are the same for all generators."""
     labels, first = _truth(case).labels, case.arguments["rng"].seed
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for name, of_kind in (("on objects", labels > 0), ("on background", labels == 0)):

@@ -47,7 +47,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, h = rng.integers(3, 30, 3).tolist()
 
     def row(steps: list[float], scores: list[float], threshold: float, hint: str) -> Case:
-        """Return a case with boxes in a row, which begin at the x values `steps`, in pixels."""
+        """Return a case with boxes in a row. They begin at the x values `steps`, in pixels."""
         return _case([[x + step, y, x + step + 20, y + h] for step in steps], scores, threshold, hint)
 
     high, middle, low = _descending(rng, 3)
@@ -179,7 +179,7 @@ def _case(rows: object, scores: object, threshold: float, hint: str) -> Case:
 
 
 def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Case:
-    """Draw boxes around a few centres, some with equal scores, and a threshold that is not close to any IoU."""
+    """Draw boxes around a few centres, and a threshold that is not close to any IoU. Some boxes have equal scores."""
     centres = rng.uniform(10, 60, (1 + count // 4, 2))
     corner = centres[rng.integers(0, len(centres), count)] + rng.uniform(-8, 8, (count, 2))  # (count, 2)
     drawn = np.concatenate([corner, corner + rng.uniform(15, 30, (count, 2))], axis=1).round(1).astype(dtype)

@@ -59,7 +59,7 @@ class _SmallModel(Module):
         self.weights = Parameter(np.array(weights, np.float64))
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """Return five losses; random shifts of the targets imitate the random sampling in a detector."""
+        """Return five losses. The targets are shifted at random, to imitate the random sampling in a detector."""
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
         missed = self.weights * Tensor(np.asarray(images, np.float64)) - Tensor(wanted)  # (K,)
@@ -69,9 +69,9 @@ class _SmallModel(Module):
 
 
 def _on_a_small_model(function: Function) -> Callable[..., Any]:
-    """Return a function that takes S training steps with `function`.
+    """Return a function that runs S training steps with `function`.
 
-    The returned function returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
+    The new function returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
     """
 
     def steps(
@@ -102,9 +102,9 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
 
 
 def _checked(got: Any) -> tuple[Mapping[str, float], float]:
-    """Return the result of a step; raise TypeError if it has the wrong form."""
+    """Return the result of a step. Raise TypeError if the result has the wrong form."""
     if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Mapping):
-        raise TypeError("a step must return a tuple of two values, (losses by name, norm)")
+        raise TypeError("a step must return a tuple of two values: a dict of the losses, and the norm")
     named, norm = got
     missing = [name for name in LOSSES if name not in named]
     if missing:
@@ -201,7 +201,7 @@ def _step(
     steps: int = 1,
     broken: bool = False,
 ) -> Case:
-    """Return a case with a model whose weights miss their targets by at least `least`."""
+    """Return a case with a model. Each weight times its image differs from its target by more than `least`."""
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])

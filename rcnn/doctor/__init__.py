@@ -66,8 +66,8 @@ def examine(
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, if a data set is empty, if its number of classes is not the detector's, or if
-        the detector computes NaN or infinity.
+        If an argument is invalid, if a data set is empty, if its number of classes differs from that of the detector,
+        or if the detector computes NaN or infinity.
     """
     if not isinstance(model, FasterRCNN):
         raise TypeError(f"model must be a FasterRCNN, got {shown(model)}")
@@ -75,7 +75,7 @@ def examine(
     progress = FLAG.check("progress", progress)
     steps = as_float_array(losses, "losses")
     if steps.ndim != 1:
-        raise ValueError(f"losses must have shape (S,), one per step, got {steps.shape}")
+        raise ValueError(f"losses must have shape (S,), with one loss per step, got {steps.shape}")
     for name, names in (("frozen", frozen), ("pretrained", pretrained)):
         check_sequence(names, name)
         for index, parameter in enumerate(names):
@@ -86,12 +86,15 @@ def examine(
         if dataset is None or not all(
             hasattr(dataset, attribute) for attribute in ("__len__", "__getitem__", "classes")
         ):
-            raise TypeError(f"{name} must be a data set of images and targets with classes, got {shown(dataset)}")
+            raise TypeError(
+                f"{name} must be a data set with `classes`, a length and (image, target) items; got {shown(dataset)}"
+            )
         if len(dataset) == 0:
             raise ValueError(f"{name} is empty; pass a data set with images")
         if len(dataset.classes) != model.config.num_classes:
             raise ValueError(
-                f"{name} must have the detector's {model.config.num_classes} classes, got {len(dataset.classes)}"
+                f"{name} must have as many classes as the detector ({model.config.num_classes}), "
+                f"got {len(dataset.classes)}"
             )
     return judge(gather(model, train, val, steps.astype(np.float64), frozen, pretrained, num_images, progress))
 
@@ -127,7 +130,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def _wrap(text: str, heading: str = "") -> list[str]:
-    """Return the lines of a text next to its heading; do not break paths, so that they can be copied."""
+    """Return the lines of a text next to its heading. Paths are not broken, so that they can be copied."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -221,7 +221,7 @@ class _Walker:
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
-        """Return the objects in the images at these indices; `name` is the label of the progress bar."""
+        """Return the objects in the images at these indices. `name` is the label of the progress bar."""
         found = [NOTHING]
         for index in tqdm(indices, desc=name, unit="image", disable=None if progress else True):
             with suppress(OSError, ValueError):  # skip unreadable images; `problems` lists them
@@ -264,7 +264,7 @@ def _follow(trace: Trace) -> tuple[np.ndarray, ...]:
 
 
 def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return, for each of G objects, the label of the best detection that finds it (G,); 0 if none finds it.
+    """Return the label (G,) of the best detection that finds each of G objects, or 0 if no detection finds it.
 
     `overlaps` (D, G) contains the IoU of each detection with each object. `labels` (D,) contains the predicted classes.
     The detections are in descending order of score.
@@ -348,7 +348,7 @@ class Moments:
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """Return the backbone's first norm layer; None if there is none, or if its statistics have their initial values."""
+    """Return the backbone's first norm layer, or None if there is none or its statistics have their initial values."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()

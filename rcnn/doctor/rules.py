@@ -122,7 +122,7 @@ def normalisation(evidence: Evidence) -> Iterator[Verdict]:
     if evidence.drift is not None:
         yield Verdict(
             "normalisation",
-            f"the input of the first norm layer is {evidence.drift:.2f} standard deviations from its running mean",
+            f"the mean input of the first norm layer is {evidence.drift:.2f} standard deviations from its running mean",
             "the pixels are not normalised as in training"
             if evidence.drift > MOST_DRIFT and not _is_good(evidence.train)
             else None,

@@ -51,7 +51,9 @@ def check_dataset(dataset: Any, needs: Sequence[str] = ("__getitem__", "classes"
     """Raise TypeError unless an object has a length and the attributes that are needed."""
     missing = [attribute for attribute in needs if not hasattr(dataset, attribute)]
     if missing or isinstance(dataset, Mapping) or _length(dataset) is None:
-        raise TypeError(f"dataset must be a data set of images and targets with classes, got {shown(dataset)}")
+        raise TypeError(
+            f"dataset must be a data set with `classes`, a length and (image, target) items; got {shown(dataset)}"
+        )
 
 
 def _length(dataset: Any) -> int | None:
@@ -62,22 +64,22 @@ def _length(dataset: Any) -> int | None:
 
 
 def item_of(dataset: Any, index: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-    """Return the image and the target at an index; raise TypeError if the data set returns something else."""
+    """Return the image and the target at an index. Raise TypeError if the data set returns something else."""
     item = dataset[index]
     if not isinstance(item, (tuple, list)) or len(item) != 2:
         raise TypeError(f"dataset[{index}] must be a pair (image, target), got {shown(item)}")
     image, target = item
     if not isinstance(image, np.ndarray) or image.ndim != 3:
-        raise TypeError(f"dataset[{index}] must have an image (H, W, 3), got {shown(image)}")
+        raise TypeError(f"the image of dataset[{index}] must be an array (H, W, 3), got {shown(image)}")
     if not isinstance(target, Mapping):
-        raise TypeError(f"dataset[{index}] must have a target, a dict with boxes and labels, got {shown(target)}")
+        raise TypeError(f"the target of dataset[{index}] must be a dict with boxes and labels, got {shown(target)}")
     return image, target
 
 
 def check_inputs(
     detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
-    """Return the validated detections and targets; if one is invalid, raise ValueError with the index of its image."""
+    """Return the validated detections and targets. If one is invalid, raise ValueError with the index of its image."""
     check_sequence(detections, "detections")
     check_sequence(targets, "targets")
     if len(detections) != len(targets):
@@ -89,7 +91,7 @@ def check_inputs(
 
 
 def check_detections(detections: Sequence[PerImage], num_classes: int) -> list[Found]:
-    """Return the validated detections; if one is invalid, raise ValueError with the index of its image."""
+    """Return the validated detections. If one is invalid, raise ValueError with the index of its image."""
     check_sequence(detections, "detections")
     integer(1, MAX_CLASSES).check("num_classes", num_classes)
     return [_check_detections(d, num_classes, f"detections[{i}]") for i, d in enumerate(detections)]
@@ -165,5 +167,5 @@ def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -
 
 
 def concatenate(parts: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    """Return all parts joined into one array, (N,); an empty array if there are no parts."""
+    """Return all parts, joined into one array (N,). It is empty if there are no parts."""
     return np.concatenate([np.zeros(0, dtype), *parts])

@@ -230,7 +230,7 @@ def coverage(
 def measure(
     objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequence[int]], fg_iou_thresh: float = 0.7
 ) -> Coverage:
-    """Return the coverage of objects that are already collected; see `coverage`.
+    """Return the coverage, as `coverage` does, of objects that are already collected.
 
     Parameters
     ----------
@@ -411,11 +411,11 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
 def _count_positive(
     objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return how many anchors of one shape reach an IoU of `threshold` with each of C `chosen` objects, (C,).
+    """Return how many anchors of one shape (C,) reach an IoU of `threshold` with each of C `chosen` objects.
 
-    The shape is given by `sides` (2,). An IoU of t requires an intersection of at least t / (1 + t) times the sum of
-    the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance between a
-    column and the object's centre.
+    The anchors have the sides `sides` (2,). To reach an IoU of t, the intersection must be at least t / (1 + t) times
+    the sum of the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance
+    between a column and the object's centre.
     """
     t = max(threshold - ROUNDING, ROUNDING)
     object_sides = objects.sides[:, chosen]  # (2, C)
@@ -437,7 +437,7 @@ def _count_positive(
 def _positions(
     objects: Objects, grid: Grid, chosen: np.ndarray, axis: int, reach: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (C,) arrays: the first and the last index of the positions within `reach` (C,) of the centres."""
+    """Return two arrays (C,): the indices of the first and the last position within `reach` (C,) of each centre."""
     centres, strides = objects.centres[axis, chosen], grid.strides[axis, chosen]
     first = np.ceil((centres - reach) / strides - grid.offset)
     last = np.floor((centres + reach) / strides - grid.offset)
@@ -448,7 +448,7 @@ def _positions(
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean; NaN for an empty array, without NumPy's warning."""
+    """Return the mean, or NaN for an empty array, without NumPy's warning."""
     return float(values.mean()) if len(values) else float("nan")
 
 

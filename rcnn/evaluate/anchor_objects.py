@@ -175,7 +175,7 @@ def check_sizes(min_size: int, max_size: int) -> None:
 
 
 def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
-    """Return ((height, width), target) of an image; do not decode the image if the data set has `annotation`."""
+    """Return ((height, width), target) of an image. If the data set has `annotation`, the image is not decoded."""
     if hasattr(dataset, "annotation"):
         size, target = dataset.annotation(index)
     else:
@@ -185,7 +185,7 @@ def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]
 
 
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
-    """Return the boxes of the objects in `target` that are neither difficult nor crowds, (G, 4) float64."""
+    """Return the boxes (G, 4) of the objects in `target` that are neither difficult nor crowds, as float64."""
     if not isinstance(target, Mapping) or "boxes" not in target:
         raise TypeError(f"the target of {name} must be a dict with boxes, got {shown(target)}")
     boxes = check_boxes(target["boxes"], f"the boxes of {name}").astype(np.float64)

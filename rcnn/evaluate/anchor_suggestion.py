@@ -147,7 +147,9 @@ def suggest(
     offset = FRACTION.check("offset", offset)
     objects = collect(dataset, min_size, max_size, progress)
     if not len(objects):
-        raise ValueError(f"no object in {objects.num_images} images; anchors cannot be fitted without objects")
+        raise ValueError(
+            f"the {objects.num_images} images contain no objects; anchors cannot be fitted without objects"
+        )
     before = None if generator is None else measure(objects, generator, strides)
     sample = objects.thinned(MOST_OBJECTS)
     floors = [0.0 for _ in THRESHOLDS] if before is None else _floors(before, sampled=len(sample) < len(objects))
@@ -162,17 +164,22 @@ def suggest(
 
 
 def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
-    """Return the number of sizes; raise ValueError if a number is invalid."""
+    """Return the number of sizes. Raise ValueError if one of the three numbers is invalid."""
     default = num_levels if num_levels > 1 else NUM_SIZES
     num_sizes = integer(1, MOST_NUMBERS).check("num_sizes", default if num_sizes is None else num_sizes)
     integer(1, MOST_NUMBERS).check("num_ratios", num_ratios)
     if num_levels > 1 and num_sizes != num_levels:
-        raise ValueError(f"num_sizes must be {num_levels}, one for each level of the pyramid, or None, got {num_sizes}")
+        raise ValueError(
+            f"num_sizes must be None or {num_levels} (one size for each level of the pyramid), got {num_sizes}"
+        )
     return num_sizes
 
 
 def _quality(best_iou: np.ndarray) -> float:
-    """Return recall at 0.5 + recall at 0.7 + mean of `best_iou` (G,); the mean decides if the recalls are equal."""
+    """Return the sum of the recall at 0.5, the recall at 0.7, and the mean of `best_iou` (G,).
+
+    If two results have equal recalls, the mean decides which one is better.
+    """
     return sum(_recall(best_iou, threshold) for threshold in THRESHOLDS) + float(best_iou.mean())
 
 
@@ -181,7 +188,7 @@ def _recall(best_iou: np.ndarray, threshold: float) -> float:
 
 
 def _floors(before: Coverage, sampled: bool) -> list[float]:
-    """Return the recalls at `THRESHOLDS` that a search must reach so that its result is not worse than `before`.
+    """Return the recall at each of the `THRESHOLDS` that a result must reach so that it is not worse than `before`.
 
     A recall p that is measured on a sample of G objects has the standard error sqrt(p (1 - p) / G). Two standard errors
     are added as a margin.
@@ -213,7 +220,7 @@ class _Search:
         self._distances = np.stack([grid.distances for grid in grids], axis=1)  # (2, L, G)
 
     def climb(self, sizes: Sequence[float], ratios: Sequence[float]) -> tuple[Numbers, Numbers]:
-        """Improve the sizes and ratios until no single change gains enough; return (sizes, ratios), both ascending."""
+        """Improve the sizes and ratios until no single change gains enough. Return both in ascending order."""
         values = [list(sizes), list(ratios)]
         quality = self.quality(values)
         numbers = [(axis, index) for axis in (SIZES, RATIOS) for index in range(len(values[axis]))]
@@ -230,7 +237,7 @@ class _Search:
         return self._judge(self._best_iou(values[SIZES], values[RATIOS], range(len(values[SIZES]))))
 
     def _improve(self, values: list[list[float]], axis: int, index: int, quality: float) -> float:
-        """Replace `values[axis][index]` by the best candidate if that gains enough, and return the quality."""
+        """Replace `values[axis][index]` by the best candidate if this gains enough. Return the resulting quality."""
         rest = self._covered_by_rest(values, axis, index)  # (G,)
         for value in self._candidates(values, axis, index):
             if axis == SIZES:
@@ -243,7 +250,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """Return each object's best IoU, (G,), without the anchors that use `values[axis][index]`; 0 if none remain."""
+        """Return each object's best IoU (G,) without the anchors of `values[axis][index]`, or 0 if none remain."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:
@@ -251,7 +258,7 @@ class _Search:
         return self._best_iou([values[SIZES][i] for i in sizes], [values[RATIOS][i] for i in ratios], sizes)
 
     def _candidates(self, values: Sequence[Sequence[float]], axis: int, index: int) -> Iterator[float]:
-        """Yield new values for `values[axis][index]`, ascending: over the objects' range and near the current value."""
+        """Yield ascending candidates for `values[axis][index]`: over the range of the objects and near the value."""
         row, given = values[axis], self.objects.sizes if axis == SIZES else self.objects.ratios
         spans = [(given.min(), given.max()), (row[index] / NEARBY, row[index] * NEARBY)]
         numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
@@ -264,14 +271,14 @@ class _Search:
                 yield number
 
     def _best_iou(self, sizes: Sequence[float], ratios: Sequence[float], indices: Sequence[int]) -> np.ndarray:
-        """Return each object's best IoU, (G,), with anchors of these ratios and sizes; `indices` gives the levels."""
+        """Return each object's best IoU (G,) with the anchors of these sizes and ratios on the levels `indices`."""
         sides = anchor_sides(cell_anchors(sizes, ratios)).reshape(2, len(ratios), len(sizes))  # (2, R, S)
         distances = self._distances[:, list(indices)] if self.pyramid else self._distances  # (2, S, G) or (2, 1, G)
         distances = distances[:, None]  # (2, 1, S or 1, G)
         return nearest_iou(self.objects.sides, sides, distances).max(axis=(0, 1))  # (G,) from (R, S, G)
 
     def _judge(self, best_iou: np.ndarray) -> float:
-        """Return `_quality`; if a recall is below its floor, subtract a penalty that grows with the difference."""
+        """Return `_quality`. If a recall is below its floor, subtract a penalty that grows with the difference."""
         short = sum(
             max(floor - _recall(best_iou, threshold), 0.0)
             for floor, threshold in zip(self.floors, THRESHOLDS, strict=True)
@@ -283,7 +290,7 @@ class _Search:
 
 
 def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
-    """Return two starting points (sizes, ratios): one with values spaced by equal factors, one with quantiles."""
+    """Return two starting points (sizes, ratios): one has values spaced by equal factors, the other quantiles."""
     return [
         _start(spaced(objects.sizes, num_sizes), spaced(objects.ratios, num_ratios))
         for spaced in (_evenly, _by_quantiles)
@@ -291,18 +298,18 @@ def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Num
 
 
 def _evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """Return `count` numbers, spaced by equal factors, between the 5 % and the 95 % quantile of `values` (G,)."""
+    """Return `count` numbers from the 5 % quantile of `values` (G,) to the 95 % quantile, spaced by equal factors."""
     low, high = np.quantile(values, (0.05, 0.95))
     return np.geomspace(low, high, 2 * count + 1)[1::2]
 
 
 def _by_quantiles(values: np.ndarray, count: int) -> np.ndarray:
-    """Return `count` numbers: divide the sorted `values` (G,) into `count` equal parts, and take their medians."""
+    """Divide the sorted `values` (G,) into `count` equal parts, and return the median of each part."""
     return np.quantile(values, (np.arange(count) + 0.5) / count)
 
 
 def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
-    """Return a starting point (sizes, ratios), both ascending: spread, rounded, and large enough for anchors."""
+    """Return a starting point (sizes, ratios), spread, rounded and ascending. Sizes are large enough for anchors."""
     some_ratios = [_rounded(RATIOS, ratio) for ratio in _spread(ratios)]
     some_sizes: list[float] = []
     for size in _spread(sizes):
@@ -312,7 +319,10 @@ def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Return ascending `values` (N,), moved apart to factors of `LEAST_FACTOR` or more; keep their geometric mean."""
+    """Spread ascending `values` (N,), so that neighbours differ by a factor of `LEAST_FACTOR` or more, and return them.
+
+    The geometric mean of the values does not change.
+    """
     logs, steps = np.log(values), np.arange(len(values)) * math.log(LEAST_FACTOR)
     apart = np.maximum.accumulate(logs - steps) + steps
     return np.exp(apart - apart.mean() + logs.mean())
@@ -324,7 +334,7 @@ def _rounded(axis: int, value: float) -> float:
 
 
 def _least_size(ratios: Sequence[float]) -> int:
-    """Return the smallest whole size for which both sides are longer than one pixel at all these ratios."""
+    """Return the smallest whole size whose anchors have sides of more than one pixel at all these ratios."""
     longest = math.sqrt(max(max(ratios), 1 / min(ratios)))
     return max(math.floor(longest * (1 + ROUNDING)) + 1, math.ceil(MIN_SIZE))
 

@@ -56,7 +56,7 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
 
 
 def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Return the detections with the data set's labels. Classes that the data set does not have are removed.
+    """Return the detections with the data set's labels. Detections of other classes are removed.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def rename(detections: Sequence[PerImage], labels: np.ndarray) -> list[dict[str,
 
 
 def _check_names(names: Sequence[str], argument: str) -> None:
-    """Raise TypeError or ValueError unless the names are at least one string."""
+    """Raise TypeError or ValueError unless `names` contains at least one string and only strings."""
     check_sequence(names, argument)
     integer(1, MAX_CLASSES).check(f"the number of {argument}", len(names))
     for index, name in enumerate(names):

@@ -109,7 +109,7 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
     that are not yet taken and whose IoU with it reaches the threshold. It takes the object with the highest IoU; in a
     tie, the *last* one. A detection that takes an object is right; a detection that takes no object is wrong.
 
-    Some objects are ignored: they need not be found. A detection takes an ignored object only if it fits no other
+    Some objects are ignored: they need not be found. A detection takes an ignored object only if it can take no other
     object; the detection is then ignored, too. These objects are ignored:
 
     - an object whose area is outside the area range. Only one detection can take it, as with any other object.
@@ -155,7 +155,7 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
 
 
 def _ranks(detected: Found) -> np.ndarray:
-    """Return the rank of each detection within its class and image, (D,). The highest score has rank 0."""
+    """Return the rank (D,) of each detection among those of its class in its image. The highest score has rank 0."""
     order = np.lexsort((-detected.scores, detected.labels))  # (D,): sorted by class, then by score
     labels = detected.labels[order]
     ranks = np.empty(len(order), np.int64)
@@ -164,23 +164,23 @@ def _ranks(detected: Found) -> np.ndarray:
 
 
 def _ignored(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return a mask of the objects of all images that need not be found, for each area range, (G, A) bool."""
+    """Return a mask (G, A) of the objects of all images that need not be found, for each area range."""
     areas = concatenate([target.areas for target in wanted], np.float64)  # (G,)
     return _shared(wanted)[:, None] | _outside(areas)
 
 
 def _shared(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return a mask of the objects of all images that any number of detections can take, (G,) bool."""
+    """Return a mask (G,) of the objects of all images that several detections may be matched to."""
     return concatenate([~is_to_find(target) for target in wanted], np.bool_)
 
 
 def _outside(areas: np.ndarray) -> np.ndarray:
-    """Return a mask of the `areas` (N,) that are outside each area range, (N, A) bool."""
+    """Return a mask (N, A) of the `areas` (N,) that are outside each of the A area ranges."""
     return (areas[:, None] < AREA_RANGES[:, 0]) | (areas[:, None] > AREA_RANGES[:, 1])
 
 
 def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
-    """Return the number of objects to find for each class and area range, (L, A)."""
+    """Return the number of objects (L, A) to find for each of L classes and A area ranges."""
     labels = concatenate([target.labels for target in wanted], np.int64)  # (G,)
     num_objects = np.zeros((num_classes, len(AREA_RANGES)), np.int64)
     g, a = np.nonzero(~_ignored(wanted))
@@ -189,7 +189,7 @@ def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
 
 
 def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray) -> np.ndarray:
-    """Return RIGHT, WRONG or IGNORED for each detection of all images, area range and IoU threshold, (D, A, T) int8.
+    """Return RIGHT, WRONG or IGNORED (D, A, T) for each detection of all images, area range and IoU threshold.
 
     The first round matches the best detection of each class in each image. All of them can be matched at the same time,
     because no two of them can take the same object. The next round matches all second-best detections, and so on.
@@ -215,7 +215,7 @@ def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarra
 def _pairs(
     found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return three (P,) arrays for P possible matches: the indices of detections and of objects, and the IoUs.
+    """Return three arrays (P,) for P possible matches: the index of the detection, that of the object, and the IoU.
 
     In a possible match, the detection and the object have the same image and class, and their IoU reaches the lowest
     threshold. The indices count over all images. Detections beyond the largest limit in `MAX_DETECTIONS` are left out,
@@ -237,7 +237,7 @@ def _pairs(
 
 
 def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Return the IoU of each detection with each object, (D, G); for a crowd, the fraction of the detection inside it.
+    """Return the IoU (D, G) of detections and objects. For a crowd, it is the fraction of the detection inside it.
 
     Here, a box is given by one corner and two sides, as in COCO files, and not by two opposite corners. The two forms
     differ in rounding errors, which can decide whether an IoU of 0.7 reaches the threshold of 0.7.
@@ -254,7 +254,7 @@ def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.n
 def _rounds(
     detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray, ranks: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the pairs of all detections of rank 0, then of rank 1, ...; each detection's pairs are in order of IoU."""
+    """Yield the pairs of the detections of rank 0, then those of rank 1, and so on, sorted by IoU per detection."""
     order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # sorts by the last key first
     turns = np.flatnonzero(np.diff(ranks[detections[order]])) + 1
     for turn in np.split(order, turns):
@@ -265,7 +265,7 @@ def _rounds(
 def _accumulate(
     outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray, num_objects: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the precision (T, R, L, A, M) and the recall (T, L, A, M) over all images; NaN if there are no objects."""
+    """Return the precision (T, R, L, A, M) and the recall (T, L, A, M) over all images, NaN without objects."""
     num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
     precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
     recall = np.full((num_thresholds, *num_objects.shape, num_limits), np.nan)
@@ -281,7 +281,7 @@ def _accumulate(
 
 
 def _curves(outcomes: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the precision at `RECALLS` (T, R) and the highest recall (T,); `outcomes` (D, T) are in order of score."""
+    """Return the precision (T, R) at `RECALLS` and the highest recall (T,). `outcomes` (D, T) are in order of score."""
     right = np.cumsum(outcomes == RIGHT, axis=0)  # (D, T)
     counted = np.cumsum(outcomes != IGNORED, axis=0)  # (D, T)
     recall = right / num_objects
@@ -293,6 +293,6 @@ def _curves(outcomes: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndar
 
 
 def _mean(values: np.ndarray) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
+    """Return the mean of the values that are not NaN, or NaN if all of them are NaN."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

@@ -100,7 +100,7 @@ def confusion(
 def _take_objects(
     detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return each object's detection or -1, (G,), and a mask of detections that fit an object to ignore, (D,)."""
+    """Return the index (G,) of each object's detection, or -1, and a mask (D,) of detections on ignored objects."""
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
     inside = np.where(target.crowd, share_inside(detected.boxes, target.boxes), overlaps)  # (D, G)
     to_find = is_to_find(target)  # (G,)
@@ -262,7 +262,7 @@ class _Objects:
 def _kinds(
     found: Sequence[Found], wanted: Sequence[Wanted], judged: Judged, high: float, low: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two (D,) arrays in the order of `judged`: the kind and the object (or NO_OBJECT) of each detection."""
+    """Return two arrays (D,) in the order of `judged`: the kind and the object (or NO_OBJECT) of each detection."""
     kinds, about = [], []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):
@@ -278,7 +278,7 @@ def _kinds(
 
 @original
 def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the kind (D,) and the object (D,) of the detections in an image, if they are not right or duplicates."""
+    """Return the kind (D,) and the object (D,) of each detection in an image, as if none were right or a duplicate."""
     if not len(target.boxes):
         return np.full(len(detected.boxes), BACKGROUND), np.full(len(detected.boxes), NO_OBJECT)
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
@@ -291,7 +291,7 @@ def _explain(detected: Found, target: Wanted, high: float, low: float) -> tuple[
 
 
 def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarray:
-    """Return RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT for each object, (G,); detections are sorted by score."""
+    """Return RIGHT, LOCALISATION, CLASS, MISSED or LEFT_OUT (G,) for each object. Detections are sorted by score."""
     fates = np.full(len(objects.labels), MISSED)
     # In ascending order of score, so that the last assignment is that of the highest score.
     lost = np.flatnonzero((kinds == LOCALISATION) | (kinds == CLASS))[::-1]
@@ -303,7 +303,7 @@ def _fates(kinds: np.ndarray, about: np.ndarray, objects: _Objects) -> np.ndarra
 def _repair(
     kind: int, kinds: np.ndarray, about: np.ndarray, judged: Judged, objects: _Objects
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (labels, correct) of the detections that count after errors of `kind` are repaired, sorted by score."""
+    """Repair the errors of `kind`. Return (labels, correct) of the detections that then count, sorted by score."""
     corrected = (kinds == kind) & (kind in (LOCALISATION, CLASS))  # (D,)
     candidates = np.where((kinds == RIGHT) | corrected, about, NO_OBJECT)  # (D,)
     right = first_of_each(candidates) & np.append(objects.counts, False)[candidates]
@@ -314,7 +314,7 @@ def _repair(
 
 
 def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the number of detections or objects of each kind and class, (K, L)."""
+    """Return the number (K, L) of detections or objects of each of K kinds and L classes."""
     counts = np.zeros((len(KINDS), num_classes), np.int64)
     np.add.at(counts, (kinds[kinds != LEFT_OUT], labels[kinds != LEFT_OUT]), 1)
     return counts
@@ -323,7 +323,7 @@ def _count(kinds: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarra
 def _examples(
     kinds: np.ndarray, fates: np.ndarray, judged: Judged, found: Sequence[Found], wanted: Sequence[Wanted]
 ) -> dict[str, np.ndarray]:
-    """Return for each kind the indices (image, detection in the image), (n, 2); for MISSED, (image, object)."""
+    """For each kind, return the pairs (image, detection) of its n errors (n, 2). MISSED has pairs (image, object)."""
     positions = _positions([len(detected.boxes) for detected in found])[judged.order]  # (D, 2)
     return {
         **{name: positions[kinds == kind] for kind, name in enumerate(KINDS)},
@@ -332,6 +332,6 @@ def _examples(
 
 
 def _positions(lengths: Sequence[int]) -> np.ndarray:
-    """Return (index of the image, index in the image) for N items, (N, 2); image i contains `lengths[i]` items."""
+    """Return (index of the image, index in the image) for N items (N, 2). Image i contains `lengths[i]` items."""
     pairs = [(image, i) for image, length in enumerate(lengths) for i in range(length)]
     return np.array(pairs, np.int64).reshape(-1, 2)

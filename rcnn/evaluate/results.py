@@ -96,7 +96,7 @@ def read_results(path: str | Path, image_ids: Sequence[Id], category_ids: Sequen
 
 
 def _entries(detected: Found, image_id: Id, categories: Sequence[Id]) -> Iterator[dict[str, object]]:
-    """Yield the file entry of each detection in an image; `categories[k]` is the class id for the label k + 1."""
+    """Yield the file entry of each detection in an image. `categories[k]` is the class id for the label k + 1."""
     corners_and_sides = convert(detected.boxes, "xyxy", "xywh")  # (D, 4)
     rows = zip(corners_and_sides.tolist(), detected.scores.tolist(), detected.labels.tolist(), strict=True)
     for k, (box, score, label) in enumerate(rows):
@@ -127,7 +127,7 @@ def _field(entry: Any, key: str) -> Any:
 
 
 def _known(entry: Any, key: str, ids: Mapping[Id, object]) -> Id:
-    """Return the id stored as `entry[key]`; raise ValueError if it is not one of `ids`."""
+    """Return the id that is stored as `entry[key]`. Raise ValueError if it is not one of `ids`."""
     value = _field(entry, key)
     if not isinstance(value, int | str) or value not in ids:
         raise ValueError(f"{key} must be one of the ids in the annotations, got {reprlib.repr(value)}")
@@ -135,7 +135,7 @@ def _known(entry: Any, key: str, ids: Mapping[Id, object]) -> Id:
 
 
 def _numbers(entry: Any, key: str, count: int) -> list[float]:
-    """Return the finite numbers stored as `entry[key]`: a list of `count` numbers, or one number if `count` is 1."""
+    """Return the finite numbers in `entry[key]`, which is a list of `count` numbers, or a number if `count` is 1."""
     value = _field(entry, key)
     values = value if count > 1 and isinstance(value, list) else [value]
     if len(values) != count or not all(isinstance(v, int | float) and abs(v) <= sys.float_info.max for v in values):
@@ -144,7 +144,7 @@ def _numbers(entry: Any, key: str, count: int) -> list[float]:
 
 
 def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
-    """Return the ids as Python's own numbers and strings; raise ValueError if an id occurs twice."""
+    """Return the ids as Python's own numbers and strings. Raise ValueError if an id occurs twice."""
     check_sequence(ids, name)
     plain: list[Id] = []
     seen: set[Id] = set()
@@ -159,8 +159,10 @@ def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
 
 
 def _check_categories(category_ids: Sequence[Id]) -> list[Id]:
-    """Return the ids of all classes but the background; see `_check_ids`."""
+    """Check the ids with `_check_ids`, and return those of all classes except the background."""
     check_sequence(category_ids, "category_ids")
     if not len(category_ids):
-        raise ValueError("category_ids must have at least one element, for the background, got none")
+        raise ValueError(
+            "category_ids must have at least one element, because its first element is the background; got none"
+        )
     return _check_ids(category_ids[1:], "category_ids[1:]")

@@ -148,12 +148,12 @@ class StageRecall:
         return np.quantile(self.sides, (1 / 3, 2 / 3)) if len(self.sides) else np.zeros(2)
 
     def _mask(self, of: Any) -> np.ndarray:
-        """Return a mask of the objects to count, (G,)."""
+        """Return a mask (G,) of the objects that are counted."""
         if of is None:
             return np.ones(len(self.best_iou), np.bool_)
         mask = as_array(of, "of")
         if mask.shape != (len(self.best_iou),) or mask.dtype != np.bool_:
-            raise ValueError(f"of must be a bool array of shape ({len(self.best_iou)},), got {shown(of)}")
+            raise ValueError(f"`of` must be a boolean array of shape ({len(self.best_iou)},), got {shown(of)}")
         return mask
 
     def __str__(self) -> str:
@@ -268,7 +268,7 @@ def trace_dataset(
     check_sequence(ks, "ks")
     ks = [integer(1, MOST_BOXES).check("ks", k) for k in ks[: MOST_KS + 1]]
     if not 1 <= len(ks) <= MOST_KS or ks != sorted(set(ks)):
-        raise ValueError(f"ks must be 1 to {MOST_KS} ascending integers of at least 1, got {shown(ks)}")
+        raise ValueError(f"ks must contain 1 to {MOST_KS} positive integers in ascending order, got {shown(ks)}")
     check_iou_threshold(iou_threshold)
     labels = None if labels is None else as_index_array(labels, "labels")
     detections: list[Detections] = []
@@ -302,7 +302,7 @@ def trace_dataset(
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:
-    """Return the highest IoU of each object in image i with a box of each stage, (G, S).
+    """Return the highest IoU (G, S) of each object in image i with a box of each of S stages.
 
     `size` is the (height, width) of the original image. The boxes of the target and of the detections are in pixels of
     the original image. Anchors and proposals are in pixels of the resized image.

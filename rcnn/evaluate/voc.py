@@ -332,7 +332,7 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
     """
     flags = as_array(correct, "correct")
     if flags.ndim != 1 or (flags.size and flags.dtype.kind not in "biuf"):
-        raise ValueError(f"correct must be True and False, of shape (D,), got {shown(correct)}")
+        raise ValueError(f"correct must be a boolean array of shape (D,), got {shown(correct)}")
     check_size(flags.shape, "correct")
     num_objects = integer(0, 2**53).check("num_objects", num_objects)
     right = np.cumsum(flags.astype(np.bool_))  # (D,)
@@ -380,7 +380,9 @@ def average_precision(recall: ArrayLike, precision: ArrayLike, method: str = "vo
         if not ((values >= 0) & (values <= 1)).all():
             raise ValueError(f"{name} must be in [0, 1], got {shown(values)}")
     if (np.diff(r) < 0).any():
-        raise ValueError(f"recall must not decrease, got {r[:-1][np.diff(r) < 0][0]:g} before a smaller value")
+        raise ValueError(
+            f"recall must not decrease, but it contains {r[:-1][np.diff(r) < 0][0]:g} before a smaller value"
+        )
     best = np.append(np.maximum.accumulate(p[::-1])[::-1], 0)  # (D + 1,): 0 above the highest recall
     if method == "voc2007":
         return float(best[np.searchsorted(r, np.arange(11) / 10)].mean())  # the first point with this recall or more
@@ -488,7 +490,7 @@ def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
 
 @original
 def _match_to_objects(found: Sequence[Found], wanted: Sequence[Wanted], iou_threshold: float) -> np.ndarray:
-    """Return the object that each detection matches, (D,), as an index over all images; NO_OBJECT if there is none."""
+    """Return the object (D,) that each detection matches, as an index over all images, or NO_OBJECT."""
     matches = []
     first_object = 0
     for detected, target in zip(found, wanted, strict=True):

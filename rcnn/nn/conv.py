@@ -191,9 +191,9 @@ class MatrixProduct(Convolution):
 def _before(
     g: np.ndarray, out: np.ndarray | None, scale: np.ndarray | None, required: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the gradients of relu(sum * scale + added) with respect to `added` and to `sum`, (N, O, H', W') each.
+    """Return the gradients (N, O, H', W') of relu(sum * scale + added) with respect to `added` and to `sum`.
 
-    `out` is the result of the ReLU, or None if there is no ReLU. If the first gradient is not `required`, g may be
+    `out` is the result of the ReLU, or None if there is no ReLU. If the first gradient is not `required`, `g` may be
     returned in its place.
     """
     if out is None:
@@ -218,7 +218,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
             f"got {x.shape[1]} (shape {x.shape})"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape {weight.shape[:1]}, one value per filter, got {bias.shape}")
+        raise ValueError(f"bias must have shape {weight.shape[:1]}, with one value per filter, got {bias.shape}")
 
 
 def _grouped(
@@ -233,7 +233,7 @@ def _grouped(
     """Return a convolution in which the filters of each group use only the channels of the same group."""
     outs, ins = weight.shape[0] // groups, weight.shape[1]
     if outs * groups != weight.shape[0]:
-        raise ValueError(f"groups must divide the number of filters, {weight.shape[0]}, got {groups}")
+        raise ValueError(f"groups must divide the number of filters ({weight.shape[0]}), got {groups}")
     parts = []
     for group in range(groups):
         channels, filters = slice(group * ins, (group + 1) * ins), slice(group * outs, (group + 1) * outs)
@@ -258,7 +258,7 @@ def _convolve(
     dilation: Pair,
     size: Pair,
 ) -> np.ndarray:
-    """Return relu(convolution * scale + bias + residual), (N, O, *size); `size` is (H', W')."""
+    """Return relu(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W')."""
     out = _columns(x, weight.shape, stride, padding, dilation) @ _as_matrix(weight)  # (N * H' * W', O)
     if scale is not None:
         out *= scale
@@ -274,7 +274,7 @@ def _convolve(
 def _input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient of the maps, (N, C, H, W): the gradients of all windows, added where windows overlap."""
+    """Return the gradient (N, C, H, W) of the maps. Where windows overlap, their gradients are added."""
     n, outs, rows, columns = g.shape
     g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
     g_windows = g_columns.reshape(n, rows, columns, *weight.shape[2:], shape[1])
@@ -285,7 +285,7 @@ def _input_gradient(
 def _weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient of the filters, (O, C, kernel height, kernel width).
+    """Return the gradient (O, C, kernel height, kernel width) of the filters.
 
     The windows are copied from the maps again. Keeping the windows of the forward pass would need kernel height *
     kernel width times as much memory as the maps.
@@ -295,7 +295,7 @@ def _weight_gradient(
 
 
 def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """Return a matrix with one row per window, (N * H' * W', kernel height * kernel width * C)."""
+    """Return a matrix (N * H' * W', kernel height * kernel width * C) with one row per window."""
     kernel = (weight_shape[2], weight_shape[3])
     size = output_size(x.shape[2:], kernel, stride, padding, dilation)
     taken = windows(padded(x, padding, 0.0), kernel, stride, dilation, size)
@@ -303,18 +303,18 @@ def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding
 
 
 def _as_matrix(weight: np.ndarray) -> np.ndarray:
-    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O), whose rows are in the order of the window values."""
+    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O). Its rows are in the order of a window's values."""
     rows = math.prod(weight.shape[1:])
     return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(rows, weight.shape[0])
 
 
 def _from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a matrix (kh * kw * C, O) as filters of `shape` (O, C, kh, kw): the inverse of `_as_matrix`."""
+    """Return a matrix (kh * kw * C, O) as filters of `shape` (O, C, kh, kw). This reverses `_as_matrix`."""
     outs, channels, *kernel = shape
     return matrix.reshape(*kernel, channels, outs).transpose(3, 2, 0, 1)
 
 
 def _as_rows(features: np.ndarray) -> np.ndarray:
-    """Return maps (N, C, H, W) as a matrix (N * H * W, C), one row per pixel."""
+    """Return maps (N, C, H, W) as a matrix (N * H * W, C) with one row per pixel."""
     n, channels, height, width = features.shape
     return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(n * height * width, channels)

@@ -158,13 +158,13 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rows(maps: np.ndarray) -> np.ndarray:
-    """Return maps (N, C, H, W) as a matrix (N * H * W, C), one row per pixel."""
+    """Return maps (N, C, H, W) as a matrix (N * H * W, C) with one row per pixel."""
     n, channels, height, width = maps.shape
     return pixels(maps).reshape(n * height * width, channels)
 
 
 def _ones_like(rows: np.ndarray) -> np.ndarray:
-    """Return a vector of ones (M,); its product with `rows` (M, C) is the sum of the rows, (C,).
+    """Return a vector of ones (M,). Its product with `rows` (M, C) is the sum (C,) of the rows.
 
     A matrix product is faster and more accurate than a single running sum, because BLAS adds several partial sums.
     """
@@ -280,5 +280,5 @@ def normalise_gradient(
 
 
 def _passed(g: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Return the gradient (N, C, H, W) after a ReLU with the result `out`; return g if there is no ReLU."""
+    """Pass the gradient `g` (N, C, H, W) back through the ReLU with the output `out`, or return `g` without a ReLU."""
     return g if out is None else np.where(out > 0, g, 0)

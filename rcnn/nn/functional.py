@@ -100,7 +100,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.shape[1] != columns:
         raise ValueError(f"linear: x must have shape (N, {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape {weight.shape[:1]}, one value per output, got {bias.shape}")
+        raise ValueError(f"bias must have shape {weight.shape[:1]}, with one value per output, got {bias.shape}")
     return matrix_product(maps, weight, bias)
 
 
@@ -263,8 +263,8 @@ def batch_norm(
     for name, values in zip(NORM_ARGUMENTS, given, strict=True):
         if values.shape != (channels,):
             raise ValueError(
-                f"batch_norm: x must have {values.size} channels, got {channels} (shape {x.shape}), because "
-                f"{name} has shape {values.shape}"
+                f"batch_norm: x must have {values.size} channels, because {name} has shape {values.shape}; "
+                f"got {channels} channels (shape {x.shape})"
             )
     if not training and not is_recording():
         with np.errstate(all="ignore"):
@@ -275,7 +275,7 @@ def batch_norm(
             return extended
     if training:
         if not (running_mean.flags.writeable and running_var.flags.writeable):
-            raise ValueError("batch_norm: running_mean and running_var must be writable in training")
+            raise ValueError("batch_norm: running_mean and running_var must be writable arrays during training")
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than one value per channel, got x of shape {x.shape}")
         mean, var = elementwise.batch_statistics(x.data)
@@ -506,7 +506,9 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     if labels.size and labels.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: labels must be integers, got {labels.dtype}")
     if labels.shape != (count,):
-        raise ValueError(f"cross_entropy: labels must have shape ({count},), one per row of logits, got {labels.shape}")
+        raise ValueError(
+            f"cross_entropy: labels must have shape ({count},), with one label per row of logits, got {labels.shape}"
+        )
     labels = labels.astype(np.int64)  # an empty list becomes a float array
     if count and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"cross_entropy: labels must be in 0 .. {classes - 1}, got {labels.min()} .. {labels.max()}")

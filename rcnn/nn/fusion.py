@@ -158,7 +158,7 @@ def result_of(operation: Operation) -> Tensor:
 
 
 def _defer(operation: Operation) -> Deferred:
-    """Return the deferred tensor of an operation, to be computed before the outermost `fused` function returns."""
+    """Return the deferred result of an operation. It is computed before the outermost `fused` function returns."""
     deferred, pending = Deferred(operation), _pending.get()
     if pending is not None:
         pending.add(deferred)
@@ -248,7 +248,7 @@ def compute_all(value: Any) -> None:
 
 
 def _computed(value: Any) -> Any:
-    """Return the value with computed tensors in place of deferred ones; lists and dicts are changed in place."""
+    """Return the value with all deferred tensors replaced by computed ones. Lists and dicts are changed in place."""
     if isinstance(value, Tensor):
         return value.computed()
     if isinstance(value, list):

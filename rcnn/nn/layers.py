@@ -82,7 +82,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
 
 
 def _check_shape(shape: Sequence[int], least: int) -> tuple[int, ...]:
-    """Return a shape as a tuple; raise an error if an element is below `least`, or if the array is too large."""
+    """Return a shape as a tuple. Raise an error if an element is below `least`, or if the array is too large."""
     check_sequence(shape, "shape")
     sides = tuple(integer(least, MOST_ELEMENTS).check("shape", side) for side in shape[:32])
     check_size(sides, "shape")

@@ -139,7 +139,7 @@ class Module:
     # ------------------------------------------------------------------ content
 
     def register_buffer(self, name: str, value: np.ndarray) -> None:
-        """Set an array as attribute `name`; it is saved and loaded with the state, but not learned.
+        """Set an array as attribute `name`. It is saved and loaded with the state, but not learned.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class Module:
             yield parameter
 
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Parameter | np.ndarray]]:
-        """Yield (full name, value) for the whole state: first parameters, then buffers, then the state of the parts."""
+        """Yield (full name, value) for the whole state: parameters, then buffers, then the state of the submodules."""
         for name, value in self._attributes():
             for full_name, parameter in _find(Parameter, name, value):
                 yield prefix + full_name, parameter
@@ -248,7 +248,7 @@ class Module:
             yield from child._named_state(f"{prefix}{name}.")
 
     def _attributes(self) -> list[tuple[str, Any]]:
-        """Return the attributes that may contain parts.
+        """Return the attributes that may contain submodules.
 
         The attributes are copied to a list, because another thread may set a mode during an iteration.
         """
@@ -304,9 +304,9 @@ class Module:
         given = {name: as_array(state[name], f"state[{name!r}]") for name in own if name in state}
         for name, array in given.items():
             if array.dtype.kind not in "fiub":
-                raise TypeError(f"state[{name!r}] must hold real numbers, got dtype {array.dtype}")
+                raise TypeError(f"state[{name!r}] must contain real numbers, got dtype {array.dtype}")
         misshapen = [
-            f"{name} is {array.shape} in the state, {own[name].shape} in the model"
+            f"{name} has shape {array.shape} in the state, but {own[name].shape} in the model"
             for name, array in given.items()
             if array.shape != own[name].shape
         ]
@@ -433,7 +433,7 @@ class HookHandle:
         self._module = module
 
     def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
+        """Remove the hook. A second call does nothing."""
         vars(self._module).get("_forward_hooks", {}).pop(self, None)
 
     def __enter__(self) -> HookHandle:

@@ -28,7 +28,7 @@ MOST_STEPS = 2**31 - 1
 
 
 def _check_parameters(parameters: Iterable[Any]) -> list[Parameter]:
-    """Return the parameters as a list; raise TypeError for anything else."""
+    """Return the parameters as a list. Raise TypeError if one of them is not a Parameter."""
     try:
         found = list(islice(parameters, MOST_SEQUENCE))
     except TypeError:
@@ -119,11 +119,11 @@ class Optimizer(abc.ABC):
             name for name in own if name in state and own[name].shape != as_array(state[name], name).shape
         ]
         if wrong:
-            raise ValueError(f"the state does not fit this {type(self).__name__}: {listed(wrong)}")
+            raise ValueError(f"these entries of the state do not fit this {type(self).__name__}: {listed(wrong)}")
         arrays = {name: as_array(state[name], f"state[{name!r}]") for name in own}
         for name, array in arrays.items():
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"state[{name!r}] must hold numbers, got dtype {array.dtype}")
+                raise TypeError(f"state[{name!r}] must contain numbers, got dtype {array.dtype}")
         self.steps = integer(0, 2**62).check("state['steps']", arrays.pop("steps"))
         with np.errstate(over="ignore"):
             for name, array in arrays.items():
@@ -131,7 +131,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        """Update the `values` of a parameter and its `state` in place; `state` is in the order of `state_names`."""
+        """Update the `values` of a parameter and its `state`, whose order is that of `state_names`, in place."""
 
 
 class SGD(Optimizer):
@@ -173,7 +173,7 @@ class SGD(Optimizer):
 def _sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> None:
-    """Update `values` and `velocity`, which have the same shape, in place, with one step of SGD."""
+    """Make one step of SGD: update `values` and `velocity`, which have the same shape, in place."""
     if weight_decay:
         grad = grad + weight_decay * values
     velocity *= momentum
@@ -239,7 +239,7 @@ def _adam(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Update `values`, `mean` and `square`, which have the same shape, in place; `step` counts the steps from 1."""
+    """Update `values`, `mean` and `square`, which have the same shape, in place. `step` is 1 in the first step."""
     beta1, beta2 = betas
     if weight_decay:
         grad = grad + weight_decay * values
@@ -256,19 +256,19 @@ def _adam(
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scale all gradients by the same factor so that their joint norm is at most `max_norm`.
+    """Scale all gradients by the same factor so that the norm of all of them together is at most `max_norm`.
 
     Parameters
     ----------
     parameters : iterable of Parameter
         The parameters. Parameters without a gradient are skipped.
     max_norm : float
-        The maximum norm, at least 0; it may be infinite. If the joint norm is smaller, the gradients are not changed.
+        The maximum norm, at least 0; it may be infinite. If the norm is smaller, the gradients are not changed.
 
     Returns
     -------
     float
-        The joint L2 norm of all gradients before scaling. If it is not finite, the gradients are not changed.
+        The L2 norm of all gradients together, before scaling. If it is not finite, the gradients are not changed.
 
     Raises
     ------

@@ -15,7 +15,7 @@ _in_force: contextvars.ContextVar[np.random.Generator | None] = contextvars.Cont
 
 
 def seed(n: int) -> None:
-    """Reset the library's own random generator; the same seed gives the same weights, dropout and samples.
+    """Reset the library's own random generator. The same seed gives the same weights, dropout and samples.
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.n
 
 @compiled("resize.nearest_gradient")
 def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `_nearest` with respect to x; `shape` is the shape of x, (N, C, h, w).
+    """Return the gradient of `_nearest` with respect to x, which has the shape `shape` (N, C, h, w).
 
     The gradient of an element of x is the sum of the gradients g (N, C, H, W) of its copies.
     """
@@ -182,7 +182,7 @@ def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shap
 
 
 def _picking(sources: np.ndarray, size: int, dtype: Any) -> np.ndarray:
-    """Return the matrix (out, size) that has a 1 in row i and column sources[i], and 0 elsewhere."""
+    """Return a matrix (out, size) that has a 1 in column sources[i] of each row i, and 0 elsewhere."""
     return np.eye(size, dtype=dtype)[sources]
 
 
@@ -275,13 +275,13 @@ def _averaging(out: int, size: int) -> np.ndarray:
 
 
 def _separable(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Return rows @ F @ columns^T, (N, C, H', W'), for every map F of x, with the gradient rows^T @ G @ columns."""
+    """Return rows @ F @ columns^T (N, C, H', W') for every map F of x. The gradient is rows^T @ G @ columns."""
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     return record(_apply_separable(x.data, rows, columns), (x,), lambda g: (_apply_separable(g, rows.T, columns.T),))
 
 
 def _apply_separable(features: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return rows @ F @ columns^T, (N, C, H', W'), for every map F of the features (N, C, H, W)."""
+    """Return rows @ F @ columns^T (N, C, H', W') for every map F of the features (N, C, H, W)."""
     n, channels, height, width = features.shape
     maps = pixels(features).reshape(n, height, width * channels)
     with np.errstate(all="ignore"):  # 0 * inf is NaN

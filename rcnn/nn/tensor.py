@@ -183,7 +183,7 @@ class Tensor:
         return f"Tensor({np.array2string(self.data, threshold=20, precision=4)}, shape={self.shape}{suffix})"
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """Return the value for `np.asarray(tensor)`; raise TypeError if a gradient would be lost."""
+        """Return the value for `np.asarray(tensor)`. Raise TypeError if a gradient would be lost."""
         if self.requires_grad:
             raise TypeError("a tensor that requires a gradient cannot be converted to an array; use tensor.data")
         return np.array(self.data, dtype=dtype, copy=copy)
@@ -216,7 +216,7 @@ class Tensor:
         return float(self.data.item())
 
     def computed(self) -> Tensor:
-        """Return this tensor; a deferred tensor (see `rcnn.nn.fusion`) is computed first.
+        """Return this tensor. A deferred tensor (see `rcnn.nn.fusion`) is computed first.
 
         Returns
         -------
@@ -258,7 +258,8 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError(
-                "backward() needs a tensor that requires a gradient; create its leaves with requires_grad=True"
+                "backward() needs a tensor that requires a gradient; "
+                "create the inputs of the graph with requires_grad=True"
             )
         if grad is None:
             if self.size != 1:
@@ -295,7 +296,7 @@ class Tensor:
         a, b = self, as_tensor(other, self.dtype)
         if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
             raise ValueError(
-                f"@ multiplies two matrices (N, M) and (M, K), got tensors of shapes {a.shape} and {b.shape}"
+                f"@ multiplies two matrices of shapes (N, M) and (M, K), got tensors of shapes {a.shape} and {b.shape}"
             )
         return _record_pair(a.data @ b.data, a, b, lambda g: g @ b.data.T, lambda g: a.data.T @ g)
 
@@ -392,7 +393,7 @@ class Tensor:
         return record(x.data.sum(axis=axis, keepdims=keepdims), (x,), vjp)
 
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the mean over some axes; the mean of no elements is 0.
+        """Return the mean over some axes. The mean of no elements is 0.
 
         Parameters
         ----------
@@ -431,8 +432,8 @@ class Tensor:
             reshaped = x.data.reshape(new_shape)
         except Exception:  # NumPy raises a TypeError, a ValueError or an OverflowError
             raise ValueError(
-                f"shape must be integers with the product {self.size}, for a tensor of shape {self.shape}, "
-                f"got {shown(new_shape)}"
+                f"shape must contain integers whose product is {self.size}, because the tensor has shape "
+                f"{self.shape}; got {shown(new_shape)}"
             ) from None
         return record(reshaped, (x,), lambda g: (g.reshape(x.shape),))
 
@@ -455,7 +456,7 @@ class Tensor:
         except (TypeError, IndexError, OverflowError):
             order = []
         if sorted(order) != list(every):
-            raise ValueError(f"axes must be an order of the {self.ndim} axes, got {shown(axes)}")
+            raise ValueError(f"axes must contain each of the {self.ndim} axes once, got {shown(axes)}")
         inverse = np.argsort(order)
         return record(self.data.transpose(order), (self,), lambda g: (g.transpose(inverse),))
 
@@ -566,7 +567,7 @@ def _record_pair(
     to_a: Callable[[np.ndarray], np.ndarray],
     to_b: Callable[[np.ndarray], np.ndarray],
 ) -> Tensor:
-    """Return a tensor with the value `data`, which was computed from `a` and `b`; these may have been broadcast.
+    """Return a tensor with the value `data`, which was computed from `a` and `b`. They may have been broadcast.
 
     `to_a` and `to_b` turn the gradient of the result into the gradient of the broadcast operand. Each of them is called
     only if its operand requires a gradient.
@@ -605,7 +606,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     for index, tensor in enumerate(tensors):
         check_tensor("concatenate", tensor, f"tensors[{index}]")
     if not len(tensors):
-        raise ValueError("tensors must hold at least one tensor, got none")
+        raise ValueError("tensors must contain at least one tensor, got none")
     axis = integer(-tensors[0].ndim, tensors[0].ndim - 1).check("axis", axis)
     others = {(*t.shape[:axis], *t.shape[axis:][1:]) for t in tensors}
     if len(others) > 1 or len({t.ndim for t in tensors}) > 1:
@@ -658,29 +659,29 @@ def check_tensor(operation: str, x: Any, name: str = "x") -> None:
         If x is not a tensor.
     """
     if not isinstance(x, Tensor):
-        raise TypeError(f"{operation} takes a Tensor as {name}, got {type(x).__name__}; use Tensor(array)")
+        raise TypeError(f"{operation}: {name} must be a Tensor, got {type(x).__name__}; use Tensor(array)")
 
 
 def _float_array(data: Any, dtype: Any = None, name: str = "data") -> np.ndarray:
-    """Return an array of `dtype`; by default, float32 for float16 and float32, and float64 for all other data."""
+    """Return an array of `dtype`. By default, float16 and float32 data become float32, and all other data float64."""
     array = as_array(data, name)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: a tensor holds real numbers, got {type(data).__name__} of dtype {array.dtype}")
+        raise TypeError(f"{name} must contain real numbers, got {type(data).__name__} of dtype {array.dtype}")
     if array.size > MOST_ELEMENTS:
-        raise ValueError(f"{name}: a tensor has at most {MOST_ELEMENTS} elements, got shape {array.shape}")
+        raise ValueError(f"{name} must have at most {MOST_ELEMENTS} elements, got shape {array.shape}")
     if dtype is None:
         dtype = np.float32 if array.dtype.kind == "f" and array.dtype.itemsize <= 4 else np.float64
     return array if array.dtype == dtype and array.dtype.isnative else as_dtype(array, dtype, name)
 
 
 def _check_axes(axes: Any, ndim: int) -> tuple[int, ...] | None:
-    """Return distinct axes in 0 .. ndim - 1; None stays None."""
+    """Return `axes` as distinct numbers in 0 .. ndim - 1, or None if `axes` is None."""
     if axes is None:
         return None
     given = axes if isinstance(axes, (tuple, list)) else (axes,)
     found = tuple(integer(-ndim, ndim - 1).check("axis", axis) % ndim for axis in given)
     if len(set(found)) != len(found):
-        raise ValueError(f"axis must not repeat an axis, got {shown(axes)}")
+        raise ValueError(f"axis must not contain duplicates, got {shown(axes)}")
     return found
 
 
@@ -723,7 +724,7 @@ def _pass_on(tensor: Tensor, vjp: Vjp, arrived: np.ndarray) -> list[tuple[Tensor
 
 
 def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.ndarray, bool]:
-    """Return (a + b, True) for two gradients of a tensor; they are added in place if nothing else uses one of them."""
+    """Return (a + b, True) for two gradients of a tensor. The sum is stored in one of them if nothing else uses it."""
     if own_b and not own_a:
         a, b = b, a
     if not (own_a or own_b) or a.dtype != b.dtype:
@@ -733,7 +734,7 @@ def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
-    """Return every tensor that `root` was computed from, parents before children (depth first, with a stack)."""
+    """Return all tensors that `root` was computed from, with every parent before its children."""
     order: list[Tensor] = []
     seen: set[int] = set()
     stack = [(root, False)]

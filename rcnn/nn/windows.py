@@ -163,8 +163,8 @@ def output_size(
     room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
     if min(room) < 0:
         raise ValueError(
-            f"kernel_size: a window of {span[0]} x {span[1]} does not fit into a map x of {size[0]} x {size[1]} "
-            f"with padding {padding[0]}, {padding[1]}"
+            f"kernel_size: a window of {span[0]} x {span[1]} pixels does not fit into x, which has {size[0]} x "
+            f"{size[1]} pixels and a padding of ({padding[0]}, {padding[1]})"
         )
     return room[0] // stride[0] + 1, room[1] // stride[1] + 1
 
@@ -271,7 +271,7 @@ def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.nd
 
 
 def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> np.ndarray:
-    """Add every element of the windows to the pixel from which it was taken; this is the adjoint of `windows`.
+    """Add every element of the windows to the pixel from which it was taken. This is the adjoint of `windows`.
 
     Elements at the same offset in their windows never overlap, so they are added in one operation.
 

@@ -422,7 +422,9 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
         raise ValueError(f"names must have one entry per row of counts ({len(numbers)}), got {len(names)}")
     empty = np.flatnonzero(~((numbers >= 0).all(axis=1) & (numbers.sum(axis=1) > 0)))
     if empty.size:
-        raise ValueError(f"counts[{empty[0]}] must be at least 0, with a sum above 0, got {numbers[empty[0]].tolist()}")
+        raise ValueError(
+            f"counts[{empty[0]}] must not be negative, and their sum must be above 0, got {numbers[empty[0]].tolist()}"
+        )
     shares = numbers / numbers.sum(axis=1, keepdims=True)  # (R, 3)
     starts = np.cumsum(shares, axis=1) - shares
     style.graph(ax, "fraction of the anchors", "")
@@ -457,7 +459,7 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
 
 
 def _count_text(number: float) -> str:
-    """Return a count or a mean of counts as text, such as "1,415"; a mean below 100 has one decimal, as in "7.9"."""
+    """Return a count or a mean of counts as text, such as "1,415". A mean below 100 has one decimal, such as "7.9"."""
     return f"{number:.1f}" if number < 100 and number != round(number) else f"{number:,.0f}"
 
 
@@ -471,7 +473,7 @@ def _spans(indices: np.ndarray) -> str:
 
 
 def _ascending(name: str, values: object) -> np.ndarray:
-    """Return `values` as a 1-D float64 array; raise ValueError unless it has two or more ascending values."""
+    """Return `values` as a 1-D float64 array. Raise ValueError unless it has two or more ascending values."""
     array = as_array(name, values, (None,)).astype(np.float64)
     if len(array) < 2 or not (np.diff(array) > 0).all():
         raise ValueError(f"{name} must have two or more ascending values, got {np.array2string(array, threshold=6)}")
@@ -486,7 +488,7 @@ def _logarithmic(ax: Axes) -> None:
 
 
 def _shapes(anchors: np.ndarray) -> np.ndarray:
-    """Return the size and the aspect ratio of each of A anchors, (A, 2); raise ValueError if a side is not above 0."""
+    """Return the size and the aspect ratio (A, 2) of each of A anchors. Raise ValueError if a side is not above 0."""
     width, height = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     flat = np.flatnonzero((width <= 0) | (height <= 0))
     if flat.size:
@@ -503,12 +505,12 @@ def _logarithmic_around(ax: Axes, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def _positive(name: str, values: object, length: int | None) -> np.ndarray:
-    """Return `values` as a float64 array (length,); raise ValueError unless all are finite and above 0."""
+    """Return `values` as a float64 array (length,). Raise ValueError unless all are finite and above 0."""
     return _within(name, values, length, np.nextafter(0, 1), np.finfo(np.float64).max, "above 0 and finite")
 
 
 def _fractions(name: str, values: object, length: int | None) -> np.ndarray:
-    """Return `values` as a float64 array (length,); raise ValueError unless all are in [0, 1]."""
+    """Return `values` as a float64 array (length,). Raise ValueError unless all are in [0, 1]."""
     return _within(name, values, length, 0.0, 1.0, "in [0, 1]")
 
 

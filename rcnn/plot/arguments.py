@@ -81,19 +81,19 @@ def _check_figure(name: str, value: Any) -> Figure:
 
 
 def _check_array(name: str, value: Any) -> Any:
-    """Return the value unchanged if it is an array of real numbers that matplotlib can draw; NaN is allowed."""
+    """Return the value unchanged if it is an array of real numbers that matplotlib can draw. NaN is allowed."""
     array = as_array(value, name)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got {shown(value)}")
+        raise TypeError(f"{name} must contain real numbers, got {shown(value)}")
     most = MOST_BYTES if array.dtype == np.uint8 else MOST_ELEMENTS
     if array.size > most:
         raise ValueError(f"{name} must have at most {most} elements, got shape {array.shape}")
     if array.dtype.itemsize == 1 or name.split("[")[0] in UNCHECKED:
         return value
     if (np.abs(array.astype(np.float64)) > LARGEST).any():
-        raise ValueError(f"{name} must hold numbers in [{-LARGEST:g}, {LARGEST:g}], got {shown(value)}")
+        raise ValueError(f"{name} must contain numbers in [{-LARGEST:g}, {LARGEST:g}], got {shown(value)}")
     if name.split("[")[0] in WHOLE and array.dtype.kind == "f" and not (array == np.rint(array)).all():
-        raise ValueError(f"{name} must hold integers, got {shown(value)}")
+        raise ValueError(f"{name} must contain integers, got {shown(value)}")
     return value
 
 

@@ -729,7 +729,7 @@ def findings(
 
 
 def _names_or_ranks(names: Sequence[str] | None, count: int) -> list[str]:
-    """Return the names of `count` detections; by default their ranks, starting at 1."""
+    """Return the names of `count` detections. By default, the names are their ranks, starting at 1."""
     if names is None:
         return [f"{row + 1}" for row in range(count)]
     if len(names) != count:
@@ -740,7 +740,7 @@ def _names_or_ranks(names: Sequence[str] | None, count: int) -> list[str]:
 def _checked_curve(
     recall: np.ndarray, precision: np.ndarray, correct: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Check and return the three arrays, each (D,); raise ValueError unless recall is ascending and in [0, 1]."""
+    """Check and return the three arrays (D,). Raise ValueError unless `recall` is ascending and in [0, 1]."""
     x = as_array("recall", recall, (None,)).astype(float)
     wrong = np.flatnonzero(~((np.diff(x, prepend=0) >= 0) & (x <= 1)))
     if wrong.size:
@@ -766,7 +766,7 @@ def _mark_correct_or_wrong(ax: Axes, x: float, y: float, good: bool, opacity: fl
 
 
 def _correct_and_wrong_legend(ax: Axes, admitted: np.ndarray) -> None:
-    """Draw a legend with the number of correct (True) and wrong (False) detections in the array `admitted`."""
+    """Draw a legend with the numbers of correct (True) and wrong (False) elements of the array `admitted`."""
     handles = [
         Line2D([], [], color=color, linestyle="none", marker=marker, markersize=6.5, label=f"{word}: {count}")
         for color, marker, word, count in (
@@ -785,7 +785,7 @@ def _short_names(count: int, class_names: Sequence[str] | None) -> list[str]:
     if class_names is None:
         return [str(label) for label in range(count)]
     if len(class_names) != count:
-        raise ValueError(f"class_names must have {count} entries (background included), got {len(class_names)}")
+        raise ValueError(f"class_names must have {count} entries, including the background, got {len(class_names)}")
     return [name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 1]}\u2026" for name in class_names]
 
 
@@ -797,7 +797,7 @@ def _write_at_end(ax: Axes, text: str, x: float, row: float) -> None:
 
 
 def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
-    """Write each non-zero count of `table` into its cell, in black or white, whichever has the higher contrast."""
+    """Write each non-zero count of `table` into its cell, in the colour with more contrast: black or white."""
     for row, column in np.argwhere(table > 0):
         share = shares[row, column]
         color = _CORRECT_COLORS(share) if row == column else _WRONG_COLORS(np.sqrt(share))
@@ -813,7 +813,7 @@ def _write_counts(ax: Axes, table: np.ndarray, shares: np.ndarray) -> None:
 
 
 def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    """Label the rows and columns of a matrix; if there are many, label only every n-th of them."""
+    """Label the rows and columns of a matrix. If there are many, label only every n-th of them."""
     style.ticks(ax)
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
@@ -826,7 +826,7 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Return, for each recall in `at`, the best precision at this or a higher recall; 0 beyond the highest recall."""
+    """For each recall in `at`, return the best precision at this or a higher recall, or 0 beyond the highest recall."""
     best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
     return np.asarray(best[np.searchsorted(recall, at)])
 

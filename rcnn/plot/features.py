@@ -325,7 +325,7 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
 
 
 def _window_starts(side: int, kernel: int, stride: int, padding: int) -> range:
-    """Return the start of each window along one side; the first window starts at -padding."""
+    """Return the start of each window along one side. The first window starts at -padding."""
     if kernel < 1 or stride < 1 or padding < 0:
         raise ValueError(f"kernel and stride must be at least 1, and padding at least 0, got {kernel, stride, padding}")
     if kernel > side + 2 * padding:
@@ -346,7 +346,7 @@ def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[ran
 
 
 def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[tuple[float, int]]]:
-    """Return the numbers of cells and the pairs (first centre, spacing) of the row of pixels and then of each map."""
+    """Return the number of cells and the pair (first centre, spacing) of the row of pixels, and then of each map."""
     counts, centres = [pixels], [(0.0, 1)]
     for kernel, stride, padding in layers:
         start, step = centres[-1]
@@ -391,7 +391,7 @@ def _draw_connections(
     counts: Sequence[int],
     color: str,
 ) -> None:
-    """Draw connections between maps and mark the connected cells; cells in the padding are hollow."""
+    """Draw connections between maps and mark the connected cells. Cells in the padding are hollow."""
 
     def x(level: int, cell: int) -> float:
         start, step = centres[level]

@@ -577,7 +577,7 @@ def _measure(
     shift: tuple[float, float],
     align: tuple[str, str],
 ) -> None:
-    """Draw a double-headed arrow from `start` to `end`, and write `text` `shift` points away from its middle."""
+    """Draw a double-headed arrow from `start` to `end`. Write `text` at `shift` points from its middle."""
     ax.annotate("", end, start, arrowprops={"arrowstyle": "<->", "color": style.GREY, "shrinkA": 0, "shrinkB": 0})
     middle = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     ax.annotate(
@@ -593,7 +593,7 @@ def _measure(
 
 
 def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
-    """Style `ax` as an empty pixel grid of `size` (height, width) with ticks at the pixel edges."""
+    """Turn `ax` into an empty pixel grid of `size` (height, width) with ticks at the pixel edges."""
     height, width = size
     style.frame(ax).set(xlim=(0, width), ylim=(height, 0))
     style.ticks(ax)

@@ -162,7 +162,7 @@ def _draw_tags(
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Draw the tags of `boxes` (D, 4), which are sorted best first, at the positions that `place` chooses."""
+    """Draw the tags of `boxes` (D, 4) at the positions that `place` chooses. The best box is the first."""
     edge = _line_widths(font.size)[1]
     texts = [_fitted_text(text, font, size[0]) for text in texts]
     sizes = _tag_sizes(texts, font)  # (D, 2)
@@ -178,7 +178,7 @@ def _draw_tags(
 
 
 def _tag_sizes(texts: Sequence[str], font: ImageFont.FreeTypeFont) -> np.ndarray:
-    """Return the width and height (D, 2) of each tag, in whole pixels."""
+    """Return the width and the height of each tag in whole pixels (D, 2)."""
     height = sum(font.getmetrics())
     around = 2 * (_line_widths(font.size)[1] + _tag_padding(font))  # (2,)
     return np.array([np.ceil((font.getlength(text), height)) + around for text in texts]).reshape(-1, 2)
@@ -338,7 +338,7 @@ def _draw_tile(
 
 
 def _unnamed_label(label: int) -> str:
-    """Return the tag of a label without a name; the data set readers use -1 for an unknown class."""
+    """Return the tag of a label without a name. The data set readers use -1 for an unknown class."""
     return f"label {label}" if label >= 0 else "unknown"
 
 
@@ -352,7 +352,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 
 
 def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
-    """Set square limits around an image of `size` (width, height), wider if boxes extend beyond the image."""
+    """Set square axis limits around an image of `size` (width, height) and boxes that extend beyond the image."""
     low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
     high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
     middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
@@ -363,7 +363,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Draw a legend of the class colours, unless several classes share a colour, and of invalid boxes if `marked`."""
+    """Draw a legend of the class colours, unless classes share a colour, and of invalid boxes if `marked` is True."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -394,7 +394,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """Return the text; if it is longer than `length`, replace its middle by an ellipsis and keep more of its end."""
+    """Return the text. If it is longer than `length`, replace its middle by an ellipsis, and keep more of its end."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

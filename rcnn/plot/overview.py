@@ -532,7 +532,7 @@ def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
 
 
 def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
-    """Draw k anchors (k, 4), with one colour for each aspect ratio; return legend handles by ascending ratio."""
+    """Draw k anchors (k, 4) with one colour per aspect ratio. Return legend handles in the order of the ratios."""
     ratios = _nominal_ratios(anchors)
     color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
     for corner, ratio in zip(anchors, ratios, strict=True):
@@ -544,7 +544,7 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Return the ratio height / width of each of k anchors, (k,); of similar ratios, use that of the largest anchor.
+    """Return the ratio height / width (k,) of each of k anchors. Similar ratios become that of the largest anchor.
 
     Anchors are rounded to whole pixels, so two anchors with the nominal ratio 0.5 may have the ratios 0.48 and 0.52.
     """
@@ -565,7 +565,7 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """Return the count + 1 borders, from 0 to `extent`, of `count` cells that are centred at (i + offset) * stride."""
+    """Return the count + 1 borders of `count` cells with the centres (i + offset) * stride, from 0 to `extent`."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])
@@ -576,7 +576,7 @@ def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _View:
-    """Selected part of a trace: an image, a pyramid level and a RoI (None if the image has no RoI)."""
+    """The selected part of a trace: an image, a pyramid level, and a RoI (None if the image has no RoI)."""
 
     trace: Any
     index: int
@@ -614,7 +614,9 @@ def _choose_view(trace: Any, index: int, class_names: Sequence[str] | None, min_
     if not isinstance(trace, Trace):
         raise TypeError(f"trace must be a Trace, got {shown(trace)}")
     if not 0 <= index < len(trace.images):
-        raise ValueError(f"index must be in 0 .. {len(trace.images) - 1} (images of the trace), got {index}")
+        raise ValueError(
+            f"index must be in 0 .. {len(trace.images) - 1} (number of images: {len(trace.images)}), got {index}"
+        )
     rows = np.flatnonzero(np.asarray(trace.roi_images) == index)
     if rows.size == 0:
         return _View(trace, index, 0, None, class_names, min_score, compact)

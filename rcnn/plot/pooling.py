@@ -376,7 +376,9 @@ def roi_batch(
     classes = as_array("labels", labels, (len(corners),)).astype(int)
     count = 2**20 if class_names is None else len(class_names)
     if ((classes < 0) | (classes >= count)).any():
-        raise ValueError(f"labels must be in 0 .. {count - 1} (class_names), got {classes.min()} .. {classes.max()}")
+        raise ValueError(
+            f"labels must be in 0 .. {count - 1}, the range of class_names, got {classes.min()} .. {classes.max()}"
+        )
     style.frame(ax)
     present = np.unique(classes)
     if len(present) == 0:
@@ -400,7 +402,7 @@ def roi_batch(
 
 
 def _checked_map(feature_map: np.ndarray) -> np.ndarray:
-    """Return a feature map (h, w); raise ValueError unless it has at least one cell."""
+    """Return a feature map (h, w). Raise ValueError unless it has at least one cell."""
     cells = as_array("feature_map", feature_map, (None, None))
     if cells.size == 0:
         raise ValueError(f"feature_map must have at least one cell, got shape {cells.shape}")
@@ -408,7 +410,7 @@ def _checked_map(feature_map: np.ndarray) -> np.ndarray:
 
 
 def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.ndarray:
-    """Return the RoI (4,) in cells; if `aligned` is False, its sides are at least one cell long."""
+    """Return the RoI (4,) in cells. If `aligned` is False, its sides are at least one cell long."""
     corner = roi * spatial_scale - (0.5 if aligned else 0.0)
     if not aligned:
         corner[2:] = np.maximum(corner[2:], corner[:2] + 1)
@@ -416,7 +418,7 @@ def _roi_in_cells(roi: np.ndarray, spatial_scale: float, aligned: bool) -> np.nd
 
 
 def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_ratio: int) -> np.ndarray:
-    """Return the sample points (number of points, 2) of a RoI as x, y, row by row.
+    """Return the sample points (number of points, 2) of a RoI as (x, y), row by row.
 
     If `sampling_ratio` is 0, the number of points per bin along each axis is the side of the bin in cells, rounded up.
     """
@@ -429,7 +431,7 @@ def _points_in_cells(corner: np.ndarray, output_size: tuple[int, int], sampling_
 
 
 def _draw_points(ax: Axes, points: np.ndarray, inside: np.ndarray) -> None:
-    """Draw N points (N, 2), as dots if `inside` (N,) is True, else as crosses; marks shrink if points are close."""
+    """Draw N points (N, 2) as dots or, where `inside` (N,) is False, as crosses. Marks shrink if points are close."""
     steps = np.diff(np.unique(points[:, 0].round(6))), np.diff(np.unique(points[:, 1].round(6)))
     step = min((each.min() for each in steps if each.size), default=1.0)
     dots = step / abs(np.diff(ax.get_xlim())[0]) * ax.bbox.width
@@ -485,7 +487,7 @@ def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
 
 
 def _mark_largest(ax: Axes, cells: np.ndarray, bounds: tuple[int, int, int, int]) -> None:
-    """Draw a dot on the largest cell of a bin; in a tie, on the first of these cells."""
+    """Draw a dot on the largest cell of a bin. If there is a tie, draw it on the first of these cells."""
     left, top, right, bottom = bounds
     row, column = np.divmod(cells[top:bottom, left:right].argmax(), right - left)
     ax.plot(
@@ -516,7 +518,7 @@ def _look_at(ax: Axes, one: np.ndarray, other: np.ndarray, margin: float) -> Non
 
 
 def _draw_crop(ax: Axes, image: np.ndarray, corner: np.ndarray, column: int, row: int, color: str) -> None:
-    """Draw the pixels inside a box (at least one) in the square at this column and row of the plot."""
+    """Draw the pixels inside a box, or at least one pixel, in the square at this column and row of the plot."""
     height, width = image.shape[:2]
     left, top = (int(np.clip(np.floor(at), 0, side - 1)) for at, side in zip(corner[:2], (width, height), strict=True))
     right, bottom = (

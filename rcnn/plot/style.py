@@ -53,7 +53,7 @@ DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
 
 
 class _NotebookFigure(Figure):
-    """Figure that a notebook can display although pyplot does not manage it."""
+    """A figure that a notebook can display, although pyplot does not manage it."""
 
     def _repr_png_(self) -> bytes:
         return png(self)

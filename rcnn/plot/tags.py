@@ -138,7 +138,7 @@ def place(sizes: np.ndarray, boxes: np.ndarray, window: np.ndarray) -> np.ndarra
 
 
 def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return candidate corners (K, 2), best first, and a mask (K,) of the candidates that do not touch the box.
+    """Return candidate corners (K, 2), the best one first, and a mask (K,) of those that do not touch the box.
 
     The first eight candidates are above, below and beside the box, and in its upper corners. The next ones are along
     its sides. The last ones are one to three lines above and below the box.
@@ -172,7 +172,7 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the area (N,) that each of N `fields` (N, 4) shares with M `boxes` (M, 4), summed over the boxes."""
+    """Return the area (N,) that each of N `fields` (N, 4) shares with all M `boxes` (M, 4) together."""
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))
@@ -208,7 +208,9 @@ def tag_texts(
     if labels is not None:
         for i, label in enumerate(labels):
             if class_names is not None and not 0 <= label < len(class_names):
-                raise ValueError(f"labels[{i}] must be in 0 .. {len(class_names) - 1} (class_names), got {label}")
+                raise ValueError(
+                    f"labels[{i}] must be in 0 .. {len(class_names) - 1}, the range of class_names, got {label}"
+                )
             words[i].append(str(label) if class_names is None else class_names[label])
     if scores is not None:
         for i, score in enumerate(scores):

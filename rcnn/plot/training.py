@@ -624,7 +624,7 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _error_looks(count: int) -> list[tuple[str, str]]:
-    """Return `count` pairs (colour, line style); raise ValueError if there are not enough pairs."""
+    """Return `count` pairs (colour, line style). Raise ValueError if there are not enough pairs."""
     if count > len(_ERROR_LOOKS):
         raise ValueError(f"errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
     return list(_ERROR_LOOKS[:count])
@@ -643,9 +643,9 @@ def _at_least(name: str, values: np.ndarray, least: float) -> np.ndarray:
 
 
 def _gradient_norm(norms: Norms, loss: str, part: str) -> float:
-    """Return the gradient norm of a loss for a part, 0 if the part is missing; raise ValueError for an invalid norm."""
+    """Return the gradient norm of a loss for a part, or 0 if the part is missing. Raise ValueError if it is invalid."""
     if loss not in norms:
-        raise ValueError(f"norms must have an entry {loss!r}, got {listed(list(map(repr, norms))) or 'no entry'}")
+        raise ValueError(f"norms must have the key {loss!r}, got {listed(list(map(repr, norms))) or 'no entry'}")
     value = float(norms[loss].get(part, 0.0))
     if not (value >= 0 and np.isfinite(value)):
         raise ValueError(f"norms[{loss!r}][{part!r}] must be finite and at least 0, got {value:g}")

@@ -28,7 +28,7 @@ RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with la
 def for_dataset(
     spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Plan:
-    """Return an initial plan for a data set; its paths are absolute.
+    """Return an initial plan for a data set. Its paths are absolute.
 
     The data sets "shapes" and "digits" have their own recipes. For any other data set, the plan resizes the short side
     of the images to the median short side of the data set, but to at most 320 pixels. During training, each image is
@@ -82,7 +82,7 @@ def _recipe(num_images: int, steps: int | None) -> Recipe:
 
 
 def _median_short_side(dataset: Dataset) -> int:
-    """Return the median short side of the images in pixels; do not decode images if the data set knows their sizes."""
+    """Return the median short side of the images in pixels. If the data set knows the sizes, decode no images."""
     annotation = getattr(dataset, "annotation", None)
     sizes = [annotation(i)[0] if annotation else dataset[i][0].shape[:2] for i in range(len(dataset))]
     if not sizes:
@@ -121,7 +121,7 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
 
 
 def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
-    """Return the plan with the data set's class names; raise ValueError if the plan has other class names."""
+    """Return the plan with the data set's class names. Raise ValueError if the plan has other class names."""
     classes = tuple(dataset.classes)
     if len(classes) < 2:
         raise ValueError(f"{plan.train} has no objects to learn from; run rcnn check for details")

@@ -80,7 +80,7 @@ class Order:
 
 
 def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """Return `order` rearranged so that each batch contains images of one group; incomplete batches come last."""
+    """Rearrange `order` so that each batch contains images of only one group. Incomplete batches come last."""
     full: list[int] = []
     incomplete: dict[int, list[int]] = {}
     for index in order:
@@ -385,7 +385,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
 
 
 def _threads_start() -> bool:
-    """Return whether this platform can start threads; a browser cannot."""
+    """Return whether this platform can start threads. A browser cannot."""
     try:
         thread = threading.Thread(target=int)
         thread.start()

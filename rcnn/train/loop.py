@@ -245,7 +245,7 @@ class _Training:
         self.run.grad_norms.append(norm)
 
     def validate_if_due(self, bar: tqdm[Any]) -> bool:
-        """Run a validation if it is due, record its scores, and save the best model. Return True if one was due."""
+        """If a validation is due, run it, record its scores, and save the best model. Return whether it was due."""
         run, every = self.run, self.recipe.val_every
         due = run.steps == self.recipe.steps or (every > 0 and run.steps % every == 0)
         if self.val is None or not due or run.validation["step"][-1:] == [run.steps]:
@@ -271,11 +271,11 @@ class _Training:
             run_folder.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
 
     def _check_weights(self) -> None:
-        """Raise FloatingPointError if a weight is not finite, because such weights must not replace valid files."""
+        """Raise FloatingPointError if a weight is not finite, because such a weight must not replace a valid file."""
         for name, array in self.model.state_dict().items():
             if not np.isfinite(array).all():
                 raise FloatingPointError(
-                    f"{name} is not finite after step {self.run.steps - 1} and is not saved; "
+                    f"{name} is not finite after step {self.run.steps - 1}, so the model was not saved; "
                     f"try a lower learning rate than {self.recipe.lr:g}"
                 )
 
@@ -288,7 +288,7 @@ class _Training:
 
 
 def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
-    """Raise ValueError if a data set has no images, or if its classes are not those of the model."""
+    """Raise ValueError if a data set has no images, or if its classes differ from those of the model."""
     if len(dataset) == 0:
         raise ValueError(f"{name} is empty")
     config, classes = model.config, tuple(dataset.classes)
@@ -316,7 +316,7 @@ def _batches(
 
 
 def _training_mode(model: FasterRCNN) -> None:
-    """Set training mode, but not in modules whose parameters are all frozen: their statistics must not change."""
+    """Set training mode, except in modules whose parameters are all frozen: their statistics must not change."""
     model.train()
     for module in model.modules():
         own = [value for value in vars(module).values() if isinstance(value, Parameter)]
@@ -326,7 +326,7 @@ def _training_mode(model: FasterRCNN) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C sets; a second Ctrl-C interrupts the program as usual."""
+    """Yield an event. The first Ctrl-C sets the event, and a second Ctrl-C interrupts the program as usual."""
     event = threading.Event()
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):

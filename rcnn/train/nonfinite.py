@@ -29,8 +29,8 @@ def first_non_finite(
     The step computes `model.get_loss(batch, targets, rng)` and its gradients. The stages are checked in the order
     in which they are computed: the batch, the backbone, the RPN head, the proposals, the pooled features, the head and
     the losses. For the backbone, the result also names its first module with a non-finite output. (A feature pyramid
-    is part of the backbone.) The last stages are the gradients, from the last parameter to the first, and their
-    joint norm.
+    is part of the backbone.) The last stages are the gradients, from the last parameter to the first, and the
+    norm of all gradients together.
 
     The search does not change the gradients of the parameters. The running statistics of batch norms change as in
     `get_loss`.
@@ -67,7 +67,7 @@ def first_non_finite(
 def _search(
     model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
 ) -> None:
-    """Run a step; raise NotFinite at the first non-finite value."""
+    """Run a training step. Raise NotFinite at the first non-finite value."""
     _look("the batch", batch.images)
     with _watched(model.backbone):
         losses = model.get_loss(batch, targets, rng, watch=_watch)
@@ -79,7 +79,7 @@ def _search(
 
 
 def _watch(stage: str, **values: Any) -> None:
-    """Check all values of a stage, in the order in which they are computed."""
+    """Check all values of a stage in the order in which they were computed."""
     for name, value in values.items():
         title = {
             "RPN head": f"the RPN head ({name})",

@@ -182,7 +182,7 @@ class Plan:
         model : FasterRCNN
             The model.
         left_out : list of str
-            Names of the parameters and buffers that were skipped, because they have other shapes in `weights`.
+            Names of the parameters and buffers that were skipped, because their shapes differ from those in `weights`.
 
         Raises
         ------
@@ -258,7 +258,7 @@ def _check_dots(text: str) -> None:
 
 
 def write(path: str | os.PathLike[str], plan: Plan) -> None:
-    """Write a plan to a TOML file atomically; omit the fields that are None.
+    """Write a plan to a TOML file atomically. Fields that are None are omitted.
 
     Parameters
     ----------
@@ -311,7 +311,7 @@ def _absolute_weights(source: str | None, base: Path) -> str | None:
 
 @contextlib.contextmanager
 def _prefixed(prefix: str) -> Iterator[None]:
-    """Within the `with` block, put the prefix before the message of an error."""
+    """Within the `with` block, put the prefix in front of the message of any error."""
     try:
         yield
     except (TypeError, ValueError) as error:

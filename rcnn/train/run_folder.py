@@ -328,13 +328,13 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
         raise ValueError(f"cannot resume the run in {folder} with other settings: {changed}")
     if (images := metadata.get("images")) != num_images:
         raise ValueError(
-            f"cannot resume the run in {folder}: it was trained on {images} images, got {num_images}; "
-            f"start a new run, which can use {folder / WEIGHTS} as its initial weights"
+            f"cannot resume the run in {folder}: it was trained on {images} images, but the data set has "
+            f"{num_images}; start a new run, which can use {folder / WEIGHTS} as its initial weights"
         )
     if _frozen(metadata, model, path) != frozen_names(model):
         raise ValueError(
-            f"cannot resume the run in {folder} with different frozen parameters: its frozen parameters are "
-            f"{listed(_frozen(metadata, model, path)) or 'none'}, got {listed(frozen_names(model)) or 'none'}"
+            f"cannot resume the run in {folder} with different frozen parameters: before, they were "
+            f"{listed(_frozen(metadata, model, path)) or 'none'}; now, they are {listed(frozen_names(model)) or 'none'}"
         )
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
@@ -405,7 +405,7 @@ def _run(tensors: Mapping[str, np.ndarray], recipe: Recipe, path: Path) -> Run:
             )
     steps = validation["step"]
     if not ((steps >= 1) & (steps <= recipe.steps) & (steps == np.floor(steps))).all():
-        raise checkpoint.CheckpointError(f"{path} lists validations at steps that its run does not have")
+        raise checkpoint.CheckpointError(f"{path} contains validations after steps that its training run does not have")
     return Run(
         {name: history[name].tolist() for name in LOSSES},
         tensors["grad_norms"].tolist(),

@@ -38,7 +38,7 @@ def train_step(
     losses : dict of str to float
         The four losses and their sum, "total_loss".
     norm : float
-        Joint norm of the gradients before they are scaled down to `recipe.max_norm`.
+        Norm of all gradients together, before they are scaled down to `recipe.max_norm`.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def _rng(recipe: Recipe, step: int) -> np.random.Generator:
 
 
 def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
-    """Return the arrays that change in training but are not learned: the running statistics of batch norms."""
+    """Return the running statistics of batch norms, which change in training but are not learned."""
     learned = {id(parameter.data) for parameter in model.parameters()}
     return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
 

@@ -132,7 +132,7 @@ def test_no_level_beyond_the_processor_is_chosen():
     weak = "import sys, types; "
     weak += "sys.modules['rcnn._ext._build'] = types.SimpleNamespace(levels=lambda: ['baseline']); "
     assert python(weak + LEVEL, RCNN_SIMD=None).stdout == BASELINE
-    assert "ImportError: RCNN_SIMD must be a usable level, got 'v3'; " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
+    assert "ImportError: RCNN_SIMD is 'v3', but these kernels " in python(weak + LEVEL, RCNN_SIMD="v3").stderr
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_no_level_beyond_the_processor_is_chosen():
 def test_an_unusable_level_in_the_environment_is_reported(before, possible):
     printed = python(before + LEVEL, RCNN_SIMD="avx9").stderr
     assert (
-        f"RCNN_SIMD must be a usable level, got 'avx9'; usable with these kernels and this processor: {possible}\n"
-        in printed
+        "RCNN_SIMD is 'avx9', but these kernels and this processor do not support this level; "
+        f"supported levels: {possible}\n" in printed
     )
 
 

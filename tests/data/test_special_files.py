@@ -126,10 +126,10 @@ def test_large_annotations_are_refused(folder: Path) -> None:
     with open(folder / "Annotations" / "c.xml", "wb") as file:
         file.truncate(1 << 40)
     found = data.read_voc(folder)
-    assert len(found.records) == 2 and f"at most {voc.MAX_XML:,} are read" in found.broken[0].reason
+    assert len(found.records) == 2 and f"the limit is {voc.MAX_XML:,} bytes" in found.broken[0].reason
     with open(folder / "all.json", "wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(ValueError, match="all.json has 1,099,511,627,776 bytes; at most"):
+    with pytest.raises(ValueError, match="all.json has 1,099,511,627,776 bytes, but the limit"):
         data.read_coco(folder)
 
 

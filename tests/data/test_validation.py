@@ -147,7 +147,7 @@ def put(key, change):
         (set_label(5), "label-range", "box 0: label 5; labels are 1 to 4"),
         (set_label(-1), "label-range", "box 0: label -1; labels are 1 to 4"),
         (twice, "duplicate-box", "repeats box 0"),
-        (put("labels", lambda labels: labels.astype(float)), "malformed-item", "labels must hold integers"),
+        (put("labels", lambda labels: labels.astype(float)), "malformed-item", "labels must contain integers"),
         (put("labels", lambda labels: labels[1:]), "malformed-item", "labels must have shape (3,), got (2,)"),
         (put("boxes", lambda boxes: boxes[:, :3]), "malformed-item", "boxes must have shape (N, 4), got (3, 3)"),
         (lambda page: page[1].pop("labels"), "malformed-item", "got dict with 'boxes'"),

@@ -311,7 +311,7 @@ def test_moments_of_several_arrays() -> None:
     [
         (data.Shapes(0), None, "train is empty"),
         (PAGES, data.Shapes(0), "val is empty"),
-        (PAGES, data.Digits(2), "val must have the detector's 5 classes, got 11"),
+        (PAGES, data.Digits(2), r"val must have as many classes as the detector \(5\), got 11"),
     ],
 )
 def test_invalid_sets_are_errors(train: data.Dataset, val: data.Dataset, message: str) -> None:

@@ -140,7 +140,7 @@ def test_no_objects():
 
 @pytest.mark.parametrize("ks", [(), (0, 10), (10, 10), (100, 10)])
 def test_errors_of_numbers_of_proposals(ks):
-    with pytest.raises(ValueError, match="ks must be .* of at least 1"):
+    with pytest.raises(ValueError, match="^ks must "):
         recall_by_stage(Detector(), Images(), ks=ks)
 
 

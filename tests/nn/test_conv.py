@@ -208,7 +208,7 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: conv2d(MAPS, W), TypeError, "conv2d takes a Tensor as x, got ndarray; use Tensor(array)"),
+        (lambda: conv2d(MAPS, W), TypeError, "conv2d: x must be a Tensor, got ndarray; use Tensor(array)"),
         (lambda: conv2d(Tensor(MAPS[0]), W), ValueError, "feature maps of shape (N, C, H, W), got (4, 7, 6)"),
         (
             lambda: conv2d(X, W[:, :3]),
@@ -216,16 +216,16 @@ X, W = Tensor(MAPS), Tensor(WEIGHT)
             "conv2d: x must have 3 channels for weight (6, 3, 3, 3) and groups=1, got 4 (shape (2, 4, 7, 6))",
         ),
         (lambda: conv2d(X, W, groups=2), ValueError, "x must have 8 channels"),
-        (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "groups must divide the number of filters, 5, got 2"),
+        (lambda: conv2d(X, W[:5, :2], groups=2), ValueError, "groups must divide the number of filters (5), got 2"),
         (
             lambda: conv2d(X, W, Tensor([1.0])),
             ValueError,
-            "bias must have shape (6,), one value per filter, got (1,)",
+            "bias must have shape (6,), with one value per filter, got (1,)",
         ),
         (
             lambda: conv2d(X, W, dilation=3),
             ValueError,
-            "a window of 7 x 7 does not fit into a map x of 7 x 6 with padding 0, 0",
+            "a window of 7 x 7 pixels does not fit into x, which has 7 x 6 pixels and a padding of (0, 0)",
         ),
         (
             lambda: conv2d(X, W, stride=0),

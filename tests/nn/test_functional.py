@@ -493,7 +493,7 @@ X = Tensor(MAPS)
 @pytest.mark.parametrize(
     "function, error, message",
     [
-        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear takes a Tensor as x, got ndarray"),
+        (lambda: F.linear(ROWS, Tensor(np.ones((2, 3)))), TypeError, "linear: x must be a Tensor, got ndarray"),
         (
             lambda: F.linear(X, Tensor(np.ones((2, 3)))),
             ValueError,
@@ -512,10 +512,14 @@ X = Tensor(MAPS)
         (
             lambda: F.batch_norm(X, MEAN, VAR, Tensor([1.0]), Tensor([1.0])),
             ValueError,
-            "x must have 1 channels, got 3",
+            "x must have 1 channels, because weight has shape (1,); got 3",
         ),
-        (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "x must have 1 channels, got 3"),
-        (lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES), ValueError, "x must have 2 channels, got 3"),
+        (lambda: F.batch_norm(X, MEAN, VAR, ONES, Tensor([1.0])), ValueError, "because bias has shape (1,); got 3"),
+        (
+            lambda: F.batch_norm(X, MEAN[:2], VAR, ONES, ONES),
+            ValueError,
+            "x must have 2 channels, because running_mean",
+        ),
         (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
         (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
         (
@@ -537,12 +541,12 @@ X = Tensor(MAPS)
         ),
         (lambda: F.interpolate(X, (2, 2), "cubic"), ValueError, "mode must be one of nearest, bilinear, got 'cubic'"),
         (lambda: F.interpolate(X, (2, 2.5)), ValueError, "size must be one or two whole numbers of at least 1"),
-        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, "takes a Tensor as x, got ndarray; use Tensor(array)"),
+        (lambda: F.interpolate(MAPS, (2, 2)), TypeError, ": x must be a Tensor, got ndarray; use Tensor(array)"),
         (lambda: F.cross_entropy(X, LABELS), ValueError, "logits must have shape (R, L), got (2, 3, 5, 4)"),
         (
             lambda: F.cross_entropy(Tensor(ROWS), [0, 1]),
             ValueError,
-            "labels must have shape (4,), one per row of logits, got (2,)",
+            "labels must have shape (4,), with one label per row of logits, got (2,)",
         ),
         (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, got 0 .. 3"),
         (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, got -1 .. 2"),

@@ -163,7 +163,9 @@ def test_a_wrong_state_is_an_error_that_lists_everything_and_changes_nothing():
     with pytest.raises(ValueError) as error:
         linear.load_state_dict({"weight": np.ones((1, 2)), "scale": np.ones(1), "shift": np.ones(1)})
     assert str(error.value) == "the state does not fit Linear. missing: bias. unexpected: scale, shift"
-    with pytest.raises(ValueError, match=re.escape("wrong shape: bias is (3,) in the state, (1,) in the model")):
+    with pytest.raises(
+        ValueError, match=re.escape("wrong shape: bias has shape (3,) in the state, but (1,) in the model")
+    ):
         linear.load_state_dict({"weight": np.ones((1, 2)), "bias": np.ones(3)}, strict=False)
     assert np.array_equal(linear.weight.data, before)
 

@@ -197,15 +197,15 @@ def test_a_user_can_set_a_gradient_of_any_type(impl, kind, grad):
         (lambda: Adam([parameter(1.0)], weight_decay=-1), "weight_decay must be a number of at least 0, got -1"),
         (
             lambda: SGD([parameter(1.0)], 0.1).load_state_dict(Adam([parameter(1.0)]).state_dict()),
-            "does not fit this SGD: mean.0, momentum.0, square.0",
+            "do not fit this SGD: mean.0, momentum.0, square.0",
         ),
         (
             lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0, 2.0)], 0.1).state_dict()),
-            "does not fit this SGD: momentum.0",
+            "do not fit this SGD: momentum.0",
         ),
         (
             lambda: SGD([parameter(1.0)], 0.1).load_state_dict(SGD([parameter(1.0)] * 2, 0.1).state_dict()),
-            "does not fit this SGD: momentum.1",
+            "do not fit this SGD: momentum.1",
         ),
     ],
 )

@@ -254,13 +254,13 @@ def test_match_shares_write_a_decimal_below_a_hundred(ax):
         ),
         (
             lambda ax: plot.match_shares(ax, [[0, 0, 0]], ["a page"]),
-            r"counts\[0\] must be at least 0, with a sum above 0, got \[0.0, 0.0, 0.0\]",
+            r"counts\[0\] must not be negative, and their sum must be above 0, got \[0.0, 0.0, 0.0\]",
         ),
         (lambda ax: plot.match_shares(ax, [[1, -1, 5]], ["a page"]), r"counts\[0\]"),
         (lambda ax: plot.coverage(ax, [16, 0], [1, 1], [0, 0]), r"sizes\[1\] must be above 0 and finite, got 0"),
         (
             lambda ax: plot.coverage(ax, [16], [np.inf], [0]),
-            r"ratios must hold numbers in \[-1e\+15, 1e\+15\], got \[inf\]",
+            r"ratios must contain numbers in \[-1e\+15, 1e\+15\], got \[inf\]",
         ),
         (lambda ax: plot.coverage(ax, [16], [1], [1.5]), r"best_iou\[0\] must be in \[0, 1\], got 1.5"),
         (lambda ax: plot.coverage(ax, [16, 16], [1], [1]), r"ratios must have shape .*, got \(1,\)"),

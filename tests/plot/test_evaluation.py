@@ -211,7 +211,7 @@ def test_confusion_matrix_of_many_classes_has_no_numbers(large_ax, classes, numb
         (np.zeros((2, 3)), r"counts must have shape \(L, L\) .*, got \(2, 3\)"),
         (np.zeros((1, 1)), r"\(L, L\)"),
         (np.zeros(4), "counts"),
-        (np.zeros((4, 4)), "class_names must have 4 entries .background included., got 3"),
+        (np.zeros((4, 4)), "class_names must have 4 entries, including the background, got 3"),
     ],
 )
 def test_confusion_matrix_rejects_invalid_counts(large_ax, counts, message):

@@ -188,7 +188,7 @@ def test_empty_input_is_drawn(ax, draw):
         (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, cell=4), "cell must be in 0 .. 3, got 4"),
         (lambda ax: plot.cells_and_pixels(ax, [(3, 2, 1)], 8, pixel=-1), "pixel must be in 0 .. 7, got -1"),
         (lambda ax: plot.influence(ax, np.zeros(4)), r"gradient must have shape .*, got \(4,\)"),
-        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient must hold numbers in .*inf"),
+        (lambda ax: plot.influence(ax, np.full((2, 2), np.inf)), "gradient must contain numbers in .*inf"),
         (lambda ax: plot.influence(ax, np.zeros((2, 2)), {"x": (0, 0, 1)}), r"fields\['x'\] must have shape"),
     ],
 )

@@ -193,7 +193,7 @@ def test_photo_without_detections_is_unchanged():
         ({"boxes": [[1, 2, np.nan, 4]]}, r"boxes\[0\] must have four finite coordinates, got \[1.0, 2.0, nan, 4.0\]"),
         ({"scores": [0.5, 0.6]}, r"scores must have shape .*, got \(2,\)"),
         ({"labels": []}, r"labels must have shape"),
-        ({"labels": [4]}, r"labels\[0\] must be in 0 .. 3 \(class_names\), got 4"),
+        ({"labels": [4]}, r"labels\[0\] must be in 0 .. 3, the range of class_names, got 4"),
     ],
 )
 def test_errors_name_the_argument(changed, message):

@@ -328,7 +328,7 @@ def test_low_scoring_detections_are_counted_but_not_drawn():
 
 
 def test_trace_plots_reject_an_index_out_of_range():
-    with pytest.raises(ValueError, match=r"index must be in 0 .. 0 \(images of the trace\), got 1"):
+    with pytest.raises(ValueError, match=r"index must be in 0 .. 0 \(number of images: 1\), got 1"):
         plot.trace_strip(make_trace(), index=1)
 
 
@@ -362,7 +362,7 @@ def test_empty_input_is_drawn(ax, image, draw):
         (r"boxes\[1\] must .*nan", lambda ax, p: plot.boxes(ax, [[0, 0, 1, 1], [0, np.nan, 1, 1]])),
         (r"labels must have shape .*, got \(1,\)", lambda ax, p: plot.boxes(ax, BOXES, [1])),
         (
-            r"labels\[1\] must be in 0 .. 3 .*, got 4",
+            r"labels\[1\] must be in 0 .. 3, .*, got 4",
             lambda ax, p: plot.boxes(ax, BOXES[:2], [1, 4], class_names=NAMES),
         ),
         (r"scores must have shape .*, got \(1,\)", lambda ax, p: plot.proposals(ax, p, BOXES, [0.5])),

@@ -337,7 +337,7 @@ def test_empty_input_is_drawn(ax, draw):
             r"overlaps must have shape .*, got \(2, 3\)",
         ),
         (lambda ax: plot.settling(ax, [0, 1], np.zeros((3, 2))), r"best_iou must have shape .*, got \(3, 2\)"),
-        (lambda ax: plot.gradient_flow(ax, {"rpn": {}}), "must have an entry 'roi'"),
+        (lambda ax: plot.gradient_flow(ax, {"rpn": {}}), "must have the key 'roi'"),
         (
             lambda ax: plot.gradient_flow(ax, {"rpn": {"rpn": np.nan}, "roi": {}}),
             r"norms\['rpn'\]\['rpn'\] must be a finite number in .*, got nan",

@@ -136,7 +136,7 @@ def test_difficult_objects_and_crowds_are_not_learned() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^image 0: target: box 0 must have .*, got \[5.0, 0.0, 5.0, 9.0\]"),
+        ({"boxes": [[5, 0, 5, 9]], "labels": [1]}, r"^image 0: target: box 0 must .*, got \[5.0, 0.0, 5.0, 9.0\]"),
         ({"boxes": BOXES, "labels": [1, 5, 1]}, r"^image 0: target: the label of box 1 is 5; "),
         ({"boxes": BOXES, "labels": [1, 2, 3], "crowd": [True]}, r"target\['crowd'\] must have shape \(3,\)"),
     ],

@@ -230,7 +230,7 @@ def test_wrong_arguments_are_errors(tmp_path: Path) -> None:
     other = faster_rcnn_small(PAGES.classes, dropout=0.3, min_size=96)
     with pytest.raises(ValueError, match=r"with other settings: min_size was 128, got 96$"):
         train.fit(other, PAGES, RECIPE, tmp_path, resume=True)
-    with pytest.raises(ValueError, match="it was trained on 6 images, got 5; start a new run"):
+    with pytest.raises(ValueError, match="it was trained on 6 images, but the data set has 5; start a new run"):
         train.fit(small_model(), data.Shapes(5, seed=3), RECIPE, tmp_path, resume=True)
 
 

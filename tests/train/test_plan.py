@@ -139,7 +139,7 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ),
         (
             '[data]\ntrain = "x"\n[model]\nmin_size = 9\nmax_size = 8',
-            r"\[model\] min_size must be at most max_size, which is 8, got 9",
+            r"\[model\] min_size must be at most max_size \(8\), got 9",
         ),
         (
             '[data]\ntrain = "x"\n[recipe]\nstepz = 3',
@@ -252,11 +252,11 @@ def test_strings_may_contain_dots(tmp_path: Path) -> None:
 def test_large_plans_are_refused(tmp_path: Path) -> None:
     with open(tmp_path / "a.toml", "wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(ValueError, match="a.toml has 1,099,511,627,776 bytes; at most"):
+    with pytest.raises(ValueError, match="a.toml has 1,099,511,627,776 bytes, but the limit"):
         plan.read(tmp_path / "a.toml")
 
 
 def test_special_files_are_not_plans(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
-    with pytest.raises(OSError, match="a.toml is not a regular file but a pipe"):
+    with pytest.raises(OSError, match="a.toml is a pipe"):
         plan.read(tmp_path / "a.toml")

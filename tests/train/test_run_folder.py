@@ -162,7 +162,7 @@ def test_resuming_with_other_parameters_frozen_is_an_error(trained: tuple[Path, 
     model.backbone.requires_grad_(False)
     with pytest.raises(
         ValueError,
-        match="its frozen parameters are rpn.head.conv.0.0.weight, .*, got backbone.stem.0.0.weight",
+        match="they were rpn.head.conv.0.0.weight, .*; now, they are backbone.stem.0.0.weight",
     ):
         train.fit(model, PAGES, RECIPE, trained[0], resume=True, progress=False)
 
@@ -188,8 +188,8 @@ def changed_state(trained: tuple[Path, Run], folder: Path, change: Callable[[Any
             lambda t, m: [t.update({name: np.zeros(9)}) for name in t if name.startswith("validation")],
             "a valid history",
         ),
-        (lambda t, m: t.update({"validation.step": np.array([1, np.nan])}), "validations at steps"),
-        (lambda t, m: t.update({"validation.step": np.array([1, 1e9])}), "validations at steps"),
+        (lambda t, m: t.update({"validation.step": np.array([1, np.nan])}), "validations after steps"),
+        (lambda t, m: t.update({"validation.step": np.array([1, 1e9])}), "validations after steps"),
         (lambda t, m: m.update(frozen=[["a"]]), "frozen parameters that its model does not have"),
         (lambda t, m: m.update(frozen=["x" * 100_000]), "frozen parameters that its model does not have"),
         (lambda t, m: m["recipe"].update(batch_size=10**8), "batch_size must be"),
@@ -210,13 +210,13 @@ def test_pipe_in_a_run_folder_is_not_read(trained: tuple[Path, Run], tmp_path: P
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     (tmp_path / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
-    with pytest.raises(OSError, match=f"{name} is not a regular file"):
+    with pytest.raises(OSError, match=f"{name} is a pipe, but a regular file"):
         run_folder.open_run(tmp_path)
 
 
 def test_only_regular_files_are_removed(trained: tuple[Path, Run], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / run_folder.VALIDATION)
-    with pytest.raises(OSError, match=f"{run_folder.VALIDATION} is not a regular file and is not removed"):
+    with pytest.raises(OSError, match=f"{run_folder.VALIDATION} was not removed, because it is not a regular"):
         train.fit(faster_rcnn_small(PAGES.classes), PAGES, Recipe(steps=1), tmp_path, progress=False)
     assert stat.S_ISFIFO(os.lstat(tmp_path / run_folder.VALIDATION).st_mode)
 

@@ -378,5 +378,5 @@ def test_metadata_that_is_not_json_or_nested_deeply(tmp_path, text):
 def test_special_files_are_not_read(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(OSError, match="is not a regular file"):
+        with pytest.raises(OSError, match="but a regular file is required"):
             read(path)
