@@ -544,16 +544,20 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     Raises
     ------
     ValueError
-        If `source` is "imagenet" and `module` is not a ResNet.
+        If `source` is "imagenet" and `module` is not a ResNet, or if `source` is a web address.
     DownloadError
         If the file cannot be downloaded.
     """
     if source == "coco":
         return download.fetch("coco")
     if source == "imagenet":
+        if module is None:
+            raise ValueError('"imagenet" is a ResNet without a detector; use weights_backbone="imagenet" in Python')
         if not isinstance(module, ResNet):
             raise ValueError(f'weights "imagenet" require a ResNet, got {type(module).__name__}')
         return download.fetch(f"resnet{module.layers}")
+    if str(source).startswith(("http://", "https://")):
+        raise ValueError(f"{str(source)[:100]} is a web address; download the file, then pass its path")
     return Path(source)
 
 

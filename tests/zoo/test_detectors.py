@@ -162,6 +162,18 @@ def test_checkpoint_of_lightning_without_a_detector(tmp_path):
         rcnn.load_detector(path)
 
 
+@pytest.mark.parametrize(
+    "source, remedy",
+    [
+        ("https://example.org/a.pth", "download the file, then pass its path"),
+        ("imagenet", 'weights_backbone="imagenet"'),
+    ],
+)
+def test_sources_that_are_no_detector_files(source, remedy):
+    with pytest.raises(ValueError, match=remedy):
+        rcnn.load_detector(source)
+
+
 def saved(path, state):
     path.write_bytes(safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in state.items()}))
     return path

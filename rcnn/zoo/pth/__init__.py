@@ -34,7 +34,7 @@ from rcnn._files import open_regular
 from rcnn._validate import listed
 from rcnn.zoo import origins
 from rcnn.zoo.pth import zips
-from rcnn.zoo.pth.bounded import Budget, CheckpointError, Stream, quote
+from rcnn.zoo.pth.bounded import WEIGHTS_ONLY, Budget, CheckpointError, Stream, quote
 from rcnn.zoo.pth.pickles import Foreign, load
 
 ALLOWANCE = 90_000_000  # bytes of memory in addition to the file's size; objects that are not counted get 10 MB more
@@ -51,7 +51,6 @@ OTHER_MODEL = re.compile("(?i)yolo|ultralytics|detr|mmdet|detectron2|transformer
 FOREIGN_TENSOR = re.compile(
     r"torch\.(storage\.)?\w+Storage|torch\.(_utils|_tensor)\._rebuild\w*"
 )  # unsupported tensors
-WEIGHTS_ONLY = "save only the weights: torch.save(model.state_dict(), 'weights.pth')"
 
 
 class _Kind(NamedTuple):

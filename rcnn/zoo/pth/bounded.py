@@ -12,6 +12,7 @@ BYTE_COST = 5  # a byte of text may become a character of 4 bytes, and both exis
 
 LONGEST_ITEM = 1 << 20  # bytes; the longest items of a state dict are names, which are shorter than this
 LONGEST_LINE = 256  # bytes; only names of modules and functions are read as lines
+WEIGHTS_ONLY = "save only the weights: torch.save(model.state_dict(), 'weights.pth')"
 
 
 class CheckpointError(ValueError):
@@ -56,7 +57,7 @@ class Budget:
         """
         self.left -= size
         if self.left < 0:
-            raise CheckpointError(f"{on} would take more memory than allowed for a file of this size")
+            raise CheckpointError(f"{on} would take more memory than allowed for a file of this size; {WEIGHTS_ONLY}")
 
 
 class Stream:
