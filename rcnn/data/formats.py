@@ -87,7 +87,7 @@ def _is_voc(file: Path, head: str) -> bool:
 
 
 def _is_coco(file: Path, head: str) -> bool:
-    keys = re.search(r'"(images|categories|annotations|licenses)"\s*:', head)
+    keys = re.search(r'"(images|annotations|licenses)"\s*:', head)
     return file.suffix.lower() == ".json" and head.startswith("{") and keys is not None and not _is_labelme(file, head)
 
 

@@ -61,6 +61,7 @@ def test_other_files_are_ignored(tmp_path):
     write(tmp_path / "README.txt", "A set of images.\n")
     write(tmp_path / "results.csv", "epoch,loss\n1,2\n")
     write(tmp_path / "package.json", '{"name": "x"}')
+    write(tmp_path / "notes.json", '{"categories": [], "info": {}}')  # part of Label Studio's export for YOLO
     write(tmp_path / "page.xml", "<svg/>")
     write(tmp_path / "._a.xml", "<annotation/>")
     write(tmp_path / ".git" / "a.xml", "<annotation/>")
