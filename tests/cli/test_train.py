@@ -200,7 +200,7 @@ def test_resuming_a_run_without_a_plan_requires_its_data_set(planned: Path, tmp_
     train.fit(model, pages, Recipe(steps=2, batch_size=1), tmp_path, stop_at=1, progress=False)
     with pytest.raises(ValueError, match="run.toml not found in .*; add the data set"):
         command("--resume", tmp_path)
-    with pytest.raises(ValueError, match="was trained on 5 images, got 20000"):
+    with pytest.raises(ValueError, match="was trained on 5 images, but the data set has 20000"):
         command("shapes", "--resume", tmp_path)
     assert command(spec, "--resume", tmp_path) == 0
     assert run_folder.open_run(tmp_path).run.steps == 2

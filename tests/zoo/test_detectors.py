@@ -282,7 +282,7 @@ def test_coco_weights_initialise_a_detector_for_other_classes(public_file, monke
 def test_without_skipping_every_mismatch_is_named_and_nothing_changed(public_file):
     model = make(7)
     before = {name: array.copy() for name, array in model.state_dict().items()}
-    with pytest.raises(rcnn.CheckpointError, match=r"cls_score.weight is \(4, 8\) .* and 3 more") as error:
+    with pytest.raises(rcnn.CheckpointError, match=r"cls_score.weight has shape \(4, 8\) .* and 3 more") as error:
         checkpoint.load_into(model, public_file)
     (details,) = error.value.details
     assert details.startswith("wrong shape: ") and all(
