@@ -18,6 +18,7 @@ T = TypeVar("T")
 MOST_SIDE = 2**20  # pixels along a side of an image or feature map; a larger number is a mistake
 MOST_ENTRIES = 2**16  # entries of a sequence of settings, such as class names
 MOST_SEQUENCE = 2**20  # elements of a sequence that is read one by one, such as images or targets
+NO_NUMBERS = (bool, np.timedelta64)  # Python and NumPy count them among the integers
 MOST_ELEMENTS = 2**30  # elements of an array whose shape is computed from the arguments
 
 
@@ -178,7 +179,7 @@ def is_sequence(values: Any) -> bool:
         return values.ndim > 0
     if isinstance(values, (list, tuple)):
         return True
-    return isinstance(values, Sequence) and not isinstance(values, (str, bytes))
+    return isinstance(values, Sequence) and not isinstance(values, (str, bytes, memoryview))
 
 
 def check_generator(rng: Any, name: str = "rng") -> np.random.Generator:
@@ -221,7 +222,7 @@ def as_array(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return isinstance(value, (int, np.integer)) and not isinstance(value, NO_NUMBERS)
 
 
 def _describe(values: ArrayLike, array: np.ndarray) -> str:
@@ -309,7 +310,7 @@ def wrong_value(name: str, value: Any, allowed: str) -> ValueError:
 
 def is_number(value: Any) -> bool:
     """Return whether the value is a real number other than True and False."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, NO_NUMBERS)
 
 
 def _scalar(value: Any) -> Any:
@@ -335,7 +336,7 @@ def as_integer(value: Any) -> int:
     if type(value) is int:  # the usual case, without the slow tests for abstract classes
         return value
     value = _scalar(value)
-    if not isinstance(value, Integral) or isinstance(value, bool):
+    if not isinstance(value, Integral) or isinstance(value, NO_NUMBERS):
         raise TypeError
     return int(value)
 

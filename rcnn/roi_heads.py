@@ -323,10 +323,12 @@ def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoIT
     for index, target in enumerate(targets):
         if not isinstance(target, RoITargets):
             raise TypeError(f"targets[{index}] must be RoITargets, got {type(target).__name__}")
-        if target.deltas.shape != (*target.labels.shape, 4):
+        labels = as_index_array(target.labels, f"targets[{index}].labels")
+        deltas = check_boxes(target.deltas, f"targets[{index}].deltas")
+        if len(deltas) != len(labels):
             raise ValueError(
-                f"targets[{index}].deltas must have shape {(*target.labels.shape, 4)}, with four deltas per label, "
-                f"got {target.deltas.shape}"
+                f"targets[{index}].deltas must have shape ({len(labels)}, 4), with four deltas per label, "
+                f"got {deltas.shape}"
             )
     count = sum(len(target.labels) for target in targets)
     if class_logits.ndim != 2 or len(class_logits) != count or box_deltas.shape != (*class_logits.shape, 4):

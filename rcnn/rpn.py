@@ -23,6 +23,7 @@ from rcnn._validate import (
     FRACTION,
     MOST_ELEMENTS,
     as_float_array,
+    as_index_array,
     check_boxes,
     check_finite,
     check_scores,
@@ -371,12 +372,18 @@ def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets:
     for index, target in enumerate(targets):
         if not isinstance(target, AnchorTargets):
             raise TypeError(f"targets[{index}] must be AnchorTargets, got {type(target).__name__}")
-        if target.deltas.shape != (len(target.positive), 4):
+        name = f"targets[{index}]"
+        deltas_of_target = check_boxes(target.deltas, f"{name}.deltas")
+        sampled = [
+            as_index_array(values, f"{name}.{field}")
+            for field, values in (("positive", target.positive), ("negative", target.negative))
+        ]
+        if len(deltas_of_target) != len(sampled[0]):
             raise ValueError(
-                f"targets[{index}].deltas must have shape ({len(target.positive)}, 4), with four deltas per "
-                f"positive anchor, got {target.deltas.shape}"
+                f"{name}.deltas must have shape ({len(sampled[0])}, 4), with four deltas per positive anchor, got "
+                f"{deltas_of_target.shape}"
             )
-        for chosen in (target.positive, target.negative):
+        for chosen in sampled:
             if len(chosen) and not 0 <= chosen.min() <= chosen.max() < count:
                 raise ValueError(
                     f"targets[{index}]: the indices of anchors must be in 0 .. {count - 1}, got {chosen.min()} .. "

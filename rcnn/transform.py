@@ -157,7 +157,9 @@ def _check_scales(scales: Sequence[float] | None, count: int) -> list[float]:
 
 def _per_channel(values: Sequence[float], name: str, dtype: Any) -> np.ndarray:
     """Return one finite number per colour channel, (3,)."""
-    numbers = as_dtype(as_float_array(values, name), dtype, name)
+    numbers = as_array(values, name)
+    if numbers.shape == (3,):
+        numbers = as_dtype(as_float_array(numbers, name), dtype, name)
     if numbers.shape != (3,) or not np.isfinite(numbers).all():
         raise ValueError(f"{name} must be 3 finite numbers, one per colour channel, got {shown(values)}")
     return numbers
@@ -256,7 +258,8 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     image : (H, W, C) float array
         An image with at least one pixel.
     size : (height, width)
-        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 elements.
+        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 elements, and so may the image
+        after only its height has been changed.
 
     Returns
     -------
@@ -271,7 +274,7 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     image, size = as_float_array(image, "image"), check_pair(size, "size")
     if image.ndim != 3 or 0 in image.shape:
         raise ValueError(f"image must have shape (H, W, C), with at least one pixel, got {image.shape}")
-    check_size((*size, image.shape[2]), "size")
+    check_size((size[0], max(size[1], image.shape[1]), image.shape[2]), "size and the width of image")
     if image.shape[:2] == size:
         return image
     rows = bilinear_taps(size[0], image.shape[0], image.dtype)
@@ -406,8 +409,16 @@ def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[flo
     -------
     list of (h, w, 3) float arrays
         The images, each with its own size h x w, and with values in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid.
     """
-    mean, std = np.asarray(image_mean, batch.images.dtype), np.asarray(image_std, batch.images.dtype)
+    if not isinstance(batch, Batch):
+        raise TypeError(f"batch must be a Batch, got {shown(batch)}")
+    mean = _per_channel(image_mean, "image_mean", batch.images.dtype)
+    std = _per_channel(image_std, "image_std", batch.images.dtype)
     images = []
     for planes, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
         image = planes.transpose(1, 2, 0)[:height, :width] * std + mean  # (h, w, 3)

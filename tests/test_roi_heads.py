@@ -1,5 +1,7 @@
 """The second stage: pooling, head, targets, losses and detections."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -320,3 +322,17 @@ def test_a_user_can_replace_a_layer_of_the_head():
     np.testing.assert_allclose(
         head(pooled).data, np.maximum(0.5 * first @ head.fc7.weight.data.T + head.fc7.bias.data, 0), rtol=1e-10
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": [0.0]}, r"targets\[0\].labels must contain integers"),
+        ({"deltas": None}, r"targets\[0\].deltas must contain real numbers"),
+        ({"deltas": np.zeros((2, 4))}, r"targets\[0\].deltas must have shape \(1, 4\)"),
+    ],
+)
+def test_invalid_targets_are_reported(changes, message):
+    logits, deltas = nn.Parameter(np.zeros((1, 3))), nn.Parameter(np.zeros((1, 3, 4)))
+    with pytest.raises((TypeError, ValueError), match=message):
+        roi_heads.loss(logits, deltas, [replace(targets_of([1], [[0] * 4]), **changes)])

@@ -1,5 +1,7 @@
 """The region proposal network: the order of its outputs, proposals, targets and losses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -281,3 +283,20 @@ def test_the_loss_of_no_samples_is_zero(negative):
     (cls_loss + reg_loss).backward()
     assert all(np.isfinite(p.grad).all() for p in logits + deltas)
     assert not any(p.grad.any() for p in deltas)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"positive": [0.0]}, r"targets\[0\].positive must contain integers"),
+        ({"negative": np.broadcast_to(1.0, (2**20, 2**20))}, r"targets\[0\].negative must contain integers"),
+        ({"deltas": None}, r"targets\[0\].deltas must contain real numbers"),
+        ({"deltas": np.zeros((2, 4))}, r"targets\[0\].deltas must have shape \(1, 4\)"),
+        ({"negative": [9]}, r"targets\[0\]: the indices of anchors must be in 0 .. 4, got 9 .. 9"),
+    ],
+)
+def test_invalid_targets_are_reported(changes, message):
+    logits, deltas = outputs()
+    valid = targets_of([0], [1], [[0, 0, 0, 0]])
+    with pytest.raises((TypeError, ValueError), match=message):
+        rpn.loss(logits, deltas, [replace(valid, **changes), valid])

@@ -296,3 +296,26 @@ def test_invalid_targets_are_reported_with_image_box_and_value(target, error, me
 def test_targets_and_images_have_the_same_number(targets, error, got):
     with pytest.raises(error, match=f"targets must be a list of 1 dicts, one per image, got {got}"):
         transform.check_targets(targets, 1, 3)
+
+
+def test_an_image_whose_height_alone_is_too_large_is_refused(impl):
+    with pytest.raises(ValueError, match="size and the width of image must be smaller"):
+        transform.resize(np.zeros((1, 2**20, 3), np.float32), (2**20, 1))
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "message"),
+    [
+        ((np.nan, 0, 0), ValueError, "image_mean must be 3 finite numbers"),
+        ((), ValueError, "image_mean must be 3 finite numbers"),
+        (("a", 0, 0), TypeError, "image_mean must contain real numbers"),
+        ((1j, 0, 0), TypeError, "image_mean must contain real numbers"),
+        (np.broadcast_to(1.0, (2**20, 2**20)), ValueError, "image_mean must be 3 finite numbers"),
+    ],
+)
+def test_images_for_display_need_a_batch_and_three_numbers(mean, error, message):
+    batch = transform.pad_batch(np.zeros((1, 3, 32, 32), np.float32))
+    with pytest.raises(error, match=message):
+        transform.to_images(batch, mean, (1, 1, 1))
+    with pytest.raises(TypeError, match="batch must be a Batch, got None"):
+        transform.to_images(None, (0, 0, 0), (1, 1, 1))

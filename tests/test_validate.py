@@ -18,6 +18,7 @@ from rcnn._validate import (
     as_table,
     as_tuple,
     check_keys,
+    check_sequence,
     integer,
     normalise_fields,
     one_of,
@@ -54,6 +55,8 @@ def test_values_are_normalised(rule: Rule, value: Any, expected: Any) -> None:
         (FRACTION, "1", r"a number in \[0, 1\], got '1' \(str\)"),
         (POSITIVE, True, r"a number above 0, got True \(bool\)"),
         (integer(1), 1.0, r"an integer of at least 1, got 1.0 \(float\)"),
+        (integer(1), np.timedelta64(2, "s"), r"an integer of at least 1, got .*timedelta64.* \(timedelta64\)"),
+        (FRACTION, np.timedelta64(1, "s"), r"a number in \[0, 1\], got .*timedelta64.*"),
         (one_of(("a", "b")), 3, r"one of a, b, got 3 \(int\)"),
         (optional(integer(1)), "2", r"an integer of at least 1, got '2' \(str\)"),
     ],
@@ -115,3 +118,9 @@ def test_unknown_keys_are_reported_with_the_allowed_ones() -> None:
     check_keys({"a": 1}, ("a", "b"), "[model]")
     with pytest.raises(ValueError, match=r"^\[model\]: unknown key 'c'; allowed keys are a, b$"):
         check_keys({"a": 1, "c": 1}, ("a", "b"), "[model]")
+
+
+@pytest.mark.parametrize("value", ["ab", b"ab", 3, memoryview(np.ones((1, 2)))])
+def test_what_has_no_list_of_elements_is_no_sequence(value: Any) -> None:
+    with pytest.raises(TypeError, match="^x must be a sequence, got "):
+        check_sequence(value, "x")

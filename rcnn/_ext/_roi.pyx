@@ -155,8 +155,8 @@ def roi_align(
         y=Taps(&starts_y[0, 0], &rows[0, 0], &weights_y[0, 0], out.shape[1], rows.shape[1]),
         x=Taps(&starts_x[0, 0], &columns[0, 0], &weights_x[0, 0], out.shape[2], columns.shape[1]),
         images=&images[0], order=&order[0], at=&places[0], features=<void*>&features[0, 0, 0, 0],
-        pooled=&out[0, 0, 0, 0], zeros=&zeros[0], height=features.shape[1], width=features.shape[2], channels=features.shape[3],
-        rois=order.shape[0], band=0,
+        pooled=&out[0, 0, 0, 0], zeros=&zeros[0], height=features.shape[1], width=features.shape[2],
+        channels=features.shape[3], rois=order.shape[0], band=0,
     )
     with nogil:
         parallel_for(align_float if floating is float else align_double, &task, order.shape[0], threads)

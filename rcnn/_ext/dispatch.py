@@ -185,8 +185,12 @@ def replaceable(
                 return function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
+            try:
+                required: Any = returns(**bound.arguments)
+            except Exception:
+                function(*args, **kwargs)  # if the arguments are invalid, the library's function says so
+                raise
             result = _call(name, replacement, signature, bound.arguments)
-            required: Any = returns(**bound.arguments)
             if not isinstance(required, tuple):
                 return _check(name, result, required)  # type: ignore[return-value]
             if not isinstance(result, tuple) or len(result) != len(required):

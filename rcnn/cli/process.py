@@ -67,6 +67,7 @@ def main(end: Callable[[int, object], None]) -> int:
 def _run(stops: _Stops) -> int:
     """Import and run the command; return the exit status."""
     try:
+        _prepare_bars()
         from rcnn import cli
         from rcnn.cli import parser  # imports the whole library  # noqa: F401
 
@@ -76,6 +77,16 @@ def _run(stops: _Stops) -> int:
         return end.code if isinstance(end.code, int) else ERROR
     except Exception as error:
         return fail(error)
+
+
+def _prepare_bars() -> None:
+    """Import tqdm, which reads environment variables, and create its lock before a signal can interrupt that."""
+    try:
+        from tqdm import tqdm
+    except (TypeError, ValueError) as error:
+        names = sorted(name for name in os.environ if name.startswith("TQDM_"))
+        raise ValueError(f"one of the environment variables {', '.join(names)} is invalid: {error}") from error
+    tqdm.get_lock()
 
 
 # ---------------------------------------------------------------------- messages

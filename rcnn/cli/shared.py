@@ -64,6 +64,8 @@ def write_datasets(datasets: Mapping[str, data.Dataset], kind: str, folder: Path
         if folder.exists():
             folder.rmdir()  # the folder is empty; on some systems, os.replace cannot replace even an empty folder
         os.replace(partial, folder)
+    except OSError as error:  # name the folder that the user named
+        raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._validate import as_array, check_size, shown
+from rcnn._validate import NO_NUMBERS, as_array, check_size, shown
 from rcnn.nn.tensor import Tensor, check_tensor
 
 Pair = tuple[int, int]
@@ -56,7 +56,7 @@ def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MO
 
 
 def _is_whole(value: Any) -> bool:
-    return type(value) is int or isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    return type(value) is int or isinstance(value, (int, np.integer)) and not isinstance(value, NO_NUMBERS)
 
 
 def check_maps(operation: str, x: Tensor, name: str = "x") -> None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rcnn._validate import check_sequence
 from rcnn.backbones import BLOCKS, BasicBlock, Bottleneck, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
@@ -41,6 +42,11 @@ def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
     FasterRCNN
         The detector, in training mode.
 
+    Raises
+    ------
+    TypeError, ValueError
+        If `class_names` is not a sequence of different names, or if a value in `config` is invalid.
+
     Examples
     --------
     >>> import rcnn
@@ -65,6 +71,7 @@ def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
         "rpn_batch_size_per_image": 128,
         "box_batch_size_per_image": 128,
     }
+    check_sequence(class_names, "class_names")
     backbone = SmallBackbone()
     return FasterRCNN(
         FasterRCNNConfig(

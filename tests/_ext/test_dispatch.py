@@ -292,3 +292,18 @@ def test_an_error_in_the_function_names_its_source():
 def test_replace_rejects_invalid_arguments(name, function, error, message):
     with pytest.raises(error, match=message), rcnn.replace(name, function):
         pass
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "message"),
+    [
+        ("match", lambda: matching.match([0.5], 0.7, 0.3), "iou must have shape"),
+        ("roi_align", lambda: roi.roi_align([1.0], BOXES, [0, 0, 0], (2, 2)), "features must have four axes"),
+        ("roi_align", lambda: roi.roi_align(np.zeros((1, 1, 4, 4)), BOXES, [0, 0, 0], 5), "output_size must be"),
+        ("sample", lambda: matching.sample("x", 5, 0.5, None), "labels must contain integers"),
+        ("iou", lambda: boxes.iou(5, BOXES), "boxes1 must have shape"),
+    ],
+)
+def test_invalid_arguments_are_reported_as_without_a_replacement(name, call, message):
+    with rcnn.replace(name, lambda *args: np.zeros(1)), pytest.raises((TypeError, ValueError), match=message):
+        call()

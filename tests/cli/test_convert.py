@@ -1,6 +1,8 @@
 """`rcnn convert`: a data set in another format, complete or not at all."""
 
 import argparse
+import errno
+import os
 
 import numpy as np
 import pytest
@@ -73,6 +75,16 @@ def test_failed_conversion_leaves_no_files(tmp_path, monkeypatch, error):
     with pytest.raises(error):
         convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 2, "--val", 2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def fails(dataset, folder, split):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setitem(shared.WRITERS, "csv", fails)
+    with pytest.raises(PermissionError) as caught:
+        convert("shapes", f"csv:{tmp_path / 'set'}", "--train", 2, "--val", 2)
+    assert caught.value.filename == str(tmp_path / "set")
 
 
 def test_a_test_split_is_converted(tmp_path, capsys):

@@ -223,6 +223,21 @@ def test_ctrl_c_before_and_after_the_command():
     assert_ends(run("atexit.register(os.kill, os.getpid(), 2); return 1"), 1, "")
 
 
+def test_ctrl_c_does_not_interrupt_the_preparation_of_progress_bars():
+    body = """
+    import tqdm
+    assert tqdm.tqdm._lock is not None  # created before a signal can interrupt this
+    return 0
+    """
+    assert_ends(run(body), 0, "")
+
+
+def test_a_wrong_setting_of_progress_bars_is_named():
+    done = run("return 0", TQDM_MININTERVAL="abc")
+    expected = "rcnn: one of the environment variables TQDM_MININTERVAL is invalid: could not convert string to float"
+    assert done.returncode == 2 and done.stderr.startswith(expected) and done.stderr.count("\n") == 1
+
+
 def test_ctrl_c_that_the_shell_ignores_stays_ignored():
     assert_ends(run("os.kill(os.getpid(), 2); return 1", """trap '' INT; exec "$0" "$@" """), 1, "")
 

@@ -345,3 +345,9 @@ def test_unexpected_metadata_is_ignored(metadata, tmp_path):
     checkpoint.write_tensors(path, make().state_dict(), metadata)
     model = make(None, weights=path)
     assert model.backbone.eps == 1e-5 and model.config.class_names is None
+
+
+@pytest.mark.parametrize("names", ["ab", None, 3])
+def test_class_names_must_be_a_sequence_of_names(names):
+    with pytest.raises(TypeError, match="class_names must be a sequence, got"):
+        rcnn.faster_rcnn_small(names)
