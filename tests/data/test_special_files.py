@@ -192,7 +192,7 @@ def test_many_equal_boxes_are_checked_quickly() -> None:
 
 def test_the_guide_states_the_limits() -> None:
     guide = " ".join((Path(__file__).parents[2] / "docs" / "your_own_images.md").read_text(encoding="utf-8").split())
-    assert f"An XML file may have at most {voc.MAX_XML >> 20} MiB" in guide
-    assert coco.MAX_JSON == table.MAX_CSV and f"a JSON or CSV file at most {table.MAX_CSV >> 30} GiB" in guide
-    assert f"an image at most {reading.MAX_OBJECTS:,} objects" in guide
-    assert f"the name of a class at most {MAX_NAME} characters" in guide
+    assert f"{voc.MAX_XML >> 20} MiB for an XML file" in guide
+    assert coco.MAX_JSON == table.MAX_CSV and f"{table.MAX_CSV >> 30} GiB for a JSON or CSV file" in guide
+    assert f"{reading.MAX_OBJECTS:,} objects for an image" in guide
+    assert f"{MAX_NAME} characters for the name of a class" in guide
