@@ -111,7 +111,7 @@ def comparison(results: Results) -> str:
     detector, training = results["speed"]["detector"], results["speed"]["train-resnet"]
     found = [agreement(detector["peers"][name]["answers"]) for name in peers]
     lines = [["Faster R-CNN with ResNet-50-FPN, float32", "rcnn", *peers]]
-    lines.append(["detections equal to those of rcnn", "", *(count for count, _ in found)])
+    lines.append(["detections that match those of rcnn", "", *(count for count, _ in found)])
     lines.append(["largest difference in box coordinates, pixels", "", *(pixels for _, pixels in found)])
     for work, one, unit in (
         (f"detection, 800 x 1216 pixels, {detector['threads']} threads", detector, "ms"),

@@ -314,7 +314,7 @@ def is_number(value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """Return the element of an array without axes, such as np.array(3). Return any other value unchanged."""
+    """Return the element of a zero-dimensional array, such as np.array(3). Return any other value unchanged."""
     return value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 

@@ -847,7 +847,7 @@ def _check_features(features: Any, num_images: int, channels: int) -> None:
 
 
 def _pixel_at_padding(batch: Batch, image: int) -> tuple[float, float]:
-    """Return the (height, width) of an original pixel in pixels of the batch, with 0 along an axis without padding."""
+    """Return the (height, width) of one pixel of the original image in the batch; 0 for an axis without padding."""
     sizes = zip(batch.image_sizes[image], batch.original_sizes[image], batch.images.shape[2:], strict=True)
     height, width = (side / original if side < padded else 0.0 for side, original, padded in sizes)
     return height, width

@@ -170,7 +170,7 @@ def labels_from_0(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector with anchors four times as large as in training, and pages.
+    """Return pages, and a detector whose anchors are four times as large as in training.
 
     Parameters
     ----------

@@ -291,7 +291,7 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
 
 
 def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
-    """Return what is wrong with the reported fault of page `i`."""
+    """Return how the fault that was reported for page `i` differs from the true one."""
     shown = (dict(answer), dict(expected))
     if i not in answer:
         return Failure(f"reports no fault for page {i}, which has one", *shown, page.hint)

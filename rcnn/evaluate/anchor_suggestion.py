@@ -250,7 +250,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """Return each object's best IoU (G,) without the anchors of `values[axis][index]`, or 0 if none remain."""
+        """Return the best IoU of each object, (G,), without the anchors of `values[axis][index]`; 0 if none remain."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:

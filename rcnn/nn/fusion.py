@@ -166,7 +166,7 @@ def _defer(operation: Operation) -> Deferred:
 
 
 def extend(x: Tensor, step: str, *args: Any) -> Deferred | None:
-    """Return x with one more step fused into its operation, or None if this is not possible.
+    """Return the deferred tensor x with one more step fused into its operation, or None if this is not possible.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ last:
     plot.detections(figure.subplots(), image, boxes, scores, labels, class_names)
 
 `trace_strip`, `training_curves`, `evaluation_page` and `contact_sheet` return a whole figure, and `stage_figures`
-yields one figure for each stage. `annotate` takes a photo as an array, draws detections into its pixels, and returns
+yields one figure for each stage. `annotate` takes a photo as an array, draws detections into a copy of it, and returns
 the new array.
 
 The module `style` defines the common style of all plots. Its colours are safe for colour-blind readers. The other

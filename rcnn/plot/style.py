@@ -194,7 +194,7 @@ def clean(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a text that matplotlib draws as `text`, and not as a formula.
+    """Escape a text so that matplotlib draws it literally, and not as a formula.
 
     matplotlib draws text between two dollar signs as a formula. Every name that a user chooses, such as a class name or
     a file name, passes through this function before it is drawn.

@@ -626,7 +626,7 @@ def _moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 def _error_looks(count: int) -> list[tuple[str, str]]:
     """Return `count` pairs (colour, line style). Raise ValueError if there are not enough pairs."""
     if count > len(_ERROR_LOOKS):
-        raise ValueError(f"errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
+        raise ValueError(f"the argument errors must have at most {len(_ERROR_LOOKS)} curves, got {count}")
     return list(_ERROR_LOOKS[:count])
 
 

@@ -1,4 +1,4 @@
-"""Explorer of anchors: choose sizes, ratios and a stride, and see how well the anchors cover the objects."""
+"""Widget for anchors: choose sizes, ratios and a stride, and see how well the anchors cover the objects."""
 
 from __future__ import annotations
 

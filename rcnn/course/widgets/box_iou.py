@@ -1,4 +1,4 @@
-"""Explorer of IoU: a box moves over another box and changes its size."""
+"""Widget for IoU: a box moves over another box and changes its size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explorer of non-maximum suppression (NMS), step by step, with any threshold."""
+"""Widget for non-maximum suppression (NMS), step by step, with any threshold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Explorer of RoIPool and RoIAlign: when a RoI moves, RoIPool's output jumps and RoIAlign's output changes smoothly."""
+"""Widget that compares RoIPool and RoIAlign: if a RoI moves, the output of only one of them changes smoothly."""
 
 from __future__ import annotations
 

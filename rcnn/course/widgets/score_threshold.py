@@ -1,4 +1,4 @@
-"""Explorer of the score threshold: it selects a point on the precision-recall curve of a detector."""
+"""Widget for the score threshold, which selects a point on the precision-recall curve of a detector."""
 
 from __future__ import annotations
 
