@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from rcnn._validate import FLAG, as_index_array, integer, shown
 from rcnn.data import faults, overlay
 from rcnn.data.items import Item, Items
+from rcnn.data.protocol import check_dataset
+from rcnn.data.records import Annotations
 from rcnn.data.report import Counts, Notes, Problem, Report
 
 
@@ -47,8 +50,8 @@ def validate(
 
     Raises
     ------
-    ValueError
-        If `examples` is below 1.
+    TypeError, ValueError
+        If `dataset` is not a data set, `examples` is below 1, or `only` contains an index without an image.
 
     Examples
     --------
@@ -57,11 +60,15 @@ def validate(
     >>> report.ok, report.problems
     (True, ())
     """
-    if examples < 1:
-        raise ValueError(f"examples must be at least 1, got {examples!r}")
+    examples = integer(1).check("examples", examples)
+    FLAG.check("progress", progress)
+    if not isinstance(dataset, Annotations):
+        check_dataset(dataset)
     items, notes = Items(dataset), Notes(examples)
     faults.note_broken(dataset, notes)
-    chosen = np.arange(len(items)) if only is None else np.asarray(only, np.int64)
+    chosen = np.arange(len(items)) if only is None else as_index_array(only, "only")
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < len(items):
+        raise ValueError(f"only must contain indices from 0 to {len(items) - 1}, got {shown(chosen)}")
     looked_at = set(chosen[overlay.sample(len(chosen))].tolist())
     seen: list[Item] = []
     reduced: list[overlay.Reduced] = []

@@ -25,14 +25,19 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn._files import write_whole
-from rcnn._validate import as_index_array, check_boxes, check_finite, listed
-from rcnn.boxes import area
+from rcnn._validate import Rule, as_index_array, as_string, check_boxes, check_finite, check_flags, listed, shown
+from rcnn.data.protocol import check_areas, check_dataset, item_of
 from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
 from rcnn.data.table import COLUMNS
 from rcnn.data.voc import CORNERS
 from rcnn.images import as_png
 
-Target = dict[str, np.ndarray]
+Target = Mapping[str, np.ndarray]
+SPLIT = Rule(
+    "a name of letters, digits, - and _, such as train",
+    as_string,
+    lambda name: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None,
+)
 
 
 class Images(Protocol):
@@ -70,6 +75,8 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
         If the folder already has this split.
     ValueError
         If the folder has other classes, a name cannot be written, or an image or a target is invalid.
+    TypeError
+        If `dataset` or one of its items does not follow the protocol `rcnn.data.Dataset`.
     """
     root = Path(folder)
     image_set = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -180,13 +187,13 @@ def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, prog
 
 def _prepare(dataset: Images, root: Path, split: str, listing: Path, *folders: str) -> None:
     """Create the folders; raise an error if a name cannot be written, or if the split already exists."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", split):
-        raise ValueError(f"split may contain only letters, digits, - and _, as in 'train', got {split!r}")
+    SPLIT.check("split", split)
+    check_dataset(dataset)
     for name in dataset.classes:
         if name != name.strip() or not name.isprintable():
-            raise ValueError(f"class names must be printable and have no surrounding blanks, got {name!r}")
+            raise ValueError(f"class names must be printable and have no surrounding blanks, got {shown(name)}")
     if check_classes(dataset.classes) != tuple(dataset.classes):
-        raise ValueError(f"classes must begin with the background, got {dataset.classes}")
+        raise ValueError(f"classes must begin with the background, got {shown(dataset.classes)}")
     if os.path.lexists(listing):
         raise FileExistsError(f"{listing} already exists")
     for folder in folders:
@@ -205,8 +212,8 @@ def _state_classes(root: Path, classes: Sequence[str]) -> None:
 def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, np.ndarray, list[Thing]]]:
     """Yield the file name without suffix, the image and the objects of each image."""
     for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=None if progress else True):
-        image, target = dataset[i]
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        image, target = item_of(dataset, i)
+        if image.dtype != np.uint8 or image.shape[2] != 3:
             raise ValueError(f"image {i} must be (H, W, 3) uint8 to be written, got {image.shape} {image.dtype}")
         yield f"{split}_{i:06d}", image, _things(target, dataset.classes, f"image {i}")
 
@@ -217,15 +224,13 @@ def _things(target: Target, classes: Sequence[str], source: str) -> list[Thing]:
     check_finite(boxes, f"boxes of {source}")
     labels = as_index_array(target["labels"], f"labels of {source}", len(boxes))  # (G,)
     if len(labels) and not 1 <= labels.min() <= labels.max() < len(classes):
-        raise ValueError(f"labels of {source} must be from 1 to {len(classes) - 1}, got {labels.tolist()}")
-    none = np.zeros(len(boxes), np.bool_)
+        raise ValueError(f"labels of {source} must be from 1 to {len(classes) - 1}, got {shown(labels.tolist())}")
+    name = f"the target of {source}"
     columns = (
         boxes.tolist(),
         labels,
-        target.get("difficult", none),
-        target.get("crowd", none),
-        target.get("truncated", none),
-        target.get("areas", area(boxes)),
+        *(check_flags(target, flag, len(boxes), name) for flag in FLAG_NAMES),
+        check_areas(target, boxes, name),
     )
     return [
         Thing((x1, y1, x2, y2), classes[label], bool(difficult), bool(crowd), bool(truncated), float(covered))

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from rcnn._validate import FLAG, MOST_SEQUENCE, STRING, as_float_array, check_sequence, integer, shown
 from rcnn.data import Dataset
+from rcnn.data.protocol import check_dataset
 from rcnn.doctor.evidence import gather
 from rcnn.doctor.rules import Verdict, judge
 from rcnn.model import FasterRCNN
@@ -66,8 +67,8 @@ def examine(
     Raises
     ------
     TypeError, ValueError
-        If an argument is invalid, if a data set is empty, if its number of classes differs from that of the detector,
-        or if the detector computes NaN or infinity.
+        If an argument is invalid, if an item of a data set has the wrong form, if a data set is empty, if its number of
+        classes differs from that of the detector, or if the detector computes NaN or infinity.
     """
     if not isinstance(model, FasterRCNN):
         raise TypeError(f"model must be a FasterRCNN, got {shown(model)}")
@@ -83,12 +84,8 @@ def examine(
     for name, dataset in (("train", train), ("val", val)):
         if dataset is None and name == "val":
             continue
-        if dataset is None or not all(
-            hasattr(dataset, attribute) for attribute in ("__len__", "__getitem__", "classes")
-        ):
-            raise TypeError(
-                f"{name} must be a data set with `classes`, a length and (image, target) items; got {shown(dataset)}"
-            )
+        check_dataset(dataset, name)
+        assert dataset is not None
         if len(dataset) == 0:
             raise ValueError(f"{name} is empty; pass a data set with images")
         if len(dataset.classes) != model.config.num_classes:

@@ -10,14 +10,16 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn._ext.dispatch import original
-from rcnn._validate import counted
+from rcnn._validate import as_index_array, check_boxes, counted
 from rcnn.boxes import iou
 from rcnn.data import Dataset
+from rcnn.data.protocol import check_keys, pair_of
 from rcnn.data.report import ERROR, Problem
 from rcnn.data.validation import validate
 from rcnn.model import FasterRCNN
 from rcnn.nn import BatchNorm2d, FrozenBatchNorm2d, Module, Tensor
 from rcnn.trace import Trace
+from rcnn.transform import as_image
 
 FOUND = 0.5  # the lowest IoU at which a box finds an object
 # Annotations are checked on CHECKED times as many images. They are read in runs of RUN consecutive images, to detect
@@ -150,8 +152,8 @@ def gather(
         The measurements.
     """
     walker = _Walker(model)
-    trained = walker.objects(train, spread(len(train), num_images), "training images", progress)
-    unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "new images", progress)
+    trained = walker.objects(train, spread(len(train), num_images), "train", progress)
+    unseen = None if val is None else walker.objects(val, spread(len(val), num_images), "val", progress)
     # Only errors are kept: warnings concern the whole set, not a sample, and do not explain why a detector fails.
     report = validate(train, progress=progress, only=spread(len(train), CHECKED * num_images, RUN))
     problems = [problem for problem in report.problems if problem.severity == ERROR]
@@ -221,12 +223,20 @@ class _Walker:
         self.norm_input = None if self.first_norm is None else Moments(len(self.first_norm.running_mean))
 
     def objects(self, dataset: Dataset, indices: Sequence[int], name: str, progress: bool) -> Objects:
-        """Return the objects in the images at these indices. `name` is the label of the progress bar."""
+        """Return the objects in the images at these indices. `name` is the name of the data set in messages.
+
+        Unreadable images and invalid values are left out; raise TypeError if an item has the wrong form.
+        """
         found = [NOTHING]
-        for index in tqdm(indices, desc=name, unit="image", disable=None if progress else True):
+        for index in tqdm(indices, desc=f"{name} images", unit="image", disable=None if progress else True):
             with suppress(OSError, ValueError):  # skip unreadable images; `problems` lists them
-                image, target = dataset[index]
-                found.append(self._walk(image, usable(target, self.model.config.num_classes)))
+                image, target = pair_of(dataset, index, name)
+                objects = usable(target, self.model.config.num_classes, f"the target of {name}[{index}]")
+                try:
+                    found.append(self._walk(image, objects))
+                except TypeError:
+                    as_image(image, f"the image of {name}[{index}]")  # name the invalid image
+                    raise
         return Objects(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def drift(self) -> float | None:
@@ -275,7 +285,7 @@ def _predicted_classes(overlaps: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(finds.any(axis=0), labels[finds.argmax(axis=0)], 0)
 
 
-def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.ndarray]:
+def usable(target: Mapping[str, np.ndarray], num_classes: int, name: str = "target") -> dict[str, np.ndarray]:
     """Return the objects of a target from which a detector can learn.
 
     Difficult objects, crowds and invalid objects are left out.
@@ -286,16 +296,25 @@ def usable(target: Mapping[str, np.ndarray], num_classes: int) -> dict[str, np.n
         Target of an image with G objects: "boxes" (G, 4), "labels" (G,), and optionally "difficult" and "crowd".
     num_classes : int
         Number of classes, including the background.
+    name : str
+        Name of the target, for error messages.
 
     Returns
     -------
     dict of str to array
         "boxes" (K, 4) and "labels" (K,) of the K remaining objects.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the target is not a mapping with these keys, or the arrays have other dtypes or shapes.
     """
-    boxes, labels = np.asarray(target["boxes"], np.float64).reshape(-1, 4), np.asarray(target["labels"])
+    check_keys(target, name)
+    boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)  # (G, 4)
+    labels = as_index_array(target["labels"], f"{name}['labels']", len(boxes))  # (G,)
     left_out = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (G,)
     left_out |= (labels < 1) | (labels >= num_classes)
-    kept = counted(target, len(boxes), "target") & ~left_out
+    kept = counted(target, len(boxes), name) & ~left_out
     return {"boxes": boxes[kept], "labels": labels[kept]}
 
 

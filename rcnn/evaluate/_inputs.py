@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn._validate import (
     MAX_CLASSES,
-    as_float_array,
     as_index_array,
     check_boxes,
     check_finite,
@@ -20,7 +18,7 @@ from rcnn._validate import (
     listed,
     shown,
 )
-from rcnn.boxes import area
+from rcnn.data.protocol import check_areas
 
 FARTHEST = 1e9  # pixels
 
@@ -47,35 +45,6 @@ class Wanted:
     areas: np.ndarray  # (G,) float64, in square pixels
 
 
-def check_dataset(dataset: Any, needs: Sequence[str] = ("__getitem__", "classes")) -> None:
-    """Raise TypeError unless an object has a length and the attributes that are needed."""
-    missing = [attribute for attribute in needs if not hasattr(dataset, attribute)]
-    if missing or isinstance(dataset, Mapping) or _length(dataset) is None:
-        raise TypeError(
-            f"dataset must be a data set with `classes`, a length and (image, target) items; got {shown(dataset)}"
-        )
-
-
-def _length(dataset: Any) -> int | None:
-    try:
-        return len(dataset)
-    except TypeError:
-        return None
-
-
-def item_of(dataset: Any, index: int) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
-    """Return the image and the target at an index. Raise TypeError if the data set returns something else."""
-    item = dataset[index]
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise TypeError(f"dataset[{index}] must be a pair (image, target), got {shown(item)}")
-    image, target = item
-    if not isinstance(image, np.ndarray) or image.ndim != 3:
-        raise TypeError(f"the image of dataset[{index}] must be an array (H, W, 3), got {shown(image)}")
-    if not isinstance(target, Mapping):
-        raise TypeError(f"the target of dataset[{index}] must be a dict with boxes and labels, got {shown(target)}")
-    return image, target
-
-
 def check_inputs(
     detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int
 ) -> tuple[list[Found], list[Wanted]]:
@@ -86,7 +55,7 @@ def check_inputs(
         raise ValueError(f"detections and targets must have the same length, got {len(detections)} and {len(targets)}")
     return (
         check_detections(detections, num_classes),
-        [_check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)],
+        [check_target(t, num_classes, f"targets[{i}]") for i, t in enumerate(targets)],
     )
 
 
@@ -107,7 +76,8 @@ def _check_detections(detection: PerImage, num_classes: int, name: str) -> Found
     return Found(boxes, scores, _check_labels(detection["labels"], len(boxes), num_classes, f"{name}['labels']"))
 
 
-def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
+def check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
+    """Return the validated target. If it is invalid, raise TypeError or ValueError with its name."""
     _check_keys(target, ("boxes", "labels"), name)
     boxes = check_boxes(target["boxes"], f"{name}['boxes']").astype(np.float64)
     check_coordinates(boxes, f"{name}['boxes']")
@@ -121,7 +91,7 @@ def _check_target(target: PerImage, num_classes: int, name: str) -> Wanted:
         labels,
         check_flags(target, "difficult", len(boxes), name),
         check_flags(target, "crowd", len(boxes), name),
-        _check_areas(target, boxes, name),
+        check_areas(target, boxes, name),
     )
 
 
@@ -134,19 +104,6 @@ def check_coordinates(boxes: np.ndarray, name: str) -> None:
         raise ValueError(
             f"{name}[{row}] must have coordinates of at most {FARTHEST:g} pixels, got {boxes[row].tolist()}"
         )
-
-
-def _check_areas(target: PerImage, boxes: np.ndarray, name: str) -> np.ndarray:
-    if "areas" not in target:
-        return area(boxes)
-    areas = as_float_array(target["areas"], f"{name}['areas']").astype(np.float64)
-    if areas.shape != (len(boxes),):
-        raise ValueError(f"{name}['areas'] must have shape ({len(boxes)},), got {areas.shape}")
-    wrong = ~((areas >= 0) & np.isfinite(areas))
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise ValueError(f"{name}['areas'][{i}] must be finite and at least 0, got {areas[i]}")
-    return areas
 
 
 def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:

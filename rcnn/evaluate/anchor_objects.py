@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from rcnn._validate import FLAG, check_boxes, check_pair, counted, shown
+from rcnn._validate import FLAG, check_boxes, counted
 from rcnn.config import check_settings
-from rcnn.evaluate._inputs import FARTHEST, check_dataset, item_of
-from rcnn.transform import Size, padded_size, resized_size
+from rcnn.data.protocol import annotation_of, check_dataset
+from rcnn.evaluate._inputs import FARTHEST
+from rcnn.transform import padded_size, resized_size
 
 
 class Images(Protocol):
@@ -144,7 +145,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     FLAG.check("progress", progress)
     boxes, padded = [np.zeros((0, 4))], [(0, 0)]  # begin with an empty entry, because the data set may be empty
     for index in tqdm(range(len(dataset)), desc="anchors", unit="image", disable=None if progress else True):
-        size, target = _annotation(dataset, index)
+        size, target = annotation_of(dataset, index)
         resized = resized_size(size, min_size, max_size)
         y, x = resized[0] / size[0], resized[1] / size[1]
         boxes.append(_counted_boxes(target, f"image {index}") * (x, y, x, y))  # (G_i, 4)
@@ -174,20 +175,8 @@ def check_sizes(min_size: int, max_size: int) -> None:
     check_settings({"min_size": min_size, "max_size": max_size})
 
 
-def _annotation(dataset: Any, index: int) -> tuple[Size, Mapping[str, ArrayLike]]:
-    """Return ((height, width), target) of an image. If the data set has `annotation`, the image is not decoded."""
-    if hasattr(dataset, "annotation"):
-        size, target = dataset.annotation(index)
-    else:
-        image, target = item_of(dataset, index)
-        size = image.shape[:2]
-    return check_pair(size, f"the size of image {index}"), target
-
-
 def _counted_boxes(target: Mapping[str, ArrayLike], name: str) -> np.ndarray:
     """Return the boxes (G, 4) of the objects in `target` that are neither difficult nor crowds, as float64."""
-    if not isinstance(target, Mapping) or "boxes" not in target:
-        raise TypeError(f"the target of {name} must be a dict with boxes, got {shown(target)}")
     boxes = check_boxes(target["boxes"], f"the boxes of {name}").astype(np.float64)
     impossible = ~((np.abs(boxes) <= FARTHEST).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1))
     if impossible.any():

@@ -1,23 +1,23 @@
 """Recall by stage: how many objects a detector can still find after each of its stages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn._validate import FRACTION, as_array, as_index_array, check_boxes, check_sequence, integer, shown
+from rcnn._validate import FRACTION, as_array, as_index_array, check_sequence, integer, shown
 from rcnn.boxes import iou
 from rcnn.data import Dataset
-from rcnn.evaluate._inputs import PerImage, check_inputs, concatenate
+from rcnn.data.protocol import check_dataset
+from rcnn.evaluate._inputs import Wanted, check_target, concatenate
 from rcnn.evaluate.classes import rename
 from rcnn.evaluate.voc import batches, check_iou_threshold, is_to_find
 from rcnn.rpn import MOST_BOXES
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 
-_NOTHING: PerImage = {"boxes": [], "scores": [], "labels": []}
 AVERAGED = np.linspace(0.5, 0.95, 10)  # the IoU thresholds of COCO's average recall
 MOST_KS = 64
 SIZES = ("small", "medium", "large")  # each contains a third of the objects
@@ -271,20 +271,27 @@ def trace_dataset(
         raise ValueError(f"ks must contain 1 to {MOST_KS} positive integers in ascending order, got {shown(ks)}")
     check_iou_threshold(iou_threshold)
     labels = None if labels is None else as_index_array(labels, "labels")
+    check_dataset(dataset)
     detections: list[Detections] = []
     targets: list[dict[str, np.ndarray]] = []
+    wanted: list[Wanted] = []
     best_iou: list[np.ndarray] = []
     most_proposals = 0
     for batch in batches(dataset, batch_size, progress):
+        first = len(targets)
+        objects = [
+            check_target(target, len(dataset.classes), f"the target of dataset[{first + i}]")
+            for i, (_, target) in enumerate(batch)
+        ]
         trace = model.trace([image for image, _ in batch])
         renamed = trace.outputs if labels is None else rename(trace.outputs, labels)
         best_iou += [
-            _best_overlaps(trace, i, image.shape[:2], target, renamed[i], ks) for i, (image, target) in enumerate(batch)
+            _best_overlaps(trace, i, image.shape[:2], objects[i], renamed[i], ks) for i, (image, _) in enumerate(batch)
         ]
         most_proposals = max(most_proposals, *(len(proposals) for proposals in trace.proposals))
         detections += trace.outputs
         targets += [target for _, target in batch]
-    wanted = check_inputs([_NOTHING] * len(targets), targets, len(dataset.classes))[1]
+        wanted += objects
     to_find = concatenate([is_to_find(target) for target in wanted], np.bool_)
     stages = ("anchors", *(f"best {k:,} proposals" for k in ks), "detections", "of the right class")
     result = StageRecall(
@@ -300,16 +307,16 @@ def trace_dataset(
 
 @original
 def _best_overlaps(
-    trace: Trace, i: int, size: Size, target: Mapping[str, np.ndarray], renamed: Detections, ks: Sequence[int]
+    trace: Trace, i: int, size: Size, target: Wanted, renamed: Detections, ks: Sequence[int]
 ) -> np.ndarray:
     """Return the highest IoU (G, S) of each object in image i with a box of each of S stages.
 
     `size` is the (height, width) of the original image. The boxes of the target and of the detections are in pixels of
     the original image. Anchors and proposals are in pixels of the resized image.
     """
-    own = check_boxes(target["boxes"]).astype(np.float64)  # (G, 4)
+    own = target.boxes  # (G, 4)
     in_batch = scale_boxes(own, size, trace.image_sizes[i])  # (G, 4)
-    right = np.asarray(renamed["labels"])[:, None] == np.asarray(target["labels"])  # (D', G)
+    right = np.asarray(renamed["labels"])[:, None] == target.labels  # (D', G)
     overlaps = [
         iou(np.concatenate(trace.anchors), in_batch),
         *(iou(trace.proposals[i][:k], in_batch) for k in ks),

@@ -29,7 +29,8 @@ from rcnn._validate import (
 )
 from rcnn.boxes import area, iou
 from rcnn.data import Dataset
-from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_dataset, check_inputs, concatenate, item_of
+from rcnn.data.protocol import check_dataset, item_of
+from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 
 METHODS = ("voc2007", "voc2012")
 NO_OBJECT = -1

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
+from rcnn.data.protocol import annotation_of, pair_of
 
 _ORDER, _CHANGES = 0, 2  # numbers of the random streams; step.py uses stream 1, and loop.py uses stream 3
 T = TypeVar("T")
@@ -108,11 +109,10 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
         True for each image whose height is larger than its width. The result is None if the data set does not know the
         image sizes without decoding the images.
     """
-    annotation = getattr(dataset, "annotation", None)
-    if annotation is None:
+    if not hasattr(dataset, "annotation"):
         return None
     sizes = [
-        annotation(index)[0]
+        annotation_of(dataset, index, keys=())[0]
         for index in tqdm(
             range(len(dataset)),
             desc="sizes",
@@ -282,11 +282,10 @@ class Loader:
 
     def _read(self, index: int) -> tuple[Any, Target]:
         try:
-            image, target = self.dataset[index]
+            return pair_of(self.dataset, index)
         except Exception as error:
             error.add_note(f"The error occurred while reading {describe(self.dataset, index)}.")
             raise
-        return image, target
 
     def _learned(self, index: int, target: Target) -> Target:
         """Return the validated target, without difficult objects and crowds."""

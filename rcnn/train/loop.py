@@ -25,6 +25,7 @@ from rcnn._ext import backend
 from rcnn._files import remove_temporary
 from rcnn._validate import integer, listed
 from rcnn.data import Dataset
+from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
 from rcnn.train import run_folder
@@ -90,16 +91,19 @@ def fit(
 
     Raises
     ------
-    ValueError
-        If a data set is empty, or if its classes are not those of the model; if the recipe, the model or the number of
+    TypeError, ValueError
+        If a data set does not follow the protocol `rcnn.data.Dataset`; the message names the item. If a data set is
+        empty, or if its classes are not those of the model; if the recipe, the model or the number of
         images differs from the run to resume; or if `recipe.freeze` contains a name that the model does not have.
     FloatingPointError
         If a loss or a gradient is not finite. The error is raised before the parameters change. Its message names the
         images and the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are
         kept.
     """
+    check_dataset(dataset)
     _check_data(model, dataset, "the data set")
     if val is not None:
+        check_dataset(val, "val")
         _check_data(model, val, "the validation data set")
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
@@ -195,6 +199,7 @@ def validate(
     FloatingPointError
         If a loss is not finite.
     """
+    check_dataset(dataset)
     integer(1).check("batch_size", batch_size)
     integer(0, 256).check("workers", workers)
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []

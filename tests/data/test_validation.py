@@ -219,7 +219,7 @@ def test_all_occurrences_are_counted_and_the_first_are_examples(own):
     problem = next(p for p in check(Own(own), examples=3).problems if p.kind == "background-label")
     assert problem.count == total and [(e.image, e.box) for e in problem.examples] == [(0, 0), (0, 1), (0, 2)]
     assert f"and {total - 3} more" in str(problem)
-    with pytest.raises(ValueError, match="examples must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="examples must be an integer of at least 1, got 0"):
         check(Own(own), examples=0)
 
 

@@ -191,8 +191,12 @@ def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
 @pytest.mark.parametrize(
     "pages, split, message",
     [
-        (Pages(target()), "../train", "split may contain only letters, digits, - and _, as in 'train', got '../train'"),
-        (Pages(target()), "", "split may contain only letters"),
+        (
+            Pages(target()),
+            "../train",
+            "split must be a name of letters, digits, - and _, .*, got '../train'",
+        ),
+        (Pages(target()), "", "split must be a name of letters"),
         (
             Pages(target(), classes=("background", " cat")),
             "train",

@@ -252,7 +252,7 @@ ONE = Annotated(((64, 64), [[0, 0, 16, 16]]))
             (64, 64),
             r"image 0\['crowd'\] must have shape",
         ),
-        (Annotated(((0, 64), [])), [(8, 8)], (64, 64), "the size of image 0"),
+        (Annotated(((0, 64), [])), [(8, 8)], (64, 64), r"the size of dataset\.annotation\(0\)"),
         (
             Annotated(((64, 64), [[0, 0, 0, 0]])),
             [(8, 8), (16, 16)],

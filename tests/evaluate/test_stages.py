@@ -148,7 +148,7 @@ def test_errors_of_targets():
     class Wrong(Images):
         targets = (Images.targets[0], {"boxes": np.array([[0, 0, 4, 4]]), "labels": np.array([3])})
 
-    with pytest.raises(ValueError, match=r"targets\[1\]\['labels'\]\[0\] must be in .*, got 3"):
+    with pytest.raises(ValueError, match=r"target of dataset\[1\]\['labels'\]\[0\] must be in .*, got 3"):
         recall_by_stage(Detector(), Wrong(), batch_size=1, progress=False)
 
 
