@@ -13,7 +13,24 @@ from collections.abc import Collection
 from io import BufferedReader
 from pathlib import Path
 
+from rcnn._validate import shown
+
+MOST_CHARACTERS = 4096  # of a path; the limit of Linux, and larger than that of other systems
 _NAME_LENGTH = 40  # the name of a temporary file repeats at most this many characters
+
+
+def check_path(path: object, name: str = "path") -> None:
+    """Raise TypeError unless `path` is a path, and ValueError if no system can have it. `name` is for the message.
+
+    An integer is refused, because the system would read it as an open file.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name} must be a path, got {shown(path)}")
+    text = os.fspath(path)
+    if len(text) > MOST_CHARACTERS or ("\0" if isinstance(text, str) else b"\0") in text:
+        raise ValueError(
+            f"{name} must have at most {MOST_CHARACTERS:,} characters and no null character, got {shown(path)}"
+        )
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
@@ -38,7 +55,11 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
-    """Raise OSError unless `path` is a regular file or a link to one. The message contains `path`."""
+    """Raise OSError unless `path` is a regular file or a link to one. The message contains `path`.
+
+    Raises the errors of `check_path`, too.
+    """
+    check_path(path)
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -95,8 +116,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     A folder, a socket or a disk is refused.
 
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
-    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, whose message contains `path`.
+    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, whose message contains `path`, and
+    the errors of `check_path`.
     """
+    check_path(path)
     try:
         try:
             found = os.stat(path)

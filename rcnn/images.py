@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from rcnn._files import check_regular
+from rcnn._validate import check_size, shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -102,6 +103,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        If `path` is not a path.
     OSError
         If the file does not exist, is not a regular file, or is not a complete image in one of `FORMATS`.
     ValueError
@@ -178,7 +181,17 @@ def as_png(image: np.ndarray) -> bytes:
     -------
     bytes
         The content of the file.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `image` is not an array of this dtype and shape, or has no pixels or more than 2^30 values.
     """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise TypeError(f"image must be an array (H, W, 3) of dtype uint8, got {shown(image)}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"image must have pixels and shape (H, W, 3), got {image.shape}")
+    check_size(image.shape, "image")
     from PIL import Image
 
     file = io.BytesIO()
@@ -222,9 +235,13 @@ def to_rgb(image: Image.Image, name: str = "image") -> np.ndarray:
 
     Raises
     ------
+    TypeError
+        If `image` is not a PIL image.
     ValueError
         If the range of the values is unknown (modes I and F), or if Pillow cannot convert the colours to RGB.
     """
+    if not is_pil_image(image):
+        raise TypeError(f"{name} must be a PIL image, got {shown(image)}")
     sixteen_bit = _is_sixteen_bit(image)
     if image.mode[0] in "IF" and not sixteen_bit:
         raise ValueError(

@@ -31,7 +31,7 @@ LAYERS = (
 )
 LEVELS = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 # Exceptions: modules that may import a neighbour.
-NEIGHBOURS = {"backbones": {"fpn"}, "model": {"config", "trace"}}
+NEIGHBOURS = {"_files": {"_validate"}, "backbones": {"fpn"}, "model": {"config", "trace"}}
 # Modules below which everything lies: the public names, and the program.
 TOP = {"__init__", "__main__"}
 

@@ -169,3 +169,19 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
     remove_temporary(tmp_path, ["model.safetensors"])
     left = set(os.listdir(tmp_path)) - set(kept)
     assert len(left) == 1 and left.pop().startswith(".other.")
+
+
+@pytest.mark.parametrize("function", [read_whole, write_whole], ids=["read", "write"])
+@pytest.mark.parametrize(
+    "path", [None, True, -1, 2**100, 10**5000, 0.5, [], b"a.png"], ids=lambda path: str(type(path))
+)
+def test_only_paths_are_paths(function, path: object) -> None:
+    """An integer would be read as the number of an open file."""
+    with pytest.raises(TypeError, match=r"^path must be a path, got .{1,80}$"):
+        function(path, b"" if function is write_whole else 9)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\nb" * 2000])
+def test_impossible_paths_are_refused_in_a_short_line(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^path must have at most 4,096 characters and no null .{1,120}$"):
+        read_whole(path, 9)

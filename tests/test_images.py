@@ -464,3 +464,35 @@ def test_damaged_files_give_an_image_or_an_error_that_names_them(tmp_path, kind)
                 assert images.header(tmp_path / "image").upright_size == array.shape[:2]
                 assert array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3
     assert failed > 10
+
+
+@pytest.mark.parametrize("function", [images.read, images.header, images.read_values])
+@pytest.mark.parametrize("path", [10**30, -1, True, None, b"a.png"], ids=repr)
+def test_only_paths_are_read(function, path):
+    with pytest.raises(TypeError, match=r"^path must be a path, got "):
+        function(path)
+
+
+@pytest.mark.parametrize("image", [None, 1.5, "a.png", RGB], ids=["None", "number", "path", "array"])
+def test_only_pil_images_are_converted(image):
+    with pytest.raises(TypeError, match="^photo must be a PIL image, got "):
+        images.to_rgb(image, "photo")
+
+
+@pytest.mark.parametrize(
+    "image, kind, message",
+    [
+        (None, TypeError, r"image must be an array \(H, W, 3\) of dtype uint8, got None"),
+        (1.5, TypeError, "of dtype uint8, got 1.5"),
+        (RGB.tolist(), TypeError, "of dtype uint8, got "),
+        (RGB / 255, TypeError, "of dtype uint8, got an array of shape "),
+        (np.zeros((2, 2)), TypeError, "of dtype uint8, got array"),
+        (np.broadcast_to(1.0, (2**20, 2**20)), TypeError, r"got an array of shape \(1048576, 1048576\)"),
+        (RGB[0], ValueError, r"image must have pixels and shape \(H, W, 3\), got \(3, 3\)"),
+        (RGB[:0], ValueError, r"got \(0, 3, 3\)"),
+        (np.broadcast_to(np.uint8(1), (2**20, 2**20, 3)), ValueError, "image must be smaller: "),
+    ],
+)
+def test_only_images_become_png_files(image, kind, message):
+    with pytest.raises(kind, match=message):
+        images.as_png(image)
