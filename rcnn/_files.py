@@ -19,18 +19,19 @@ MOST_CHARACTERS = 4096  # of a path; the limit of Linux, and larger than that of
 _NAME_LENGTH = 40  # the name of a temporary file repeats at most this many characters
 
 
-def check_path(path: object, name: str = "path") -> None:
-    """Raise TypeError unless `path` is a path, and ValueError if no system can have it. `name` is for the message.
+def check_path(path: object, name: str = "path") -> str:
+    """Return the text of a path. Raise TypeError unless it is one, and ValueError if no system can have such a path.
 
-    An integer is refused, because the system would read it as an open file.
+    `name` is the name of the argument. An integer is refused, because the system would read it as an open file.
     """
-    if not isinstance(path, (str, os.PathLike)):
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str):
         raise TypeError(f"{name} must be a path, got {shown(path)}")
-    text = os.fspath(path)
-    if len(text) > MOST_CHARACTERS or ("\0" if isinstance(text, str) else b"\0") in text:
+    if len(text) > MOST_CHARACTERS or "\0" in text:
         raise ValueError(
             f"{name} must have at most {MOST_CHARACTERS:,} characters and no null character, got {shown(path)}"
         )
+    return text
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:

@@ -7,13 +7,13 @@ read only regular files. They refuse files outside the folders that you pass, ev
 them. The folder of the images may itself be a link; `validate` reports such a link.
 """
 
-import operator
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
+from rcnn._validate import STRING, Rule, as_table, integer, listed, optional, shown
 from rcnn.data.coco import COCO, read_coco
 from rcnn.data.cvat import CVAT, read_cvat
 from rcnn.data.digits import Digits
@@ -114,6 +114,7 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # th
     "labelstudio": (read_label_studio, ("classes", "unannotated")),
     "masks": (read_masks, ("class_name", "images", "masks")),
 }
+OPTIONS = optional(Rule("a mapping of options by name", as_table))
 
 
 def load(
@@ -143,6 +144,8 @@ def load(
 
     Raises
     ------
+    TypeError
+        If an argument has the wrong type.
     ValueError
         If the name or an option is unknown (the message then lists the known ones), or if the class of the data set,
         such as `VOC`, raises a ValueError.
@@ -155,10 +158,11 @@ def load(
     >>> len(pages), pages[0][0].shape
     (10, (128, 128, 3))
     """
-    further = dict(options or {})
-    if name in DRAWN:
+    further = OPTIONS.check("options", options) or {}
+    integer(0).check("seed", seed)
+    if STRING.check("name", name) in DRAWN:
         if further:
-            raise ValueError(f"{name} takes no options, got {', '.join(map(repr, further))}")
+            raise ValueError(f"{name} takes no options, got {listed(list(map(shown, further)))}")
         return DRAWN[name](n, split=split, seed=seed)
     on_error = further.pop("on_error", "raise")
     return AnnotatedImages(read_annotations(name, split, n, further), on_error)
@@ -190,20 +194,22 @@ def read_annotations(
     ValueError, OSError
         See `load`.
     """
-    kind, _, path = name.partition(":")
+    further = OPTIONS.check("options", options) or {}
+    optional(STRING).check("split", split)
+    n = optional(integer(0)).check("n", n)
+    kind, _, path = STRING.check("name", name).partition(":")
     if kind not in READERS and os.path.exists(name):
         kind, path = find_formats(name)[0], name
     if kind not in READERS or not path:
         raise ValueError(
-            f"there is no data set {name!r}; the data sets are: "
+            f"there is no data set {shown(name)}; the data sets are: "
             f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}, and the path of a folder or file"
         )
     read, allowed = READERS[kind]
-    further = dict(options or {})
     for option in further:
         if option not in allowed:
-            raise ValueError(f"{kind}:PATH has no option {option!r}; its options are on_error, {', '.join(allowed)}")
-    if n is not None and operator.index(n) < 0:
-        raise ValueError(f"n must not be negative, got {n}")
+            raise ValueError(
+                f"{kind}:PATH has no option {shown(option)}; its options are on_error, {', '.join(allowed)}"
+            )
     annotations = read(path, split, **further)
     return annotations if n is None else annotations.subset(range(min(n, len(annotations.records))))

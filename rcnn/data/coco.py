@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from rcnn._files import read_whole
-from rcnn._validate import MAX_CLASSES, listed
+from rcnn._validate import MAX_CLASSES, listed, shown
 from rcnn.data.coco_folders import find_files, image_folders
 from rcnn.data.reading import (
     BACKGROUND,
+    MAX_ID_LENGTH,
     Thing,
     as_flag,
     as_id,
@@ -33,6 +34,7 @@ from rcnn.data.reading import (
     check_classes,
     check_link,
     clean_name,
+    given_path,
     inside,
     make_record,
     read_each,
@@ -42,6 +44,8 @@ from rcnn.data.search import Search
 from rcnn.data.splits import SKIP, choose, plain_name, source_of, without_annotation
 
 NO_CATEGORY = -1  # category id of the background
+INTEGER = "an integer of at most 64 bits"
+IDS = f"{INTEGER} or a string of at most {MAX_ID_LENGTH:,} characters"
 MAX_JSON = 1 << 31  # bytes of a JSON file, more than four times the size of COCO's largest file
 
 
@@ -141,8 +145,8 @@ def read_coco(
     wanted = everything if source is None else [parts[source]]
     needed = wanted if classes is not None else dict.fromkeys([*everything, *parts.values()])
     for path in needed:
-        if path != Path(annotations).expanduser():  # a path that the user typed may be a link
-            check_link(path, Path(annotations).expanduser())
+        if path != given_path(annotations, "annotations"):  # a path that the user typed may be a link
+            check_link(path, given_path(annotations, "annotations"))
     found = {path: _read_file(path, images) for path in needed}
     names, category_ids = _choose_classes([found[path] for path in needed], classes)
     members = {name: partial(getattr, found.get(path), "entries") for name, path in parts.items()}
@@ -239,7 +243,7 @@ def _category_names(table: Sequence[Any], path: Path) -> dict[int, str]:
         what = f"{path}, categories[{i}]"
         number = as_id(entry.get("id")) if isinstance(entry, dict) else None
         if not isinstance(number, int):
-            raise ValueError(f"{what} has no integer id: {reprlib.repr(entry)}")
+            raise ValueError(f"{what}: {_without_id(entry, 'id', INTEGER)}")
         name = clean_name(entry.get("name"), f"{what}: the name")
         if names.setdefault(number, name) != name:
             raise ValueError(f"{what} is {name!r}, but its id {number} already belongs to {names[number]!r}")
@@ -259,7 +263,7 @@ def _sort_by_image(
     for i, entry in enumerate(table):
         image_id = as_id(entry.get("image_id")) if isinstance(entry, dict) else None
         if image_id is None:
-            broken.append(Broken(f"{filename}, annotations[{i}]", f"it has no image_id: {reprlib.repr(entry)}"))
+            broken.append(Broken(f"{filename}, annotations[{i}]", _without_id(entry, "image_id")))
         elif image_id not in by_image:
             broken.append(
                 Broken(f"{filename}, annotations[{i}]", f"there is no image with the id {reprlib.repr(image_id)}")
@@ -267,6 +271,13 @@ def _sort_by_image(
         else:
             by_image[image_id].append((i, entry))
     return by_image, broken
+
+
+def _without_id(entry: Any, key: str, allowed: str = IDS) -> str:
+    """Return the reason why an entry has no valid id: it is not an object, lacks the key, or has an invalid value."""
+    if not isinstance(entry, dict) or entry.get(key) is None:
+        return f"it has no {key}: {shown(entry)}"
+    return f"its {key} must be {allowed}, got {shown(entry[key])}"
 
 
 def _read_images(
@@ -285,7 +296,7 @@ def _read_images(
         try:
             image_id = as_id(entry.get("id")) if isinstance(entry, dict) else None
             if image_id is None:
-                raise ValueError(f"it has no id: {reprlib.repr(entry)}")
+                raise ValueError(_without_id(entry, "id"))
             source = f"{path.name}, image {reprlib.repr(image_id)}"
             if times[image_id] > 1:
                 raise ValueError(f"{times[image_id]} images have this id, so boxes cannot be assigned to one image")

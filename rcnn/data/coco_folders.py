@@ -14,6 +14,7 @@ from rcnn.data.reading import (
     IMAGE_FOLDERS,
     annotated_folder,
     existing_folder,
+    given_path,
     is_entry,
     named_folders,
 )
@@ -52,7 +53,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     ValueError
         If the folder has no JSON file, or several JSON files whose names do not state their splits.
     """
-    given = Path(annotations).expanduser()
+    given = given_path(annotations, "annotations")
     if given.is_file():
         return [given], {}
     root = annotated_folder(given, IMAGE_FOLDERS)

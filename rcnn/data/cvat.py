@@ -22,6 +22,7 @@ from rcnn.data.reading import (
     check_classes,
     clean_name,
     existing_folder,
+    given_path,
     inside,
     make_record,
     named_folders,
@@ -97,7 +98,7 @@ def read_cvat(
     ValueError
         If the file is not in this format, or the split does not exist.
     """
-    given = Path(path).expanduser()
+    given = given_path(path)
     file = given if given.is_file() else existing_folder(given) / FILE
     names = stated_classes(file.parent) if classes is None else check_classes(classes)
     try:

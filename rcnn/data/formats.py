@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rcnn._files import open_regular
 from rcnn.data.masks import LAYOUTS
-from rcnn.data.reading import ANNOTATION_FOLDERS
+from rcnn.data.reading import ANNOTATION_FOLDERS, given_path
 from rcnn.data.table import has_columns
 
 HEAD = 1 << 16  # bytes at the beginning of a file that are looked at
@@ -38,7 +38,7 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
     OSError
         If the path is not found.
     """
-    given = Path(path).expanduser()
+    given = given_path(path)
     if not given.exists():
         raise FileNotFoundError(f"{given}: file or folder not found")
     files = [given] if given.is_file() else list(_annotation_files(given))

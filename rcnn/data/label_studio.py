@@ -16,7 +16,6 @@ import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rcnn._files import read_whole
@@ -28,6 +27,7 @@ from rcnn.data.reading import (
     check_classes,
     clean_name,
     existing_folder,
+    given_path,
     inside,
     is_entry,
     make_record,
@@ -104,7 +104,7 @@ def read_label_studio(
     ValueError
         If the file is not in this format, or the split does not exist.
     """
-    given = Path(path).expanduser()
+    given = given_path(path)
     files = (
         [given] if given.is_file() else [file for file in existing_folder(given).glob("[!.]*.json") if is_entry(file)]
     )

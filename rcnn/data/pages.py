@@ -5,11 +5,10 @@ a million pages needs no memory. Every process draws the same page for the same 
 """
 
 import abc
-import operator
 
 import numpy as np
 
-from rcnn._validate import shown
+from rcnn._validate import check_pair, integer, one_of, shown
 from rcnn.data.indexing import normalise_index
 
 SPLITS = ("train", "val")
@@ -34,25 +33,22 @@ class DrawnPages(abc.ABC):
 
     Raises
     ------
-    ValueError
-        If an argument is out of range.
+    TypeError, ValueError
+        If an argument has the wrong type or is out of range.
     """
 
     classes: tuple[str, ...]
 
     def __init__(self, n: int | None, split: str, seed: int, size: tuple[int, int]) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        n = DEFAULT_LENGTHS[split] if n is None else operator.index(n)
-        if not 0 <= n <= MAX_LENGTH:
-            raise ValueError(f"n must be from 0 to {MAX_LENGTH:,}, got {shown(n)}")
-        if operator.index(seed) < 0:
-            raise ValueError(f"seed must not be negative, got {seed}")
-        if len(size) != 2 or not MIN_SIDE <= min(size) <= max(size) <= MAX_SIDE:
+        one_of(SPLITS).check("split", split)
+        n = DEFAULT_LENGTHS[split] if n is None else integer(0, MAX_LENGTH).check("n", n)
+        seed = integer(0).check("seed", seed)
+        height, width = check_pair(size, "size")
+        if not MIN_SIDE <= min(height, width) <= max(height, width) <= MAX_SIDE:
             raise ValueError(
                 f"size must be (height, width) of {MIN_SIDE} to {MAX_SIDE:,} pixels each, got {shown(size)}"
             )
-        self.n, self.split, self.seed, self.size = n, split, operator.index(seed), (int(size[0]), int(size[1]))
+        self.n, self.split, self.seed, self.size = n, split, seed, (height, width)
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

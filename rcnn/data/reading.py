@@ -18,8 +18,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from rcnn._files import read_text, read_whole
-from rcnn._validate import MAX_CLASSES, NAME
+from rcnn._files import check_path, read_text, read_whole
+from rcnn._validate import MAX_CLASSES, NAME, shown
 from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
 from rcnn.transform import Size
 
@@ -443,6 +443,34 @@ def as_size(width: object, height: object) -> Size | None:
 # ---------------------------------------------------------------------- files
 
 
+def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
+    """Return the path that a user passed, with ~ expanded.
+
+    Parameters
+    ----------
+    path : path
+        The path.
+    name : str
+        Name of the argument, for error messages.
+
+    Returns
+    -------
+    Path
+        The path, which need not exist.
+
+    Raises
+    ------
+    TypeError
+        If `path` is not a path.
+    ValueError
+        If it is longer than the system allows, as a whole or between two slashes.
+    """
+    text = os.path.expanduser(check_path(path, name))
+    if max(len(part.encode("utf-8", "surrogatepass")) for part in text.split(os.sep)) > MAX_PART:
+        raise ValueError(f"{name} must have at most {MAX_PART} bytes between two slashes, got {shown(text)}")
+    return Path(text)
+
+
 def existing_folder(path: str | os.PathLike[str]) -> Path:
     """Return the path of an existing folder, with ~ expanded.
 
@@ -458,10 +486,12 @@ def existing_folder(path: str | os.PathLike[str]) -> Path:
 
     Raises
     ------
+    TypeError, ValueError
+        If `path` is not a path.
     OSError
         If `path` does not exist, or is a file.
     """
-    folder = Path(path).expanduser()
+    folder = given_path(path, "folder")
     if not folder.exists():
         raise FileNotFoundError(f"there is no folder {folder}")
     if not folder.is_dir():

@@ -11,12 +11,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from rcnn._validate import Rule, as_float, integer, shown
 from rcnn.data.reading import gather_classes, make_record, with_labels
 from rcnn.data.records import AnnotatedImages, Annotations, Broken, Record
 from rcnn.images import SUFFIXES
 
 TRAIN, VAL = "train", "val"
 HELD_OUT = 0.2  # fraction of the images for "val"
+BETWEEN = Rule("between 0 and 1", as_float, lambda x: 0 < x < 1)
 SHOWN = 10  # number of splits that a message lists
 TEST = "test"
 OTHER_NAMES = {  # names that some programs use, in lower case
@@ -55,11 +57,13 @@ def split(images: T, share: float = HELD_OUT, seed: int = 0) -> tuple[T, T]:
 
     Raises
     ------
-    ValueError
-        If there are fewer than two images, or `share` is not between 0 and 1.
+    TypeError, ValueError
+        If there are fewer than two images, `share` is not between 0 and 1, or an argument has the wrong type.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be between 0 and 1, got {share!r}")
+    if not isinstance(images, (Annotations, AnnotatedImages)):
+        raise TypeError(f"images must be Annotations or AnnotatedImages, got {shown(images)}")
+    share = BETWEEN.check("share", share)
+    seed = integer(0).check("seed", seed)
     count = len(images.records)
     if count < 2:
         raise ValueError(f"at least two images are needed to hold one out, got {count}")
@@ -122,7 +126,7 @@ def source_of(split_name: str | None, known: Collection[str], place: str) -> tup
         if known
         else f"it has no splits of its own, so use {TRAIN} or {VAL}"
     )
-    raise ValueError(f"{place} has no split {split_name!r}; {hint}")
+    raise ValueError(f"{place} has no split {shown(split_name)}; {hint}")
 
 
 def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, place: str) -> Annotations:
@@ -273,7 +277,7 @@ def choose(
         If there is no such split, the split has no images, or `unannotated` is another word.
     """
     if unannotated not in UNANNOTATED:
-        raise ValueError(f"unannotated must be one of {', '.join(UNANNOTATED)}, got {unannotated!r}")
+        raise ValueError(f"unannotated must be one of {', '.join(UNANNOTATED)}, got {shown(unannotated)}")
     wanted_split = split_name if split_name is None else plain_name(split_name)
     source, hold_out = source_of(wanted_split, parts, place)
     wanted = list(everything if source is None else parts[source]())

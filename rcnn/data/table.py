@@ -30,6 +30,7 @@ from rcnn.data.reading import (
     check_link,
     clean_name,
     existing_folder,
+    given_path,
     inside,
     is_entry,
     make_record,
@@ -274,7 +275,7 @@ def _choose(
 
 def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Path]]:
     """Return the CSV files of a path and, if each of them contains one split, also a dict from splits to files."""
-    given = Path(path).expanduser()
+    given = given_path(path)
     if given.is_file():
         return [given], {}
     root = existing_folder(given)

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 import numpy as np
 from tqdm import tqdm
 
-from rcnn._files import write_whole
+from rcnn._files import check_path, write_whole
 from rcnn._validate import Rule, as_index_array, as_string, check_boxes, check_finite, check_flags, listed, shown
 from rcnn.data.protocol import check_areas, check_dataset, item_of
 from rcnn.data.reading import CLASSES_FILE, FLAG_NAMES, Thing, check_classes, stated_classes
@@ -78,7 +78,7 @@ def write_voc(dataset: Images, folder: str | os.PathLike[str], split: str, progr
     TypeError
         If `dataset` or one of its items does not follow the protocol `rcnn.data.Dataset`.
     """
-    root = Path(folder)
+    root = Path(check_path(folder, "folder"))
     image_set = root / "ImageSets" / "Main" / f"{split}.txt"
     _prepare(dataset, root, split, image_set, "JPEGImages", "Annotations", "ImageSets/Main")
     _state_classes(root, dataset.classes)
@@ -106,7 +106,7 @@ def write_coco(dataset: Images, folder: str | os.PathLike[str], split: str, prog
     FileExistsError, ValueError
         As in `write_voc`, except that the folder may have other classes.
     """
-    root = Path(folder)
+    root = Path(check_path(folder, "folder"))
     path = root / "annotations" / f"instances_{split}.json"
     _prepare(dataset, root, split, path, "images", "annotations")
     numbers = getattr(dataset, "category_ids", ()) or range(len(dataset.classes))
@@ -137,7 +137,7 @@ def write_csv(dataset: Images, folder: str | os.PathLike[str], split: str, progr
     FileExistsError, ValueError
         As in `write_voc`.
     """
-    root = Path(folder)
+    root = Path(check_path(folder, "folder"))
     path = root / f"{split}.csv"
     _prepare(dataset, root, split, path, "images")
     _state_classes(root, dataset.classes)
@@ -168,7 +168,7 @@ def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, prog
     FileExistsError, ValueError
         As in `write_voc`.
     """
-    root = Path(folder)
+    root = Path(check_path(folder, "folder"))
     _prepare(dataset, root, split, root / "labels" / split, f"images/{split}", f"labels/{split}")
     _state_classes(root, dataset.classes)
     for stem, image, things in _images(dataset, split, progress):

@@ -35,6 +35,7 @@ from rcnn.data.reading import (
     check_classes,
     check_link,
     existing_folder,
+    given_path,
     make_record,
     named_folders,
     read_each,
@@ -125,7 +126,7 @@ def read_yolo(
     ValueError
         If the folder has no images, the split does not exist, or two files state different classes.
     """
-    given = Path(folder).expanduser()
+    given = given_path(folder, "folder")
     root = given.parent if given.is_file() else annotated_folder(given, IMAGE_FOLDERS)
     settings = _read_settings(root, given if given.is_file() else None)
     names = check_classes(classes) if classes is not None else _class_names(settings.names)

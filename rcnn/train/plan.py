@@ -143,6 +143,7 @@ class Plan:
         normalise_fields(self, MODEL_RULES, "[model] ")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
             raise ValueError('[model] weights_backbone and trainable_backbone_layers require a ResNet; kind is "small"')
+        object.__setattr__(self, "settings", TABLE.check("[model] settings", self.settings))
         if self.anchors == FIT and {"anchor_sizes", "aspect_ratios"} & self.settings.keys():
             raise ValueError(f"[model] anchors = {FIT!r} chooses anchor_sizes and aspect_ratios; remove these keys")
         check_keys(self.settings, SETTINGS, "[model]")

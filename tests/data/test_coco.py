@@ -348,7 +348,10 @@ def test_an_invalid_annotation_is_a_fault_of_its_image(tmp_path, thing, reason):
         ({"bbox": [1, 2, 3, 4]}, "it has no image_id"),
         ("box", "it has no image_id: 'box'"),
         ([], "it has no image_id"),
-        (coco_object(True), "it has no image_id"),
+        (
+            coco_object(True),
+            "its image_id must be an integer of at most 64 bits or a string of at most 1,000 characters",
+        ),
     ],
 )
 def test_an_annotation_without_an_image_is_broken(tmp_path, thing, reason):
@@ -362,6 +365,10 @@ def test_an_annotation_without_an_image_is_broken(tmp_path, thing, reason):
     [
         ({"file_name": "a.png"}, "all.json, images[1]", "it has no id"),
         (None, "all.json, images[1]", "it has no id: None"),
+        ({"id": float("nan")}, "all.json, images[1]", "its id must be an integer of at most 64 bits or a string of"),
+        ({"id": 10**3999}, "all.json, images[1]", "must be an integer of at most 64 bits or a string of at most 1,000"),
+        ({"id": "9" * 4000}, "all.json, images[1]", "a string of at most 1,000 characters, got '999"),
+        ({"id": True}, "all.json, images[1]", "characters, got True"),
         (
             {"id": 2, "file_name": "a.png", "width": 1.5, "height": 2},
             "all.json, image 2",
@@ -400,8 +407,11 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         ("{}", "it has no list 'images'; its keys: none"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),
-        (json.dumps(coco_content(categories=["cat"])), r"categories\[0\] has no integer id: 'cat'"),
-        (json.dumps(coco_content(categories=[{"id": "a", "name": "cat"}])), r"categories\[0\] has no integer id"),
+        (json.dumps(coco_content(categories=["cat"])), r"categories\[0\]: it has no id: 'cat'"),
+        (
+            json.dumps(coco_content(categories=[{"id": "a", "name": "cat"}])),
+            r"categories\[0\]: its id must be an integer of at most 64 bits, got 'a'",
+        ),
         (
             json.dumps(coco_content(categories=[{"id": 1}])),
             r"categories\[0\]: the name must be a class name .*, got None",

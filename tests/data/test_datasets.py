@@ -227,10 +227,10 @@ def test_tight_boxes_and_blend_by_hand():
             lambda: data.load(__file__, "train"),
             r"test_datasets\.py has no annotations in a known format: voc, coco, yolo",
         ),
-        (lambda: data.load("csv:there", "train", n=-1), "n must not be negative, got -1"),
+        (lambda: data.load("csv:there", "train", n=-1), "n must be an integer of at least 0, got -1"),
         (lambda: data.load("shapes", "test"), "split must be one of train, val, got 'test'"),
-        (lambda: data.Digits(-1), "n must be from 0 to 10,000,000, got -1"),
-        (lambda: data.Shapes(1, seed=-2), "seed must not be negative, got -2"),
+        (lambda: data.Digits(-1), "n must be an integer of at least 0 and at most 10000000, got -1"),
+        (lambda: data.Shapes(1, seed=-2), "seed must be an integer of at least 0, got -2"),
         (lambda: data.Shapes(1, size=(128, 32)), r"size .* 64 to 10,000 pixels each, got \(128, 32\)"),
         (lambda: tight_boxes(np.zeros((1, 3, 3))), "layer 0"),
         (lambda: shape_coverage("hexagon", (5, 5), 3.0, 0.0, (9, 9)), "got 'hexagon'"),
@@ -378,3 +378,60 @@ def test_source_of_a_split(known, split, expected):
 def test_unknown_splits_are_errors(known, split, message):
     with pytest.raises(ValueError, match=message):
         source_of(split, known, "x")
+
+
+LONG = "a\nb" * 1000
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: data.split(["a", "b"], 0.5, 0), r"images must be Annotations or AnnotatedImages, got \['a', 'b'\]"),
+        (lambda: data.split(None), "images must be Annotations or AnnotatedImages, got None"),
+        (lambda: data.split(numbered(4), "a"), "share must be between 0 and 1, got 'a'"),
+        (lambda: data.split(numbered(4), 0.5, None), "seed must be an integer of at least 0, got None"),
+        (lambda: data.load(None, "train"), "name must be a string, got None"),
+        (lambda: data.load(b"x", "train"), "name must be a string, got b'x'"),
+        (lambda: data.load([], "train"), r"name must be a string, got \[\]"),
+        (lambda: data.load(LONG, "train"), "there is no data set 'a.nb"),
+        (lambda: data.load(f"voc:{LONG}", "train"), "folder must have at most 255 bytes between two slashes, got 'a"),
+        (lambda: data.load("shapes", LONG), "split must be one of train, val, got 'a"),
+        (lambda: data.load("shapes", []), r"split must be one of train, val, got \[\]"),
+        (lambda: data.load("voc:there", 3), "split must be a string, got 3"),
+        (lambda: data.load("shapes", "train", "a"), "n must be an integer of at least 0 and at most 10000000, got 'a'"),
+        (lambda: data.load("shapes", "train", 2, None), "seed must be an integer of at least 0, got None"),
+        (lambda: data.load("shapes", "train", 2, options=True), "options must be a mapping of options by name, got T"),
+        (lambda: data.load("voc:x", "train", options=["a"]), "options must be a mapping of options by name, got "),
+        (lambda: data.load("voc:x", "train", options={LONG: 1}), "voc:PATH has no option 'a"),
+        (lambda: data.load("shapes", "train", options={LONG: 1}), "shapes takes no options, got 'a"),
+        (lambda: data.Shapes(2, None), "seed must be an integer of at least 0, got None"),
+        (lambda: data.Digits(2, seed=1.5), "seed must be an integer of at least 0, got 1.5"),
+        (lambda: data.Shapes(2, size=None), "size must be two integers of at least 1 .*, got None"),
+        (lambda: data.validate(data.Shapes(2), examples=None), "examples must be an integer of at least 1, got None"),
+        (lambda: data.validate(data.Shapes(2), progress=2), "progress must be True or False, got 2"),
+        (lambda: data.validate(data.Shapes(2), only=[2]), r"only must contain indices from 0 to 1, got array\(\[2\]\)"),
+        (lambda: data.validate(data.Shapes(2), only=["a"]), "only must contain integers, got list"),
+        (lambda: data.VOC(None), "folder must be a path, got None"),
+        (lambda: data.COCO(5), "annotations must be a path, got 5"),
+        (lambda: data.YOLO(b"x"), "folder must be a path, got b'x'"),
+        (lambda: data.find_formats(None), "path must be a path, got None"),
+        (lambda: data.write_csv(data.Shapes(1), None, "train"), "folder must be a path, got None"),
+        (lambda: data.write_csv(data.Shapes(1), "there", None), "split must be a name of letters, .*, got None"),
+    ],
+)
+def test_arguments_of_other_types_are_refused_in_a_short_line(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}") as caught:
+        call()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_the_name_of_an_unknown_user_is_a_folder_that_does_not_exist():
+    with pytest.raises(FileNotFoundError, match="there is no folder ~nobody-has-this-name/x"):
+        data.load("voc:~nobody-has-this-name/x", "train")
+
+
+def test_a_split_that_does_not_exist_is_shown_in_part(tmp_path):
+    data.write_voc(data.Shapes(2), tmp_path, "train", progress=False)
+    with pytest.raises(ValueError, match=r"has no split 'a.*\.\.\..*'; it has val, train") as caught:
+        data.load(f"voc:{tmp_path}", LONG)
+    assert len(str(caught.value)) < 400

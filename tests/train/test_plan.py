@@ -260,3 +260,10 @@ def test_special_files_are_not_plans(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.toml")
     with pytest.raises(OSError, match="a.toml is a pipe"):
         plan.read(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("settings", ["", None, 5, [("min_size", 8)]], ids=repr)
+def test_settings_must_be_a_mapping(settings):
+    for anchors in (None, "fit"):
+        with pytest.raises(TypeError, match=r"^\[model\] settings must be a table, got "):
+            Plan("digits", anchors=anchors, settings=settings)
