@@ -34,6 +34,18 @@ def check_path(path: object, name: str = "path") -> str:
     return text
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path leads to a file, a folder or a link, even to a broken one.
+
+    Raises PermissionError, unlike os.path.lexists, if the folder of the path cannot be searched.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 

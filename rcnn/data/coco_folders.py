@@ -16,6 +16,7 @@ from rcnn.data.reading import (
     existing_folder,
     given_path,
     is_entry,
+    matching,
     named_folders,
 )
 from rcnn.data.splits import TEST, TRAIN, VAL, WHOLE, by_split, plain_name, split_folders
@@ -58,9 +59,9 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
         return [given], {}
     root = annotated_folder(given, IMAGE_FOLDERS)
     folders = [*named_folders(root, ANNOTATION_FOLDERS), root]
-    jsons = [path for folder in folders for path in sorted(folder.glob("[!.]*.json")) if is_entry(path)]
+    jsons = [path for folder in folders for path in matching(folder, "[!.]*.json") if is_entry(path)]
     beside_images = [
-        path for folder in split_folders(root).values() for path in sorted(folder.glob("*.json")) if is_entry(path)
+        path for folder in split_folders(root).values() for path in matching(folder, "*.json") if is_entry(path)
     ]
     for paths in (
         [path for path in jsons if path.stem.startswith(PREFIX)],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rcnn._files import open_regular
 from rcnn.data.masks import LAYOUTS
-from rcnn.data.reading import ANNOTATION_FOLDERS, given_path
+from rcnn.data.reading import ANNOTATION_FOLDERS, fail, given_path
 from rcnn.data.table import has_columns
 
 HEAD = 1 << 16  # bytes at the beginning of a file that are looked at
@@ -36,7 +36,7 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
     ValueError
         If no known annotations are found.
     OSError
-        If the path is not found.
+        If the path is not found, or a folder or file cannot be read.
     """
     given = given_path(path)
     if not given.exists():
@@ -59,7 +59,7 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
 def _annotation_files(folder: Path) -> Iterator[Path]:
     """Yield the first files of each kind in a folder and its subfolders, without hidden ones."""
     counts = dict.fromkeys(SUFFIXES, 0)
-    for above, folders, names in os.walk(folder):
+    for above, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             suffix = os.path.splitext(name)[1].lower()
@@ -69,10 +69,12 @@ def _annotation_files(folder: Path) -> Iterator[Path]:
 
 
 def _head(file: Path) -> str:
-    """Return the beginning of a file; "" if it is not a regular file."""
+    """Return the beginning of a file; "" if it is not a regular file. Raise PermissionError if it cannot be read."""
     try:
         with open_regular(file) as opened:
             content = opened.read(HEAD)
+    except PermissionError:
+        raise
     except OSError:
         return ""
     wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")

@@ -31,6 +31,7 @@ from rcnn.data.reading import (
     inside,
     is_entry,
     make_record,
+    matching,
     named_folders,
     read_each,
     stated_classes,
@@ -106,7 +107,9 @@ def read_label_studio(
     """
     given = given_path(path)
     files = (
-        [given] if given.is_file() else [file for file in existing_folder(given).glob("[!.]*.json") if is_entry(file)]
+        [given]
+        if given.is_file()
+        else [file for file in matching(existing_folder(given), "[!.]*.json") if is_entry(file)]
     )
     if len(files) != 1:
         raise ValueError(f"{given} must contain one JSON file, got {len(files)}; pass the path of the file")

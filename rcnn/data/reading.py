@@ -7,6 +7,7 @@ These functions raise ValueError for invalid input. A reader stores the message 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import os
 import re
@@ -18,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rcnn._files import check_path, read_text, read_whole
+from rcnn._files import check_path, exists, read_text, read_whole
 from rcnn._validate import MAX_CLASSES, NAME, shown
 from rcnn.data.records import UNKNOWN, Annotations, Broken, Record
 from rcnn.transform import Size
@@ -567,11 +568,55 @@ def is_entry(path: Path) -> bool:
     OSError
         If the folder of the file cannot be searched.
     """
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return not path.is_dir()
+    return exists(path) and not path.is_dir()
+
+
+def matching(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
+    """Return the entries of a folder whose names match a pattern.
+
+    Path.glob and Path.rglob ignore a folder that cannot be read, so that its annotations would be missing silently.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which need not exist.
+    pattern : str
+        A pattern such as "*.xml".
+    deep : bool
+        If True, also search all folders below, except behind links.
+
+    Returns
+    -------
+    list of Path
+        The files and folders, sorted by path.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be read.
+    """
+    found: list[Path] = []
+    for above, folders, files in os.walk(folder, onerror=fail) if folder.is_dir() else ():
+        found += [Path(above, name) for name in fnmatch.filter([*folders, *files], pattern)]
+        if not deep:
+            break
+    return sorted(found)
+
+
+def fail(error: OSError) -> None:
+    """Raise the error; `os.walk` calls this function for a folder that cannot be read.
+
+    Parameters
+    ----------
+    error : OSError
+        The error.
+
+    Raises
+    ------
+    OSError
+        The error.
+    """
+    raise error
 
 
 def read_inside(path: Path, folder: Path, most: int) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from rcnn.data.reading import inside
+from rcnn.data.reading import inside, matching
 from rcnn.images import SUFFIXES
 
 WEB = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^/]*")  # the scheme and the host of a web address
@@ -158,5 +158,7 @@ def image_files(folder: Path) -> list[Path]:
     list of Path
         The files that have the suffix of an image.
     """
-    found = (path for path in folder.rglob("[!.]*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    found = (
+        path for path in matching(folder, "[!.]*", deep=True) if path.suffix.lower() in SUFFIXES and not path.is_dir()
+    )
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))

@@ -21,6 +21,7 @@ from rcnn.data.reading import (
     check_classes,
     check_link,
     inside,
+    matching,
     named_folders,
     stated_classes,
 )
@@ -173,7 +174,7 @@ def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[S
 def _sheets_of(root: Path, folder: Path, suffix: str) -> list[Sheet]:
     """Return the sheets of a folder that contains sheets, or contains a folder of sheets."""
     image_folders = named_folders(folder, IMAGE_FOLDERS)
-    if paths := sorted(folder.glob(f"[!.]*{suffix}")):  # no hidden files; archives made on macOS contain some
+    if paths := matching(folder, f"[!.]*{suffix}"):  # no hidden files; archives made on macOS contain some
         search = Search([folder, *image_folders] if _has_images(folder) else [*image_folders, folder])
         return [Sheet(path, root, path.stem, search) for path in paths]
     for sheet_folder in named_folders(folder, ANNOTATION_FOLDERS):
@@ -185,7 +186,7 @@ def _sheets_of(root: Path, folder: Path, suffix: str) -> list[Sheet]:
 def _below(root: Path, folder: Path, images: Sequence[Path], suffix: str) -> list[Sheet]:
     """Return the sheets in a folder and its subfolders, sorted by path."""
     search = Search(images)
-    paths = sorted(folder.rglob(f"[!.]*{suffix}"))
+    paths = matching(folder, f"[!.]*{suffix}", deep=True)
     return [Sheet(path, root, path.relative_to(folder).with_suffix("").as_posix(), search) for path in paths]
 
 
@@ -207,7 +208,7 @@ def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
 def _image_sets(root: Path) -> dict[str, Path]:
     """Return the lists of names by split, or an empty dict if there is only a list for the whole data set."""
     for folder in IMAGE_SETS:
-        if lists := by_split(sorted((root / folder).glob("[!.]*.txt")), lambda path: path.stem):
+        if lists := by_split(matching(root / folder, "[!.]*.txt"), lambda path: path.stem):
             return {} if set(lists) == {WHOLE} else lists
     return {}
 

@@ -34,6 +34,7 @@ from rcnn.data.reading import (
     inside,
     is_entry,
     make_record,
+    matching,
     named_folders,
     read_each,
     stated_classes,
@@ -279,10 +280,10 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Pat
     if given.is_file():
         return [given], {}
     root = existing_folder(given)
-    tables = [file for file in sorted(root.glob("[!.]*.csv")) if is_entry(file) and file.name not in CLASS_FILES]
+    tables = [file for file in matching(root, "[!.]*.csv") if is_entry(file) and file.name not in CLASS_FILES]
     named = {file: split for file in tables if (split := _split_of(file.stem))}
     inside_splits = {
-        name: [file for file in sorted(folder.glob("[!.]*.csv")) if file.name not in CLASS_FILES]
+        name: [file for file in matching(folder, "[!.]*.csv") if file.name not in CLASS_FILES]
         for name, folder in split_folders(root).items()
     }
     if named:

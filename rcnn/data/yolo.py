@@ -37,6 +37,7 @@ from rcnn.data.reading import (
     existing_folder,
     given_path,
     make_record,
+    matching,
     named_folders,
     read_each,
     read_inside,
@@ -144,7 +145,7 @@ def read_yolo(
 def _read_settings(root: Path, given: Path | None) -> Settings:
     """Return the contents of the YAML file of a folder, with the class names of other files if it has none."""
     content: Mapping[str, Any] = {}
-    for path in [given] if given else [*sorted(root.glob("[!.]*.yaml")), *sorted(root.glob("[!.]*.yml"))]:
+    for path in [given] if given else [*matching(root, "[!.]*.yaml"), *matching(root, "[!.]*.yml")]:
         found = _read_yaml(path, root)
         if "names" in found and not content:
             content, source = found, path.name
@@ -190,7 +191,7 @@ def _listed_names(root: Path) -> dict[int, str]:
     for folder in (root, *named_folders(root, ANNOTATION_FOLDERS)):
         if names := stated_classes(folder):
             return dict(enumerate(names[1:]))
-        for path in sorted(folder.glob("[!.]*.names")):
+        for path in matching(folder, "[!.]*.names"):
             check_link(path, root)
             lines = [line.strip() for line in read_text(path, MAX_LIST).splitlines()]
             return dict(enumerate(check_classes([line for line in lines if line])[1:]))
@@ -205,7 +206,9 @@ def _find_images(root: Path, settings: Settings) -> tuple[list[Path | Broken], d
     """Return all images and, for each split, its images; a missing image is a `Broken`."""
     parts = {split: _images_at(root, split, places) for split, places in settings.places.items()}
     if not any(parts.values()):
-        lists = by_split([path for name in SPLIT_LISTS for path in root.glob(_any_case(name))], lambda path: path.stem)
+        lists = by_split(
+            [path for name in SPLIT_LISTS for path in matching(root, _any_case(name))], lambda path: path.stem
+        )
         parts = {split: _images_in_list(path, root) for split, path in lists.items()}
     for folder in (*named_folders(root, IMAGE_FOLDERS), root):
         if not any(parts.values()):
@@ -288,7 +291,9 @@ class _Labels:
     def without_image(self) -> list[Broken]:
         """Return the text files in folders such as `labels` that belong to no image."""
         folders = [folder for folder in self._searches if folder.name.lower() in ANNOTATION_FOLDERS]
-        files = {path for folder in folders for path in folder.rglob("[!.]*.txt") if path.name != CLASSES_FILE}
+        files = {
+            path for folder in folders for path in matching(folder, "[!.]*.txt", deep=True) if path.name != CLASSES_FILE
+        }
         return [
             Broken(path.relative_to(self.root).as_posix(), "there is no image for this file")
             for path in sorted(files - self._used)

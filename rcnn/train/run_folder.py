@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._files import check_regular, read_text, remove_regular, write_whole
+from rcnn._files import check_path, check_regular, exists, read_text, remove_regular, write_whole
 from rcnn._validate import listed, shown
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, optim
@@ -267,14 +267,14 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     Raises
     ------
     OSError
-        If the folder contains no run, or one of its files is not a regular file.
+        If the folder contains no run or cannot be searched, or one of its files is not a regular file.
     CheckpointError
         If state.safetensors is invalid.
     ValueError
         If run.toml is invalid.
     """
-    path = Path(folder) / STATE
-    if not os.path.lexists(path):
+    path = Path(check_path(folder, "folder")) / STATE
+    if not exists(path):
         raise FileNotFoundError(f"{folder} is not a run folder: {path} not found")
     check_regular(path)
     tensors, metadata = checkpoint.read_tensors(path)
@@ -286,7 +286,7 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     toml = Path(folder) / PLAN
     return SavedRun(
         Path(folder),
-        plans.read(toml) if os.path.lexists(toml) else None,
+        plans.read(toml) if exists(toml) else None,
         recipe,
         model,
         _run(tensors, recipe, path),

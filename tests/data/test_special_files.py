@@ -1,5 +1,6 @@
 """Annotations that are pipes, devices or links, or that are too large: each is named, and none is waited for."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from PIL import Image
 
 from rcnn import data
 from rcnn._validate import MAX_NAME
-from rcnn.data import coco, reading, table, voc
+from rcnn.data import coco, formats, reading, table, voc
 
 XML = (
     "<annotation><object><name>cat</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
@@ -199,3 +200,28 @@ def test_the_guide_states_the_limits() -> None:
     assert coco.MAX_JSON == table.MAX_CSV and f"{table.MAX_CSV >> 30} GiB for a JSON or CSV file" in guide
     assert f"{reading.MAX_OBJECTS:,} objects for an image" in guide
     assert f"{MAX_NAME} characters for the name of a class" in guide
+
+
+@pytest.mark.parametrize("read", [data.read_voc, data.find_formats])
+def test_folder_of_annotations_that_cannot_be_read_is_an_error(
+    folder: Path, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def denied(path: str | Path = ".") -> object:
+        if Path(path).name == "Annotations":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(PermissionError, match="Permission denied: .*Annotations"):
+        read(folder)
+
+
+def test_file_that_cannot_be_read_has_no_format(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> object:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(formats, "open_regular", denied)
+    with pytest.raises(PermissionError, match="Permission denied: "):
+        data.find_formats(folder)

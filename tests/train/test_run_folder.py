@@ -1,6 +1,7 @@
 """The folder of a run: contents of its files and their validation."""
 
 import csv
+import errno
 import os
 import shutil
 import stat
@@ -236,3 +237,25 @@ def test_invalid_tables_name_the_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "history.csv").write_text(text)
     with pytest.raises(ValueError, match="history.csv, line 2: "):
         run_folder.read_table(tmp_path / "history.csv")
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "run.toml"])
+def test_folder_that_cannot_be_searched_is_not_taken_for_an_empty_one(
+    name: str, trained: tuple[Path, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstat = os.lstat
+
+    def denied(path: object, **options: object) -> os.stat_result:
+        if str(path).endswith(name):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", denied)
+    with pytest.raises(PermissionError, match=f"Permission denied: .*{name}"):
+        run_folder.open_run(trained[0])
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"run"], ids=repr)
+def test_run_folder_must_be_a_path(folder: object) -> None:
+    with pytest.raises(TypeError, match="^folder must be a path, got "):
+        run_folder.open_run(folder)
