@@ -72,7 +72,7 @@ class StateError(ValueError):
     def __init__(self, module: str, problems: Mapping[str, list[str]]):
         self.problems = {kind: names for kind, names in problems.items() if names}
         texts = [f"{kind}: {listed(names, MAX_NAMES // len(self.problems))}" for kind, names in self.problems.items()]
-        super().__init__(f"the state does not fit {module}. " + ". ".join(texts))
+        super().__init__(f"the state does not fit {listed([module])}. " + ". ".join(texts))
 
 
 class Module:
@@ -301,10 +301,10 @@ class Module:
         missing = [name for name in own if name not in state]
         ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
         unexpected = [name for name in state if name not in own and name not in ignored]
-        given = {name: as_array(state[name], f"state[{name!r}]") for name in own if name in state}
+        given = {name: as_array(state[name], f"state[{shown(name)}]") for name in own if name in state}
         for name, array in given.items():
             if array.dtype.kind not in "fiub":
-                raise TypeError(f"state[{name!r}] must contain real numbers, got dtype {array.dtype}")
+                raise TypeError(f"state[{shown(name)}] must contain real numbers, got dtype {array.dtype}")
         misshapen = [
             f"{name} has shape {array.shape} in the state, but {own[name].shape} in the model"
             for name, array in given.items()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._files import check_regular, open_regular, write_whole
-from rcnn._validate import Rule, as_float, as_table, check_keys, integer
+from rcnn._validate import Rule, as_float, as_table, check_keys, integer, listed
 from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
@@ -515,10 +515,10 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
     left_out = {name: (tensors[name].shape, state[name].shape) for name in mismatched}
     if state and not state.keys() & tensors.keys():
         text = origins.of_names(tensors, weights.beside)
-        raise CheckpointError(f"{weights.path} does not fit {type(module).__name__}: {text}")
+        raise CheckpointError(f"{weights.path} does not fit {listed([type(module).__name__])}: {text}")
     try:
         module.load_state_dict(tensors | {name: state[name] for name in mismatched})
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise _named(weights.path, error) from error
     for part in module.modules():
         if isinstance(part, ResNetFPN) and (eps := weights.norm_eps()) is not None:

@@ -380,3 +380,25 @@ def test_special_files_are_not_read(tmp_path, read):
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(OSError, match="but a regular file is required"):
             read(path)
+
+
+@pytest.mark.parametrize("problem", ["missing", "unexpected", "wrong shape", "other names", "no real numbers"])
+def test_message_about_a_state_that_does_not_fit_is_short(tmp_path, problem):
+    module = type("Long" * 500, (nn.Module,), {})()
+    names = [f"{'layer' * 400}{i}" for i in range(40)]
+    for name in names:
+        module.register_buffer(name, np.zeros(1))
+    tensors = {
+        "missing": {names[0]: np.zeros(1)},
+        "unexpected": {f"{prefix}{name}": np.zeros(1) for name in names for prefix in ("", "x" * 2000)},
+        "wrong shape": {name: np.zeros((1,) * 30) for name in names},
+        "other names": {"other" * 400: np.zeros(1)},
+        "no real numbers": {name: np.zeros(1, np.complex64) for name in names},
+    }[problem]
+    before = module.state_dict()[names[0]].copy()
+    weights = checkpoint.Weights(tmp_path / "x.pth", tensors, {})
+    with pytest.raises(CheckpointError, match="^.*x.pth") as caught:
+        checkpoint.put_into(module, weights)
+    message = str(caught.value).replace(str(tmp_path), "")
+    assert len(message) < 400 and "\n" not in message
+    assert np.array_equal(module.state_dict()[names[0]], before)
