@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn import images
-from rcnn._validate import listed
+from rcnn._validate import FLAG, listed, one_of, shown
 from rcnn.boxes import area, clip
 from rcnn.data.indexing import normalise_index
 from rcnn.images import Header
@@ -198,13 +198,17 @@ class AnnotatedImages:
 
     Raises
     ------
+    TypeError
+        If an argument has the wrong type.
     ValueError
         If an annotation cannot be read and `on_error` is "raise", or if no valid image is left after skipping.
     """
 
     def __init__(self, annotations: Annotations, on_error: str = "raise", progress: bool = True) -> None:
-        if on_error not in ON_ERROR:
-            raise ValueError(f"on_error must be one of {', '.join(ON_ERROR)}, got {on_error!r}")
+        if not isinstance(annotations, Annotations):
+            raise TypeError(f"annotations must be Annotations, got {shown(annotations)}")
+        one_of(ON_ERROR).check("on_error", on_error)
+        FLAG.check("progress", progress)
         self.classes, self.category_ids = annotations.classes, annotations.category_ids
         self.records, self.broken = list(annotations.records), list(annotations.broken)
         self.unannotated, self.splits = list(annotations.unannotated), tuple(annotations.splits)

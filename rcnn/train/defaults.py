@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rcnn import data, evaluate
-from rcnn._validate import listed
+from rcnn._validate import listed, shown
 from rcnn.data import Dataset
+from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
 from rcnn.train.recipe import Recipe
@@ -109,9 +110,14 @@ def resolve(plan: Plan, dataset: Dataset, progress: bool = True) -> Plan:
 
     Raises
     ------
+    TypeError
+        If `plan` is not a plan, or `dataset` is not a data set.
     ValueError
         If the data set has no objects, or if its class names differ from the class names in the plan.
     """
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, got {shown(plan)}")
+    check_dataset(dataset)
     plan = _with_class_names(plan, dataset)
     untrained = dataclasses.replace(plan, anchors=None, weights=None, weights_backbone=None)
     model, _ = untrained.make_model()

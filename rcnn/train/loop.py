@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from rcnn import evaluate, nn
 from rcnn._ext import backend
-from rcnn._files import remove_temporary
-from rcnn._validate import integer, listed
+from rcnn._files import check_path, remove_temporary
+from rcnn._validate import FLAG, integer, listed, optional, shown
 from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
@@ -92,25 +92,32 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        If a data set does not follow the protocol `rcnn.data.Dataset`; the message names the item. If a data set is
-        empty, or if its classes are not those of the model; if the recipe, the model or the number of
-        images differs from the run to resume; or if `recipe.freeze` contains a name that the model does not have.
+        If an argument has the wrong type; if a data set does not follow the protocol `rcnn.data.Dataset` (the message
+        names the item) or is empty, or if its classes are not those of the model; if the recipe, the model or the
+        number of images differs from the run to resume; or if `recipe.freeze` contains a name that the model does not
+        have.
     FloatingPointError
         If a loss or a gradient is not finite. The error is raised before the parameters change. Its message names the
         images and the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are
         kept.
     """
+    for name, value, kind in (("model", model, FasterRCNN), ("recipe", recipe, Recipe)):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
     check_dataset(dataset)
     _check_data(model, dataset, "the data set")
     if val is not None:
         check_dataset(val, "val")
         _check_data(model, val, "the validation data set")
+    for name, flag in (("resume", resume), ("progress", progress)):
+        FLAG.check(name, flag)
+    stop_at = optional(integer(0)).check("stop_at", stop_at)
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
     integer(0, 256).check("workers", workers)
     integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else Path(check_path(out, "out"))
     training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -320,3 +320,9 @@ def test_every_image_is_decoded_once_when_skipping(image, monkeypatch):
     monkeypatch.setattr(images, "read", lambda path: seen.append(path) or np.zeros((*SIZE, 3), np.uint8))
     dataset(record(image), record(image), on_error="skip")
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize("annotations", [None, [], "voc:photos"], ids=repr)
+def test_annotated_images_need_annotations(annotations):
+    with pytest.raises(TypeError, match="^annotations must be Annotations, got "):
+        AnnotatedImages(annotations)

@@ -124,3 +124,10 @@ def test_anchors_are_fitted_to_each_level_of_a_pyramid(folder: Path) -> None:
 def test_classes_that_differ_from_the_plan_are_an_error() -> None:
     with pytest.raises(ValueError, match="class_names are background, cat, but shapes has background, circle"):
         defaults.resolve(Plan("shapes", settings={"class_names": ("background", "cat")}), data.Shapes(1))
+
+
+def test_a_plan_is_resolved_for_a_data_set_only() -> None:
+    with pytest.raises(TypeError, match="^dataset must be a data set with `classes`, a length and .*; got None"):
+        defaults.resolve(Plan("digits"), None)
+    with pytest.raises(TypeError, match="^plan must be a Plan, got 'digits'"):
+        defaults.resolve("digits", data.Digits(1))

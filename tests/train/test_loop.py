@@ -484,3 +484,14 @@ def test_training_in_another_thread_is_bit_identical() -> None:
     thread.start()
     thread.join()
     assert_same_state(whole, other)
+
+
+@pytest.mark.parametrize(
+    "argument, value",
+    [("model", None), ("recipe", None), ("out", 5), ("stop_at", "a"), ("stop_at", -1), ("resume", 1), ("progress", "")],
+)
+def test_arguments_of_fit_are_checked_before_anything_is_written(argument: str, value: object, tmp_path: Path) -> None:
+    arguments = {"model": small_model(), "dataset": data.Shapes(2), "recipe": Recipe(steps=1), "out": tmp_path / "run"}
+    with pytest.raises((TypeError, ValueError), match=f"^{argument} must be .*, got {value!r}"):
+        train.fit(**{**arguments, argument: value})
+    assert not (tmp_path / "run").exists()
