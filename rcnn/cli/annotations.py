@@ -1,4 +1,4 @@
-"""Detections as annotations that can be corrected and trained on: tables (CSV), VOC folders and YOLO folders."""
+"""Writing of detections as annotations, to correct and then use for training: CSV tables, VOC and YOLO folders."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ COLUMNS = ("image", "x1", "y1", "x2", "y2", "label", "score", "width", "height")
 def csv_table(entries: Sequence[tuple[Entry, Sequence[Entry]]], file: Path) -> str:
     """Return a table with one row for each detection, and an empty row for an image without detections.
 
-    `entries` contains pairs of an image and its detections. Paths of images below the folder of `file` are relative to
-    this folder, as in the tables that `rcnn.data.CSV` reads.
+    `entries` contains pairs of an image and its detections. If an image is inside the folder of `file`, its path is
+    relative to this folder, as in the tables that `rcnn.data.CSV` reads.
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
@@ -48,7 +48,8 @@ class Folder:
     kind : {"voc", "yolo"}
         The format.
     class_names : sequence of str
-        Names of the classes, starting with the background. YOLO numbers the others, so they are written to classes.txt.
+        Names of the classes, starting with the background. YOLO files contain only the numbers of classes, so the names
+        without the background are written to classes.txt.
     """
 
     def __init__(self, root: Path, kind: str, class_names: Sequence[str]) -> None:
@@ -79,7 +80,7 @@ class Folder:
 
 
 def voc_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
-    """Return the XML of an image; VOC counts pixels from 1, and the last pixel belongs to the box."""
+    """Return the XML of an image; VOC counts pixels from 1, and xmax and ymax are the last pixels inside the box."""
     root = ElementTree.Element("annotation")
     _add(root, "filename", name)
     sides = _add(root, "size")

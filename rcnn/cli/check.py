@@ -77,8 +77,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="OUT",
         help="also write a repaired copy of the data set to this new or empty folder: boxes are cut at the border of "
         "their image, and invalid objects and images are left out. The copy has the format of the data set if rcnn "
-        f"can write it, else COCO format; OUT may also be {', '.join(f'{kind}:PATH' for kind in WRITERS)}. "
-        f"{REPAIRS} in the folder lists all repairs",
+        "can write this format, and otherwise COCO format; to choose the format, write OUT as one of "
+        f"{', '.join(f'{kind}:PATH' for kind in WRITERS)}. The file {REPAIRS} in the folder lists all repairs",
     )
     add_max_pixels(parser)
     parser.set_defaults(run=run)
@@ -145,7 +145,7 @@ def _write_fixed(options: argparse.Namespace, kind: str, folder: Path) -> None:
     lines += [f"left out: {entry.source}: {entry.reason}" for entry in left_out]
     write_whole(folder / REPAIRS, "".join(f"{line}\n" for line in lines).encode())
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
-    summary = f"{len(cut)} cut boxes, {len(left_out)} objects and images left out; list of repairs: {folder / REPAIRS}"
+    summary = f"boxes cut: {len(cut)}; objects and images left out: {len(left_out)}; all repairs: {folder / REPAIRS}"
     say("\n".join([*lines[:SHOWN_REPAIRS], f"{kind}:{folder}: {written}; {summary}"]))
 
 
@@ -189,7 +189,7 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Report each unreadable or missing annotation only in the first split, because nothing tells its split."""
+    """Report each unreadable or missing annotation only in the first split, because its split is unknown."""
     first = next(iter(datasets.values()))
     return {
         split: dataclasses.replace(
@@ -248,7 +248,7 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
-    """Return (split, index) of up to `count` images: first images with problems (one of each in turn), then others."""
+    """Return (split, index) of up to `count` images: first those with problems (one of each in turn), then others."""
     columns = [
         [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()

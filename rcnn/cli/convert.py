@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "difficult object in VOC.",
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="shapes, digits, or files such as voc:PATH; see rcnn check --help"
+        "source", metavar="SOURCE", help="shapes, digits, or a path such as voc:PATH; see rcnn check --help"
     )
     parser.add_argument(
         "target",

@@ -53,15 +53,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--score",
         type=float,
         metavar="S",
-        help=f"use only detections above this score (default: {MIN_SCORE}; but --json writes all detections above the "
-        "model's own threshold, usually 0.05, because average precision is measured with them)",
+        help=f"use only detections above this score (default: {MIN_SCORE}, except for --json, whose default is "
+        "the model's own threshold, usually 0.05, because average precision requires detections with low scores)",
     )
     parser.add_argument(
         "--batch",
         type=int,
         default=1,
         metavar="N",
-        help="number of images to process at a time; more need more memory (default: %(default)s)",
+        help="number of images to process at a time; more images need more memory (default: %(default)s)",
     )
     add_max_pixels(parser)
     parser.add_argument(
@@ -72,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="folder for the drawings, which are PNG files (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this table")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this CSV file")
     for kind, name in (("voc", "VOC"), ("yolo", "YOLO")):
         parser.add_argument(
             f"--{kind}",
@@ -198,7 +198,7 @@ def _describe(
     folder: Path,
     taken: set[str],
 ) -> tuple[Entry, list[Entry]]:
-    """Return the entry of an image and its detections above `min_score`; also draw these to a new path in `folder`."""
+    """Return an image's entry and its detections above `min_score`; draw these detections to a new file in `folder`."""
     from rcnn import plot  # imports matplotlib, which is slow
 
     names = model.config.class_names
@@ -252,7 +252,7 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return the same string for all paths to a file, even if the file system does not distinguish A from a."""
+    """Return the same string for all paths to a file, even on a file system that does not distinguish A from a."""
     return os.path.realpath(path).casefold()
 
 

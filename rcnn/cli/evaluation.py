@@ -153,7 +153,7 @@ def _print_measure(measure: str, detections: Sequence[Detections], targets: Targ
 def _print_table(
     classes: Sequence[str], num_objects: np.ndarray, num_detections: np.ndarray, columns: dict[str, np.ndarray]
 ) -> None:
-    """Print the objects, the detections and each column (L,) for the L classes, then the sums and the means."""
+    """Print the number of objects and detections and each column (L,) for the L classes, then sums and means."""
     width = max(12, *map(len, classes))
     say(f"{'class':<{width}} {'objects':>8} {'detections':>10}" + "".join(f" {name:>7}" for name in columns))
     for label, name in enumerate(classes[1:], start=1):

@@ -24,7 +24,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "info",
         help="print versions, machine and settings, for a bug report",
         description="Print the versions of rcnn and of the packages that it uses, the machine, the backend, the number "
-        "of threads, the folders and the environment variables that change its behaviour. Add this to a bug report.",
+        "of threads, the folders and the environment variables that change its behaviour. Add this output "
+        "to a bug report.",
     )
     parser.set_defaults(run=run)
 

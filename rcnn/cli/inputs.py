@@ -48,7 +48,7 @@ def _expand(argument: str) -> list[Path]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """Return the images in a folder in the order of their names; hidden files are not images."""
+    """Return the images in a folder, sorted by name, without hidden files."""
     found = [
         entry
         for entry in sorted(folder.iterdir())

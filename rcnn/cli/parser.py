@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
         group = self.add_mutually_exclusive_group()
         for level, names, text in (
             (QUIET, ("-q", "--quiet"), "print only warnings and errors, and show no progress bars"),
-            (VERBOSE, ("-v", "--verbose"), "also print the whole list if a message shows only a part of it"),
+            (VERBOSE, ("-v", "--verbose"), "print whole lists in messages, instead of only their first items"),
         ):
             group.add_argument(
                 *names, action="store_const", dest="verbosity", const=level, default=argparse.SUPPRESS, help=text
@@ -72,7 +72,7 @@ def make() -> argparse.ArgumentParser:
 
 
 def _suggest(message: str) -> str:
-    """Return a message of argparse; after a misspelt command or value, it names only the most similar one."""
+    """Shorten a message of argparse: for a misspelt command or value, name only the most similar choice."""
     if not (found := CHOICE.search(message)):
         return message
     given, choices = found[1], re.findall(r"[^\s',]+", found[2])

@@ -30,7 +30,8 @@ INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 plus the number 
 # Errors that the user can correct. Any other error is a bug in rcnn, so its message contains the line of code.
 EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError)
 
-# How much the command prints. QUIET: only warnings and errors. VERBOSE: also every name that a message sums up.
+# How much the command prints. QUIET: only warnings and errors. VERBOSE: also whole lists of names, of which messages
+# otherwise show only the first.
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 verbosity = contextvars.ContextVar("verbosity", default=NORMAL)
 
@@ -80,7 +81,7 @@ def _run(stops: _Stops) -> int:
 
 
 def _prepare_bars() -> None:
-    """Import tqdm, which reads environment variables, and create its lock before a signal can interrupt that."""
+    """Import tqdm, which reads environment variables, and create its lock before signals can interrupt this."""
     try:
         from tqdm import tqdm
     except (TypeError, ValueError) as error:
@@ -110,7 +111,7 @@ def tell(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print text on standard output, above the progress bar, with control characters escaped; not if it is quiet."""
+    """Print text on standard output, above the progress bar, with control characters escaped; nothing if QUIET."""
     if verbosity.get() == QUIET:
         return
     _print("\n".join(map(_escaped, text.split("\n"))), sys.stdout)

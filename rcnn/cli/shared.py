@@ -40,13 +40,13 @@ def known_format(source: str) -> str:
     ):
         return source
     found = data.find_formats(path)
-    others = f"; it also has annotations for {', '.join(found[1:])}" if len(found) > 1 else ""
+    others = f"; it also has annotations in other formats: {', '.join(found[1:])}" if len(found) > 1 else ""
     tell(f"{source} is read as {found[0]}:{source}{others}")
     return f"{found[0]}:{source}"
 
 
 def check_target(target: str) -> tuple[str, Path]:
-    """Return the format and the absolute path of a data set to write, such as "voc:PATH"; the folder must be free."""
+    """Return the format and the absolute path in a target such as "voc:PATH"; the folder must be new or empty."""
     kind, _, path = target.partition(":")
     if kind not in WRITERS or not path:
         raise ValueError(f"TARGET must be one of {', '.join(f'{kind}:PATH' for kind in WRITERS)}, got {target!r}")

@@ -52,8 +52,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at the first unusable image or object; skip: skip all of these and print their number; fix: "
-        "also cut boxes at the border of their image (default: raise). To list the faults, use rcnn check",
+        help="raise: stop at the first unusable image or object; skip: leave out all of these and print their number; "
+        "fix: like skip, but cut boxes at the border of their image (default: raise). To list the faults, "
+        "use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     model, left_out = chosen.make_model()
     if left_out:
         names = ", ".join(left_out) if verbosity.get() == VERBOSE else listed(left_out)
-        say(f"skipped from {chosen.weights} (shape mismatch), randomly initialised: {names}")
+        say(f"randomly initialised, because their shapes differ from those in {chosen.weights}: {names}")
     out.mkdir(parents=True, exist_ok=True)
     plan.write(out / run_folder.PLAN, chosen)
     return _fit(out, chosen, model, dataset, val, options.workers, resume=False)
@@ -105,7 +106,7 @@ def _resume(options: argparse.Namespace) -> int:
     if saved.model.config.class_names != tuple(dataset.classes):
         raise ValueError(
             f"cannot resume the run in {options.resume} with {followed.train}: the classes of the run are "
-            f"{listed((saved.model.config.class_names or ())[1:])}, got {listed(dataset.classes[1:])}"
+            f"{listed((saved.model.config.class_names or ())[1:])}, but the data set has {listed(dataset.classes[1:])}"
         )
     return _fit(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
 

@@ -135,7 +135,8 @@ def load(
     seed : int
         Seed of the drawn pages; ignored for files.
     options : mapping, optional
-        Further arguments by name, such as {"on_error": "skip"} or {"classes": ["cat", "dog"]}. Drawn pages have none.
+        Further arguments by name, such as {"on_error": "skip"} or {"classes": ["cat", "dog"]}. Drawn pages have no
+        options.
 
     Returns
     -------

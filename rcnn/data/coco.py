@@ -65,7 +65,8 @@ class COCO(AnnotatedImages):
         A JSON file, or a folder in one of four layouts. (1) It contains annotations/instances_train*.json and
         annotations/instances_val*.json. (2) It contains train.json and val.json, or annotations/train.json and
         annotations/val.json. (3) It contains train/_annotations.coco.json and valid/_annotations.coco.json. (4) It
-        contains a single JSON file. Names such as `Train` and `Validation`, as in exports of CVAT, are the same splits.
+        contains a single JSON file. Names such as `Train` and `Validation`, as in exports of CVAT, mean the splits
+        "train" and "val".
     split : str, optional
         "train", "val" or another split, such as "test". If there is no file for "val", some of the other images are
         held out for validation (see `rcnn.data.split`). By default, every image is read.
@@ -78,7 +79,7 @@ class COCO(AnnotatedImages):
         objects and is the "supercategory" of other categories. (Roboflow writes such a group.)
     unannotated : {"skip", "empty"}
         "skip" leaves out images that no JSON file names; "empty" reads them as images without objects. `rcnn check`
-        lists them.
+        lists these images.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -189,7 +190,7 @@ def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
     for number in sorted(names, key=lambda number: (number not in used, number)):
         name = names[number]
         if number in used and name in ids:
-            raise ValueError(f"categories {ids[name]} and {number} are both {name!r}")
+            raise ValueError(f"categories {ids[name]} and {number} have the same name, {name!r}")
         ids.setdefault(name, number)
     ids.pop(BACKGROUND, None)
     return dict(sorted(ids.items(), key=lambda item: item[1]))
@@ -214,7 +215,7 @@ def _read_file(path: Path, images: str | os.PathLike[str] | None) -> Found:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(
-            f"{path} is not in COCO format: it holds a {type(content).__name__}, not an object {{...}} with lists of "
+            f"{path} is not in COCO format: it is a {type(content).__name__}, not an object {{...}} with lists of "
             "images, annotations and categories"
         )
     tables = {}
@@ -319,7 +320,7 @@ def _check_found(entries: Sequence[Record | Broken], table: Sequence[Any], path:
         return
     name = table[0].get("file_name") if isinstance(table[0], dict) else table[0]
     raise FileNotFoundError(
-        f"none of the {len(entries)} images of {path} ({reprlib.repr(name)}, ...) is in "
+        f"none of the {len(entries)} images of {path} ({reprlib.repr(name)}, ...) is in any of these folders: "
         f"{', '.join(map(str, folders))}; pass their folder as the argument or option 'images'"
     )
 
@@ -330,7 +331,7 @@ def _stated_side(value: object) -> object:
 
 
 def _read_thing(entry: tuple[int, Mapping[str, Any]], number: int, names: Mapping[int, str]) -> list[Thing]:
-    """Read one annotation; raise ValueError if it has no valid box or category."""
+    """Read one annotation; raise ValueError if its box or its category is invalid."""
     del number
     source, annotation = f"annotations[{entry[0]}]", entry[1]
     stated, box = annotation.get("category_id"), annotation.get("bbox")
@@ -356,7 +357,7 @@ def _read_thing(entry: tuple[int, Mapping[str, Any]], number: int, names: Mappin
 
 
 def _box_around(polygons: Sequence[Any], source: str) -> list[float] | None:
-    """Return x, y, width and height of the box around polygons [[x, y, x, y, ...], ...]; None without polygons."""
+    """Return x, y, width and height of the box around polygons [[x, y, x, y, ...], ...]; None if there are none."""
     if not polygons or not all(isinstance(polygon, list) and len(polygon) >= 6 for polygon in polygons):
         return None
     numbers = [[as_number(value, f"segmentation of {source}") for value in polygon] for polygon in polygons]

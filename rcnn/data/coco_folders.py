@@ -115,7 +115,7 @@ def image_folders(path: Path, images: str | os.PathLike[str] | None) -> list[Pat
     path : Path
         The JSON file.
     images : path or None
-        The folder that the user named. If it is None, these are folders near the JSON file.
+        The folder that the user named. If it is None, the result contains folders near the JSON file.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def split_of(path: Path) -> str:
     Returns
     -------
     str
-        A name such as "train", for "instances_train2017.json" and for "train/_annotations.coco.json".
+        The split, such as "train" for "instances_train2017.json" or "train/_annotations.coco.json".
     """
     name = path.parent.name if path.name == IN_ITS_FOLDER else path.stem.removeprefix(PREFIX)
     return re.sub(r"\d+$", "", name)

@@ -42,8 +42,8 @@ MAX_XML = 1 << 30  # bytes of the XML file
 class CVAT(AnnotatedImages):
     """Images described by the file annotations.xml of CVAT.
 
-    Boxes, polygons, ellipses and masks are objects; a rotated box becomes the smallest upright box around it. Points,
-    polylines, cuboids and skeletons are errors. The XML file can be at most 1 GiB in size.
+    Each box, polygon, ellipse or mask is an object; a rotated box becomes the smallest upright box around it. Points,
+    polylines, cuboids and skeletons are reported as errors. The XML file can be at most 1 GiB in size.
 
     Parameters
     ----------

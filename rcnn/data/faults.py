@@ -31,7 +31,7 @@ MAX_AGAINST = 0.02  # maximum ratio of contradicting boxes to supporting boxes
 
 
 def note_broken(dataset: Any, notes: Notes) -> None:
-    """Add a problem to `notes` for each entry that a reader could not read, was skipped or fixed, or is missing.
+    """Add a problem to `notes` for each entry that is unreadable or missing, or was skipped or fixed.
 
     Parameters
     ----------

@@ -50,8 +50,8 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
         found.append("masks")
     if not found:
         raise ValueError(
-            f"{given} has no annotations in a known format: {', '.join(dict.fromkeys((*SIGNS, 'masks')))}; if it has, "
-            "name the format, for example voc:PATH"
+            f"{given} has no annotations in a known format: {', '.join(dict.fromkeys((*SIGNS, 'masks')))}; to choose "
+            "a format yourself, write it in front of the path, for example voc:PATH"
         )
     return found
 

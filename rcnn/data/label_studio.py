@@ -48,8 +48,8 @@ PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a ra
 class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
-    Rectangles, polygons and ellipses are objects; a rotated rectangle becomes the smallest upright box around it. If a
-    task has several annotations, it is an error, because they may describe the same objects; cancelled annotations and
+    Each rectangle, polygon or ellipse is an object; a rotated rectangle becomes the smallest upright box around it. A
+    task with several annotations is an error, because these may describe the same objects. Cancelled annotations and
     predictions are ignored. A JSON file can be at most 2 GiB in size.
 
     Parameters
@@ -175,7 +175,7 @@ def _results(task: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _box_keys(region: Mapping[str, Any]) -> list[str]:
-    """Return the key of the class names of a region; an empty list if the region is no object, such as a choice."""
+    """Return a list with the key of a region's class names; empty if the region, such as a choice, is no object."""
     value = region.get("value")
     return [key for key in LABELS if isinstance(value, dict) and isinstance(value.get(key), list)]
 

@@ -307,7 +307,7 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """Return (change, words): the scale that extends the boxes to the image edges; None if they almost reach them."""
+    """Return the scale that fits the boxes to the image edges, and a description; None if their scale seems right."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
@@ -317,7 +317,7 @@ def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
 
 
 def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
-    """Return a verdict on the change of coordinates that gives the best fit; None if no change fits clearly better."""
+    """Return the verdict on the change of coordinates with the best fit; None if no change fits clearly better."""
     if own.mean > MAX_MISFIT:
         return None
     changes: dict[str, tuple[Change, str]] = {
@@ -345,8 +345,8 @@ def _gains(own: Fit, changed: Fit) -> bool:
 def _numbers(own: Fit, changed: Fit, words: str) -> str:
     as_they_are = f"{own.mean:.0%}" if own.objects else "none"
     return (
-        f"as they are, boxes fit their own image better than {as_they_are} of the images; "
-        f"{words}, they fit it better than {changed.mean:.0%}"
+        f"as they are, boxes fit their own image better than they fit {as_they_are} of the images; "
+        f"{words}, better than they fit {changed.mean:.0%}"
     )
 
 

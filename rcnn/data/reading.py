@@ -129,7 +129,7 @@ def make_record(
 def read_each(
     read: Callable[[T, int], Sequence[Thing]], entries: Iterable[T], source: str
 ) -> tuple[list[Thing], list[Broken]]:
-    """Read the objects of an image one after the other, so that an invalid one does not cost the others.
+    """Read the objects of an image one by one, so that the valid ones are read even if others are invalid.
 
     Parameters
     ----------

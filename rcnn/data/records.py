@@ -1,8 +1,8 @@
 """Annotated image files: the records that readers return, and the data set that decodes the images on access.
 
-A reader (`voc`, `coco`, `table` or `masks`) converts the annotations of a folder to `Record`s. A record contains all
-values exactly as the annotation states them, even if they are invalid. `AnnotatedImages` is the data set of these
-images. `rcnn.data.validate` reports the faults of the records.
+A reader, such as `read_voc`, converts the annotations of a folder to `Record`s. A record contains all values exactly as
+the annotation states them, even if they are invalid. `AnnotatedImages` is the data set of these images.
+`rcnn.data.validate` reports the faults of the records.
 
 How photos are rotated: a camera stores its orientation in the EXIF data of the file, and this module returns the image
 upright. Some annotation programs show a photo upright, and others show it as it is stored. The annotations rarely state
@@ -219,7 +219,7 @@ class AnnotatedImages:
         elif unreadable := annotations.unreadable():
             raise ValueError(
                 f"{unreadable[0].source} cannot be read: {unreadable[0].reason}"
-                + (f"; {len(unreadable) - 1} more cannot be read" if len(unreadable) > 1 else "")
+                + (f"; unreadable entries besides this one: {len(unreadable) - 1}" if len(unreadable) > 1 else "")
                 + '; to skip unreadable entries, use on_error="skip" (in a plan, RUN.toml: [data] options = '
                 '{on_error = "skip"})'
             )
@@ -337,7 +337,7 @@ class AnnotatedImages:
 
 
 def cut_boxes(record: Record, frame: Size) -> Record:
-    """Return the record with the boxes cut at the border of the image that extend more than one pixel beyond it.
+    """Return the record; each box that extends more than one pixel beyond the image is cut at its border.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def cut_boxes(record: Record, frame: Size) -> Record:
     Returns
     -------
     Record
-        The record with the boxes that remain. The area of an object is at most the area of its box.
+        The record with the changed boxes. The area of an object with a changed box is at most the area of this box.
     """
     cut = clip(record.boxes, frame)  # (G, 4)
     with np.errstate(invalid="ignore"):  # a coordinate may be infinite

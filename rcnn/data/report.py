@@ -52,8 +52,8 @@ KINDS: Mapping[str, Kind] = {
     ),
     "wrong-scale": Kind(
         ERROR,
-        "boxes seem to refer to copies of the images with another size",
-        "multiply the boxes by the size of the images, and divide them by the size of the copies",
+        "boxes seem to refer to resized copies of the images",
+        "divide the boxes by the size of the copies, and multiply them by the size of the images",
     ),
     "shuffled": Kind(
         ERROR,
@@ -140,7 +140,7 @@ KINDS: Mapping[str, Kind] = {
         "more than half of the images have no object",
         "check whether annotations are missing; if not, remove some of these images",
     ),
-    "listed-twice": Kind(WARNING, "an image file is listed more than once", "put its boxes into one annotation"),
+    "listed-twice": Kind(WARNING, "an image file is listed more than once", "put all of its boxes into one annotation"),
     "identical-images": Kind(WARNING, "an image has the same pixels as another image", "remove one of them"),
     "shared-image": Kind(
         WARNING,

@@ -1,8 +1,8 @@
 """Search for the files that annotations name.
 
 Programs write the name of the same file in different ways: as the path on the annotator's computer, as a web address,
-without a suffix, in capital letters, or with accents as characters of their own. Only files inside the searched folders
-are found.
+without a suffix, in capital letters, or with accents as separate characters. Only files inside the searched folders are
+found.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Search:
     folders : sequence of Path
         Folders to search, in this order.
     suffixes : tuple of str
-        Suffixes, in lower case, of files that are also found if `name` has no suffix or the suffix of an image.
+        Suffixes in lower case. Files with these suffixes are also found by a name without a suffix or with the suffix
+        of an image.
     """
 
     def __init__(self, folders: Sequence[Path], suffixes: tuple[str, ...] = SUFFIXES) -> None:
@@ -57,7 +58,7 @@ class Search:
         Raises
         ------
         ValueError
-            If several files match, if the file already belongs to the same name in another folder, or if it is a link
+            If several files match, if an earlier name with other folders led to the same file, or if the file is a link
             to a file outside the folder.
         """
         parts = path_parts(name) if isinstance(name, str) else []
@@ -88,7 +89,7 @@ class Search:
         return None if path.is_dir() else path
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Return the entries of a folder by their plain names, and files with one of the suffixes also by stem."""
+        """Map plain names, and the stems of files with one of the suffixes, to the entries of a folder."""
         if folder not in self._listed:
             names: dict[str, list[str]] = {}
             for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
@@ -101,7 +102,7 @@ class Search:
 
 
 def _matches(names: dict[str, list[str]], name: str, suffixes: Sequence[str]) -> list[str]:
-    """Return the entries that a name may mean: those of this name or, if there are none, of this stem."""
+    """Return the entries with this name or, if there are none, the entries with its stem."""
     plain = _plain(name)
     found = names.get(plain, [])
     if not found and suffixes:
@@ -141,7 +142,7 @@ def path_parts(name: str) -> list[str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name with composed characters and without capital letters."""
+    """Return a name in lower case, with composed Unicode characters."""
     return unicodedata.normalize("NFC", name).casefold()
 
 

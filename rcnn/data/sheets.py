@@ -1,4 +1,4 @@
-"""Folders with one annotation file, a sheet, for each image; the readers `voc` and `labelme` share these functions."""
+"""Functions for folders with one annotation file, called a sheet, for each image; `voc` and `labelme` share them."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Sheet:
     root : Path
         The folder that the user named.
     stem : str
-        Path of the file in the folder of all sheets, without suffix.
+        Path of the file relative to the folder of all sheets, without its suffix.
     images : Search
-        Search for its image.
+        Finds the image of the sheet.
     """
 
     path: Path
@@ -226,7 +226,7 @@ def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, En
 
 
 def _listed(line: str, source: str, search: Search, root: Path, entries: Mapping[Path, Entry]) -> Entry:
-    """Return the entry that a line of a list names; the name may end like a mark, as in "photo 1"."""
+    """Return the entry that a line of a list names; "photo 1" is this name, or the name "photo" with the mark 1."""
     name = MARK.sub("", line).strip()
     try:
         sheet = search.find(line) or search.find(name)

@@ -156,7 +156,11 @@ def part_of(annotations: Annotations, split_name: str | None, hold_out: bool, pl
     count, broken = len(annotations.records), annotations.broken
     if count < 1 + hold_out and (hold_out or not broken):
         required = f"; at least two are needed to hold one out for {VAL}" if hold_out else ""
-        first = f"; {len(broken)} cannot be read; the first is {broken[0].source}: {broken[0].reason}" if broken else ""
+        first = (
+            f"; unreadable entries: {len(broken)}; the first is {broken[0].source}: {broken[0].reason}"
+            if broken
+            else ""
+        )
         raise ValueError(f"{place} has {count or 'no'} image{'s' * (count != 1)}{required}{first}")
     return split(annotations)[split_name == VAL] if hold_out else annotations
 
@@ -224,7 +228,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
     Returns
     -------
     dict from str to Path
-        Maps "train", "val" and "test" to their folders, as far as there are any.
+        Maps "train", "val" and "test" to their folders; splits without a folder are left out.
 
     Raises
     ------
@@ -308,7 +312,7 @@ def _of_same_folders(spare: Sequence[Record], chosen: Sequence[Entry], everythin
 
 
 def without_annotation(entries: Iterable[Entry]) -> list[Record]:
-    """Return records without objects for the images that no annotation names, in the folders of the other images.
+    """Return records without objects for images that have no annotation, but are in the folder of an annotated image.
 
     Parameters
     ----------

@@ -90,13 +90,13 @@ class Frame(Protocol):
 class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
-    The columns may be in any order, and may have other usual names, such as `filename`, `xmin` and `class` in files
-    from TensorFlow's tutorials. A file without names of columns has these six columns in this order, as in
-    keras-retinanet. The file uses UTF-8, or UTF-16 with a byte order mark. Columns are separated by commas, semicolons,
-    tabs or vertical bars; after semicolons, numbers may have a decimal comma. Coordinates are in pixels and continuous:
-    the left edge of the image is at 0. For an image without objects, write a row in which the four coordinates and the
-    label are empty. These columns are optional: `split`; `difficult`, `crowd` and `truncated`; `width` and `height` (of
-    the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
+    The columns may be in any order, and may have other common names, such as `filename`, `xmin` and `class` in files
+    from TensorFlow's tutorials. A file whose first line does not name the columns has these six columns in this order,
+    as in keras-retinanet. The file uses UTF-8, or UTF-16 with a byte order mark. Columns are separated by commas,
+    semicolons, tabs or vertical bars; after semicolons, numbers may have a decimal comma. Coordinates are in pixels and
+    continuous: the left edge of the image is at 0. For an image without objects, write a row in which the four
+    coordinates and the label are empty. These columns are optional: `split`; `difficult`, `crowd` and `truncated`;
+    `width` and `height` (of the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
 
     Parameters
     ----------
@@ -108,16 +108,16 @@ class CSV(AnnotatedImages):
         .csv. If no images belong to "val", some of the other images are held out for validation (see
         `rcnn.data.split`). By default, every image is read.
     images : path, optional
-        Folder that contains the images; the values in the column `image` are paths relative to it. By default, these
-        are the folder of the CSV file and folders such as `images` in it or beside it.
+        Folder that contains the images; the values in the column `image` are paths relative to it. By default, rcnn
+        looks in the folder of the CSV file, and in folders such as `images` inside or beside it.
     classes : sequence of str, optional
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, the names are read
         from the file classes.txt in the folder of the CSV file, one name per line, or from the file classes.csv, one
         name and its number per line. If there is no such file, the classes are all names that occur in the CSV file,
         sorted.
     unannotated : {"skip", "empty"}
-        "skip" leaves out images without a row; "empty" reads them as images without objects. `rcnn check`
-        lists them.
+        "skip" leaves out images without a row; "empty" reads them as images without objects. `rcnn check` lists these
+        images.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -148,7 +148,7 @@ class Table(AnnotatedImages):
     images : path
         Folder that contains the images; the values in the column `image` are paths relative to it.
     split, classes, unannotated : str, sequence of str, str
-        See `CSV`, but no file classes.txt is read.
+        See `CSV`. No file with class names is read.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """

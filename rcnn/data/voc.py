@@ -42,9 +42,9 @@ class VOC(AnnotatedImages):
     folder : path
         A folder in one of four layouts. (1) It contains a folder of XML files, such as `Annotations` or `annots`, and a
         folder of images, such as `JPEGImages` or `images`, and may contain lists of names in `ImageSets/Main`. (2) It
-        contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) As
-        layout 1, with folders `train`, `val` and `test` inside the two folders. The XML files may be in subfolders,
-        such as `Annotations/cam1/x.xml` for the image `JPEGImages/cam1/x.jpg`.
+        contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) It has
+        layout 1, with folders `train`, `val` and `test` inside the folder of XML files and the folder of images. The
+        XML files may be in subfolders, such as `Annotations/cam1/x.xml` for the image `JPEGImages/cam1/x.jpg`.
     split : str, optional
         "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some of the other
         images are held out for validation (see `rcnn.data.split`). By default, every image is read.
@@ -55,8 +55,8 @@ class VOC(AnnotatedImages):
     first_pixel : {1, 0}
         Number of the first pixel: 1 in VOC, 0 in some other programs.
     unannotated : {"skip", "empty"}
-        "skip" leaves out images without an XML file; "empty" reads them as images without objects. `rcnn check`
-        lists them.
+        "skip" leaves out images without an XML file; "empty" reads them as images without objects. `rcnn check` lists
+        these images.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -165,7 +165,7 @@ def _read_object(element: Element, number: int, first_pixel: int) -> list[Thing]
 
 
 def _read_box(element: Element, what: str, first_pixel: int) -> Box:
-    """Return the box of a <bndbox> element in continuous coordinates; the last pixel belongs to the box."""
+    """Return the box of a <bndbox> element in continuous coordinates; xmax and ymax are the last pixels inside it."""
     for corner in CORNERS:
         if len(element.findall(corner)) > 1:
             raise ValueError(f"{what} has a box with several {corner}; write a <bndbox> for each box")

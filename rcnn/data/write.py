@@ -5,8 +5,8 @@ are two exceptions. Because VOC counts from 1, coordinates below 2e-9 pixels cha
 states fractions of the size of the image, coordinates below 1e-6 pixels change by up to 1e-9 pixels.
 
 Not every format can store every property of an object. VOC has no crowds, so crowds become difficult objects. YOLO has
-only ordinary objects, so difficult objects and crowds are written as such. Only COCO stores the areas of objects. COCO
-does not store whether an object is truncated.
+no difficult objects and no crowds, so these become ordinary objects. Only COCO stores the areas of objects. COCO does
+not store whether an object is truncated.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _things(target: Target, classes: Sequence[str], source: str) -> list[Thing]:
 
 
 def _voc_xml(name: str, image: np.ndarray, things: Sequence[Thing]) -> bytes:
-    """Return the XML of an image; VOC counts pixels from 1, and the last pixel belongs to the box."""
+    """Return the XML of an image; VOC counts pixels from 1, and xmax and ymax are the last pixels inside the box."""
     root = ElementTree.Element("annotation")
     _add(root, "folder", "JPEGImages")
     _add(root, "filename", name)

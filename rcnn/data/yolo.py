@@ -94,7 +94,7 @@ class YOLO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Settings:
-    """Contents of the YAML file, as far as they are used."""
+    """The contents of the YAML file that this reader uses."""
 
     names: Mapping[int, str]
     places: Mapping[str, Sequence[str]]  # for each split, paths of folders or of lists of images
@@ -154,7 +154,7 @@ def _read_settings(root: Path, given: Path | None) -> Settings:
     if names and listed and names != listed:
         raise ValueError(
             f"{root}: {source} and the list of classes beside it must state the same classes, got "
-            f"{', '.join(names.values())} and {', '.join(listed.values())}; remove one of them, or pass classes"
+            f"({', '.join(names.values())}) and ({', '.join(listed.values())}); remove one of them, or pass classes"
         )
     if "nc" in content and str(content["nc"]) != str(len(names)):
         raise ValueError(f"{root / source}: nc must be the number of names ({len(names)}), got {content['nc']!r}")
@@ -167,7 +167,7 @@ def _read_settings(root: Path, given: Path | None) -> Settings:
 
 
 def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
-    """Return the content of a YAML file, in which all values are strings; an empty dict if it is no mapping."""
+    """Return the content of a YAML file, in which all values are strings; an empty dict if it is not a mapping."""
     import yaml
 
     check_link(path, root)
@@ -237,7 +237,9 @@ def _images_at(root: Path, split: str, places: Sequence[str]) -> list[Path | Bro
         path = next((path for path in candidates if path.exists()), None)
         if path is None:
             if split in (TRAIN, VAL):
-                raise FileNotFoundError(f"{root} has no {place.strip('/')}, which its YAML file states for {split}")
+                raise FileNotFoundError(
+                    f"{root} has no {place.strip('/')}, which its YAML file states for the split {split}"
+                )
             continue
         check_link(path, root)
         found += image_files(existing_folder(path)) if path.is_dir() else _images_in_list(path, root)
@@ -277,7 +279,7 @@ class _Labels:
         return None
 
     def _candidates(self, image: Path) -> list[tuple[Path, PurePosixPath]]:
-        """Return folders of text files, each with the path of the image in it, without suffix."""
+        """Return the folders that may contain the text file, and its path in each folder, without suffix."""
         stem = PurePosixPath(image.relative_to(self.root).with_suffix(""))
         candidates = []
         for i, part in reversed([*enumerate(stem.parts[:-1])]):
@@ -337,7 +339,7 @@ def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Th
 
 
 def _name(word: str, names: Mapping[int, str], what: str) -> str:
-    """Return the name of a class, which a line states by its number; without names of classes, return the number."""
+    """Return the name of a class, given its number in a line; if the classes have no names, return the number."""
     try:
         number = as_number(word, f"class of {what}")
     except ValueError:
@@ -345,7 +347,7 @@ def _name(word: str, names: Mapping[int, str], what: str) -> str:
             return word
         raise
     if not number.is_integer() or number < 0:
-        raise ValueError(f"class of {what} must be a whole number from 0, got {word!r}")
+        raise ValueError(f"class of {what} must be a whole number of at least 0, got {word!r}")
     return names.get(int(number), f"class {int(number)}") if names else str(int(number))
 
 

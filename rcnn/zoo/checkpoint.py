@@ -75,13 +75,13 @@ OLD_NAMES = (
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(?=weight$|bias$)"), r"\1.0."),
 )
 
-# What to do about a safetensors file, by a part of the error.
+# Advice for errors in safetensors files: a part of the error message, and what the user can do.
 REMEDIES = (
     ("not a valid safetensors file", "; if you downloaded it, download it again, because it may be incomplete"),
     ("a dtype that NumPy", "; save the weights as float32 instead, with tensor.float()"),
 )
 
-# Two names of each of torchvision's Faster R-CNNs; some that other programs write have only one of them.
+# Two tensors of each of torchvision's Faster R-CNNs. Files from some other programs have only one of these names.
 TORCHVISION = ("rpn.head.cls_logits.weight", "roi_heads.box_predictor.cls_score.weight")
 OTHER_HEADS = ("roi_heads.mask_", "roi_heads.keypoint_")
 # Parts of names that torch.compile, FSDP and activation checkpointing insert.
@@ -315,7 +315,7 @@ def check_shapes(
     """
     for tensor, shape in dict(expected).items():
         if tensor not in tensors:
-            raise CheckpointError(f"{name}: its settings require the tensor {tensor} {shape}, which is missing")
+            raise CheckpointError(f"{name}: its settings require a tensor {tensor} of shape {shape}, which is missing")
         if tensors[tensor].shape != shape:
             raise CheckpointError(
                 f"{name}: wrong shape: its settings require {shape} for {tensor}, got {tensors[tensor].shape}"
@@ -377,7 +377,7 @@ def build_backbone(
         raise ValueError(f"the name of a backbone must be one of {', '.join(OWN_BACKBONES)}, got {reprlib.repr(own)}")
     kind, rules = OWN_BACKBONES[own]
     if set(arguments) != set(rules):
-        raise ValueError(f"{own} takes the numbers {', '.join(rules)}, got {reprlib.repr(arguments)}")
+        raise ValueError(f"the arguments of {own} must be {', '.join(rules)}, got {reprlib.repr(arguments)}")
     checked = {argument: rule.check(argument, arguments[argument]) for argument, rule in rules.items()}
     if tensors is not None:
         check_shapes(tensors, _backbone_shapes(kind, checked), name)
@@ -400,7 +400,7 @@ class Weights:
     metadata : dict
         The metadata that `save` wrote; empty if another program wrote the file.
     beside : tuple of str
-        The outermost keys of a .pth file.
+        The outermost keys of a .pth file, such as "model" and "epoch".
     """
 
     path: Path
@@ -468,8 +468,8 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
         "coco" and "imagenet" are downloaded once.
     skip_mismatched : bool
         If True, a parameter is skipped if its shape in the file differs from its shape in the module. Use this option,
-        for example, if the file contains a detector for other classes; its last layers then have other shapes. If
-        False, such a parameter is an error.
+        for example, if the file contains a detector for other classes, because the shapes of the last layers then
+        differ. If False, such a parameter is an error.
 
     Returns
     -------
@@ -595,10 +595,10 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 
 
 def torchvision_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Rename arrays to torchvision's current names of a Faster R-CNN, if they have its names with a prefix.
+    """Rename the arrays of a Faster R-CNN to torchvision's current names, without a prefix such as "module.".
 
-    Arrays without the prefix are dropped, and so are the heads for masks and keypoints of Mask R-CNN and Keypoint
-    R-CNN, which contain a complete Faster R-CNN.
+    Arrays without the prefix are dropped. Mask R-CNN and Keypoint R-CNN contain a complete Faster R-CNN, so only their
+    heads for masks and keypoints are dropped.
 
     Parameters
     ----------
@@ -624,7 +624,7 @@ def torchvision_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> Mapping[str, np.ndarray]:
-    """Remove a prefix, such as "module.", from the names of arrays if this gives all of `names`.
+    """Remove a prefix, such as "module.", from the names of arrays if all of `names` then exist.
 
     DataParallel, for example, adds the prefix "module.". Arrays without the prefix are dropped.
 

@@ -263,7 +263,7 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
 
 
 def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
-    """Raise CheckpointError if the detector in a file has another number of anchors than the model."""
+    """Raise CheckpointError if the model does not have as many anchors per cell as the detector in a file."""
     tensor, own = weights.tensors.get("rpn.head.cls_logits.weight"), len(model.anchor_generator.cells[0])
     if tensor is not None and tensor.ndim and len(tensor) != own:
         raise CheckpointError(
@@ -274,7 +274,7 @@ def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
-    """Return the class names in the file, else COCO's names if the number of classes is the same, else None."""
+    """Return the class names in the file; without them, COCO's names if the number of classes fits, else None."""
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 

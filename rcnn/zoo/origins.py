@@ -1,4 +1,4 @@
-"""What a file is that contains no weights for a detector of rcnn, and what to do with it.
+"""Description of files that contain no weights for a detector of rcnn, with advice on what to do.
 
 A file of another format is recognised by its first bytes, and a checkpoint of another model by the names of its layers.
 """
@@ -24,9 +24,9 @@ BEGINNINGS = (
     (rb"(?s).{4}TFL3", "it is a TensorFlow Lite model; only weights of PyTorch models are read"),
     (rb"(?s)\x08.?(\x10.)?[\x12\x1a\x3a]", "it seems to be an ONNX model; use the .pth file that it was exported from"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|BM", "it is an image, not weights"),
-    (rb"\([dl]p|c\w+\n", "it is a plain pickle of an old format, not a file of torch.save"),
+    (rb"\([dl]p|c\w+\n", "it is a pickle in an old format, which torch.save does not write"),
     (rb"\s*[\[{]", "it is a JSON file, not weights"),
-    (rb"(?s)\x00+\Z", "it begins with zeros only: its download is incomplete; download it again"),
+    (rb"(?s)\x00+\Z", "its first bytes are all zero, because its download is incomplete; download it again"),
 )
 
 READABLE = (
@@ -44,16 +44,16 @@ MODELS = (
     (r"conv_encoder\.", f"{LAYERS} a detector of Hugging Face"),
     (r"^(class|query)_embed\.|^transformer\.", f"{LAYERS} DETR"),
     (r"^head\.(classification|regression)_head\.", "it is a RetinaNet, an FCOS or an SSD of torchvision"),
-    (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO"),
-    (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it has the other heads of fasterrcnn_resnet50_fpn_v2"),
+    (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO model"),
+    (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it is a fasterrcnn_resnet50_fpn_v2, whose heads differ"),
     (r"^(roi_heads|rpn)\.", "it is a Faster R-CNN with another backbone"),
     (r"^(aux_)?classifier\.", "it is a model for classification or segmentation"),
-    (r"^layer1\.0\.conv1\.", "it is a ResNet without a detector, which only weights_backbone=PATH reads"),
+    (r"^layer1\.0\.conv1\.", "it is a ResNet without a detector; in Python, pass it as weights_backbone=PATH"),
 )
 
 
 def of_bytes(start: bytes) -> str | None:
-    """Return what a file is that begins with other bytes than a file of torch.save, and what to do with it.
+    """Describe a file that does not begin like a file from torch.save, and say what to do with it.
 
     Parameters
     ----------
@@ -63,13 +63,13 @@ def of_bytes(start: bytes) -> str | None:
     Returns
     -------
     str or None
-        A part of a sentence; None if the format is unknown.
+        The end of an error message, such as "it is an image, not weights"; None if the format is unknown.
     """
     return next((text for pattern, text in BEGINNINGS if re.match(pattern, start)), None)
 
 
 def of_names(names: Iterable[str], beside: Iterable[str] = ()) -> str:
-    """Return what a checkpoint is whose names do not match a detector, and what rcnn reads instead.
+    """Describe a checkpoint whose names do not match a detector, and say what rcnn reads instead.
 
     Parameters
     ----------
@@ -81,11 +81,11 @@ def of_names(names: Iterable[str], beside: Iterable[str] = ()) -> str:
     Returns
     -------
     str
-        A part of a sentence.
+        The end of an error message, such as "it has the layer names of DETR; rcnn reads ...".
     """
     names = list(names)
     lightning = "it is a checkpoint of PyTorch Lightning, and " if any("lightning" in key for key in beside) else ""
     for pattern, text in MODELS:
         if any(re.search(pattern, name) for name in names):
             return f"{lightning}{text}; {READABLE}"
-    return f"{lightning}its layers have other names, such as {listed(names, EXAMPLES)}; {READABLE}"
+    return f"{lightning}its layers have unknown names, such as {listed(names, EXAMPLES)}; {READABLE}"

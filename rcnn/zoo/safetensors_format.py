@@ -34,11 +34,11 @@ MAX_HEADER = 100_000_000  # bytes; the limit of the safetensors package
 
 
 class UnknownDtypeError(Exception):
-    """A dtype that NumPy does not have, such as bfloat16."""
+    """Error for a dtype that NumPy does not have, such as bfloat16."""
 
 
 def save(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """Return the content of a file, which is the same as that of `safetensors.numpy.save`.
+    """Return the content of a file: the same bytes as `safetensors.numpy.save` returns.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def save(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> byte
     Raises
     ------
     ValueError
-        If the format does not have the dtype of an array.
+        If an array has a dtype that the format does not support.
     """
     names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
     arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
@@ -147,8 +147,9 @@ def _layout(name: str, entry: object) -> tuple[np.dtype, list[int], int, int]:
     if not isinstance(entry["dtype"], str):
         raise ValueError(f"the dtype of {name} must be a string, got {entry['dtype']!r}")
     if entry["dtype"] not in DTYPES:
-        raise UnknownDtypeError(f"{name} is of {entry['dtype']}")
+        raise UnknownDtypeError(f"{name} has the dtype {entry['dtype']}")
     dtype = np.dtype(DTYPES[entry["dtype"]])
     if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name} has {offsets[1] - offsets[0]} bytes, which is not the size of {shape} {dtype}")
+        size = offsets[1] - offsets[0]
+        raise ValueError(f"{name} has {size} bytes, which is not the size of a {dtype} array of shape {shape}")
     return dtype, shape, offsets[0], offsets[1]

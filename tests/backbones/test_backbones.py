@@ -74,7 +74,7 @@ def test_a_users_backbone_has_no_description():
         ({"arguments": {}}, "must be one of SmallBackbone, ResNetFPN, got None"),
         ({"name": "SmallBackbone"}, "must be one of SmallBackbone, ResNetFPN, got 'SmallBackbone'"),
         ("SmallBackbone", "must be a dict of name and arguments, got 'SmallBackbone'"),
-        ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "SmallBackbone takes the numbers out_channels, depth"),
+        ({"name": "SmallBackbone", "arguments": {"depth": 2}}, "of SmallBackbone must be out_channels, depth"),
         (
             {"name": "SmallBackbone", "arguments": {"depth": "2", "out_channels": 8}},
             "depth must be an integer .*, got '2'",

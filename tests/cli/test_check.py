@@ -217,8 +217,8 @@ def test_a_repaired_copy_is_written(folder, capsys, kind, out):
     data.write_voc(data.Shapes(2), folder, "test", progress=False)
     assert cli.main(["check", f"voc:{folder}", "--fix", out]) == 0
     lines = capsys.readouterr().out.splitlines()
-    counts = "24 for train, 11 for val, 2 for test; 1 cut boxes, 2 objects and images left out"
-    assert re.fullmatch(rf"{kind}:.*fixed: {counts}; list of repairs: .*repairs.txt", lines[-1])
+    counts = "24 for train, 11 for val, 2 for test; boxes cut: 1; objects and images left out: 2"
+    assert re.fullmatch(rf"{kind}:.*fixed: {counts}; all repairs: .*repairs.txt", lines[-1])
     repairs = (folder.parent / "fixed" / "repairs.txt").read_text().splitlines()
     assert lines[-4:-1] == repairs and [line.split(":")[0] for line in repairs] == ["cut", "left out", "left out"]
     assert "train_000004.xml" in repairs[0] and "train_000007.xml" in repairs[1] and "val_000003.xml" in repairs[2]

@@ -161,7 +161,7 @@ def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
         (("--resume", "RUN", "--model", "resnet18"), "with other settings: model was 'small', got 'resnet18'"),
         (("EDITED", "--resume", "RUN"), "other settings: min_size was 64, got 80, lr was 0.003, got 0.01; "),
         (("shapes", "--plan", "edit-me"), "--plan must name a file that ends in .toml, got 'edit-me'"),
-        (("digits", "--resume", "RUN"), "with digits: the classes of the run are circle, square, .*, got 0, 1"),
+        (("digits", "--resume", "RUN"), "the classes of the run are circle, square, .*, but the data set has 0, 1"),
         (("PLAN", "--model", "resnet18", "--out", "x"), "--model resnet18 contradicts kind = 'small' in .*; edit"),
         (("PLAN", "--steps", "0", "--out", "x"), "steps must be an integer of at least 1 and at most 100000000, got 0"),
     ],
@@ -222,7 +222,7 @@ def test_skipped_weights_are_reported(
     plan.write(tmp_path / "a.toml", Plan(chosen.train, weights=str(cats), settings=settings, recipe=Recipe(steps=1)))
     assert command(tmp_path / "a.toml", "--out", tmp_path / "run") == 0
     out = capsys.readouterr().out
-    assert f"skipped from {cats} (shape mismatch), randomly initialised: roi_heads.box_predictor.cls_score." in out
+    assert f"because their shapes differ from those in {cats}: roi_heads.box_predictor.cls_score." in out
     assert np.isfinite(run_folder.open_run(tmp_path / "run").history["total_loss"]).all()
 
 

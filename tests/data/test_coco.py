@@ -112,7 +112,7 @@ def test_a_group_with_an_object_in_any_split_is_a_class(tmp_path):
 
 
 def test_two_used_categories_with_the_same_name_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match="categories 1 and 2 are both 'cat'"):
+    with pytest.raises(ValueError, match="categories 1 and 2 have the same name, 'cat'"):
         read_coco(
             coco_folder(
                 tmp_path,
@@ -403,7 +403,7 @@ def test_an_unknown_category_is_an_unknown_class(tmp_path):
         (b"\xff\xff", "is not JSON"),
         ("[" * 200_000, "is not JSON"),
         (json.dumps(coco_content(0)), "has no images"),
-        ("[]", r"it holds a list, not an object \{...\} with lists"),
+        ("[]", r"it is a list, not an object \{...\} with lists"),
         ("{}", "it has no list 'images'; its keys: none"),
         ('{"images": [], "annotations": {}}', "it has no list 'annotations'; its keys: 'images', 'annotations'"),
         ('{"images": [], "annotations": []}', "it has no list 'categories'"),

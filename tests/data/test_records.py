@@ -226,7 +226,7 @@ def test_rotating_and_rotating_back_changes_nothing(orientation, size, boxes):
 
 def test_an_unreadable_annotation_is_an_error_at_once(image):
     broken = [Broken("b.xml", "no element found"), Broken("c.xml", "it is empty")]
-    message = r'^b\.xml cannot be read: no element found; 1 more cannot be read; .*on_error="skip"'
+    message = r'^b\.xml cannot be read: no element found; unreadable entries besides this one: 1; .*on_error="skip"'
     with pytest.raises(ValueError, match=message):
         dataset(record(image), broken=broken)
 

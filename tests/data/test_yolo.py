@@ -69,8 +69,8 @@ def test_boxes_lie_in_the_upright_image(tmp_path):
         ("0 0.5 0.5 0.5", "line 2 must have a class and x, y, width and height, got '0 0.5 0.5 0.5'"),
         ("0 a 0.5 0.5 0.5", "line 2 must be a number, got 'a'"),
         ("zebra 0.5 0.5 0.5 0.5", "class of line 2 must be a number, got 'zebra'"),
-        ("-1 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number from 0, got '-1'"),
-        ("1.5 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number from 0, got '1.5'"),
+        ("-1 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '-1'"),
+        ("1.5 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '1.5'"),
     ],
 )
 def test_an_invalid_line_does_not_cost_the_image(tmp_path, line, reason):
@@ -195,7 +195,7 @@ def test_lists_of_images_state_the_splits(tmp_path):
 
 def test_a_place_of_the_yaml_file_that_is_missing_is_an_error(tmp_path):
     yolo_folder(tmp_path, {"a": LINE}, data="train: images\nval: valid/images\nnames: [cat]")
-    with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file states for val"):
+    with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file states for the split val"):
         read(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_an_unreadable_image_is_broken(tmp_path):
 def test_files_outside_the_folder_are_never_opened(tmp_path):
     secret = save_image(tmp_path / "secret.png")
     root = yolo_folder(tmp_path / "set", {"a": LINE}, data="train: /etc\nval: ../..\nnames: [cat]")
-    with pytest.raises(FileNotFoundError, match="has no etc, which its YAML file states for train"):
+    with pytest.raises(FileNotFoundError, match="has no etc, which its YAML file states for the split train"):
         read(root)
     (root / "data.yaml").unlink()
     (root / "images" / "link.png").symlink_to(secret)

@@ -324,7 +324,7 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
             lambda m: m["backbone"]["arguments"].update(depth=10**7),
             r"depth must be an integer of at least 0 and at most 1000, got 10000000",
         ),
-        (lambda m: m["backbone"]["arguments"].update(depth=999), "require the tensor backbone.blocks.2.first.0.weight"),
+        (lambda m: m["backbone"]["arguments"].update(depth=999), "require a tensor backbone.blocks.2.first.0.weight"),
         (lambda m: m["backbone"]["arguments"].update(depth=-1), "depth must be"),
         (lambda m: m["backbone"]["arguments"].update(out_channels=0), "out_channels must be"),
         (lambda m: m["backbone"]["arguments"].update(out_channels=True), "out_channels must be"),
@@ -342,7 +342,7 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
             lambda m: m.update(
                 backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 60_000, "eps": 0}}
             ),
-            "require the tensor backbone.fpn.layer_blocks.0.0.weight",
+            "require a tensor backbone.fpn.layer_blocks.0.0.weight",
         ),
         (
             lambda m: m.update(

@@ -137,7 +137,7 @@ OTHER_MODELS = {
     "segmentation": ["classifier.4.weight", "backbone.conv1.weight"],
     "weights_backbone=PATH": ["conv1.weight", "layer1.0.conv1.weight"],
     "state of an optimiser": ["momentum_buffer"],
-    "other names, such as weight": ["weight"],
+    "unknown names, such as weight": ["weight"],
 }
 
 

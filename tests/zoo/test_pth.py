@@ -267,7 +267,7 @@ MODULE = name("my", "Net") + b")\x81" + dict_of({"training": b"\x89", "_modules"
         (stream(dict_of({"model": b"}", "epoch": b"N"}), {}), "no state dict, only the keys model, epoch"),
         (stream(MODULE, {}), r"whole pickled model \(my.Net\), .*torch.save\(model.state_dict"),
         (stream(MODULE.replace(b"cmy\nNet", b"cultralytics\nYOLO"), {}), "which is not torchvision's Faster R-CNN"),
-        (pickle.dumps({"a": 1}, 0), "a plain pickle of an old format"),
+        (pickle.dumps({"a": 1}, 0), "a pickle in an old format"),
         (stream(dict_of({"epoch": b"N", "model": MODULE}), {}), r"whole pickled model \(my.Net\)"),
         (stream(name("__torch__.my", "Net") + b")R", {}), "TorchScript"),
         (stream(name("my", "Config") + b")R", {}), "it must contain a state dict, got my.Config"),
@@ -629,7 +629,7 @@ PADDED_LAST = PADDED.rindex(b"PK\1\2")
         (GOOD[: LAST + 20] + b"\x40\0\0\0\x40\0\0\0" + GOOD[LAST + 28 :], "contradicts the table"),
         (patched(GOOD, {b"archive/data/0": b"archive/data/1"}), "'archive/data/1' .* contradicts"),
         (patched(GOOD, {b"archive/data/0": b"archive/data/\xff"}), "is not UTF-8"),
-        (GOOD[:-14] + struct.pack("<HH", 1, 1) + GOOD[-10:], "has more entries than the announced 1"),
+        (GOOD[:-14] + struct.pack("<HH", 1, 1) + GOOD[-10:], "has more entries than the declared 1"),
         (GOOD[:-14] + struct.pack("<HH", 3, 3) + GOOD[-10:], "has 46 bytes; 0 are left"),
         (GOOD[:-18] + b"\1" + GOOD[-17:], "one of several parts"),
         (GOOD[:-16] + b"\1" + GOOD[-15:], "one of several parts"),
@@ -722,7 +722,7 @@ def test_file_that_shrinks_while_it_is_read(monkeypatch, refuse, length):
     whole = stream(dict_of({"six": tensor()}))
     found = types.SimpleNamespace(st_size=len(whole), st_mode=stat.S_IFREG)
     monkeypatch.setattr(pth.os, "fstat", lambda descriptor: found)
-    refuse(whole[:length], "shrank while it was read")
+    refuse(whole[:length], "shrank while it was being read")
 
 
 # ---------------------------------------------------------------------- memory

@@ -10,8 +10,8 @@ Before PyTorch 1.6, the file was one stream. It starts with three small pickles:
 about the machine. The next two pickles contain the state dict and the list of the storages' keys. Finally, the stream
 contains, for each key, a count (int64) and then that many numbers.
 
-Scripts also store other objects beside the state dict, such as an optimiser, a scheduler or a date. They are skipped,
-and no code of theirs is run.
+Scripts also store other objects beside the state dict, such as an optimiser, a scheduler or a date. This reader skips
+these objects and runs none of their code.
 
 Such a file may come from anywhere, so this reader trusts nothing in it. It compares all sizes with the size of the file
 before it allocates memory. It compares shapes and strides with the storage before it creates a view.
@@ -110,9 +110,9 @@ def read(path: str | os.PathLike[str]) -> StateDict:
     """Read the state dict in a .pth file.
 
     The state dict may be the whole content of the file, or be nested in dicts, under keys such as "model". Everything
-    else in the file is skipped. If there are several state dicts, the largest one is read; if others have at least half
-    as many tensors, the first one is read, with a warning, but averaged weights (under "ema") only if there are no
-    others.
+    else in the file is skipped. If there are several state dicts, those with less than half as many tensors as the
+    largest one are skipped. If more than one remains, there is a warning, and the first one is read; averaged weights
+    (under "ema") are read only if nothing else remains.
 
     Supported dtypes are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8
     and bool. As in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two
@@ -249,9 +249,10 @@ class _Storages:
         self.by_key: dict[str, _Storage] = {}
 
     def __call__(self, pid: object) -> _Storage | Foreign:
-        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, None is a sixth element.
+        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, the id also ends with None.
 
-        A storage of an unsupported dtype, and a module whose source code the file contains, become `Foreign`.
+        If the storage has an unsupported dtype, or if the id describes a module with its source code, return a
+        `Foreign` object.
         """
         if type(pid) is tuple and len(pid) > 1 and type(pid[1]) is Foreign:
             return pid[1]
@@ -264,7 +265,7 @@ class _Storages:
             raise CheckpointError(f"the key of a storage must have at most {LONGEST_KEY} characters, got {len(key):,}")
         if len(pid) == 6 and pid[5] is not None:
             raise CheckpointError(
-                f"storage {quote(key)} is a view of another storage (PyTorch before 0.4); not supported"
+                f"storage {quote(key)} is a view of another storage, as in PyTorch before 0.4; this is not supported"
             )
         described = _Storage(key, kind, numel)
         storage = self.by_key.setdefault(key, described)
@@ -384,7 +385,7 @@ def _state_dict(pickled: object, path: str) -> dict[str, _Tensor]:
 
 
 def _dicts(pickled: object) -> Iterator[tuple[tuple[str, ...], dict[object, object]]]:
-    """Yield every dict with the keys that lead to it, but not those of optimisers; outer dicts come first."""
+    """Yield every dict and the keys that lead to it, outer dicts first; skip the dicts of optimisers."""
     if type(pickled) in (list, tuple):  # some scripts store a list of state dicts
         pickled = dict(enumerate(pickled[:10]))  # type: ignore[index]
     level: list[tuple[tuple[str, ...], object]] = [((), pickled)]
@@ -404,7 +405,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _explain(pickled: object) -> str:
-    """Return what a file contains that has no state dict, and what to do."""
+    """Describe the content of a file without a state dict, and say what to do."""
     values = [pickled, *(pickled.values() if isinstance(pickled, dict) else ())]
     foreign = [value for value in values if type(value) is Foreign]
     for value in foreign:
@@ -415,7 +416,8 @@ def _explain(pickled: object) -> str:
         if value.is_module:
             return f"it contains a whole pickled model ({value.kind}), whose code is never run; {WEIGHTS_ONLY}"
     if type(pickled) is dict:
-        return f"it contains no state dict, only the keys {listed([str(key) for key in pickled]) or 'of none'}"
+        keys = listed([str(key) for key in pickled])
+        return f"it contains no state dict, only {f'the keys {keys}' if keys else 'an empty dict'}"
     kind = foreign[0].kind if foreign else _type(pickled)
     return f"it must contain a state dict, got {kind}; {WEIGHTS_ONLY}"
 
@@ -482,7 +484,7 @@ def _numbers(file: BinaryIO, storage: _Storage, extent: zips.Extent, byte_order:
         stop = min(start + CHUNK, storage.numel)
         data = file.read((stop - start) * kind.stored_size)
         if len(data) != (stop - start) * kind.stored_size:
-            raise CheckpointError("the file shrank while it was read")
+            raise CheckpointError("the file shrank while it was being read")
         crc = zlib.crc32(data, crc)
         bits[start:stop] = np.frombuffer(data, f"{byte_order}u{kind.stored_size}")
     if extent.crc not in (None, crc):

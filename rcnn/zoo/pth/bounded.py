@@ -103,7 +103,7 @@ class Stream:
         self._budget.spend(READ_COST + BYTE_COST * size, "its pickle or its table of contents")
         data = self._file.read(size)
         if len(data) != size:
-            raise CheckpointError("the file shrank while it was read")
+            raise CheckpointError("the file shrank while it was being read")
         self.at += size
         return data
 

@@ -92,7 +92,7 @@ def load(
         Maps each (module, name) that the pickle may use to an object. If this object is a plain function, the pickle
         may call it, so the function must check its arguments.
     persistent_load : callable, optional
-        Function that returns the object of a persistent id.
+        Function that takes a persistent id and returns the object with this id.
 
     Returns
     -------
@@ -124,7 +124,7 @@ class _Instructions(dict[int, Callable[[Any], None]]):
 
 
 class _Machine(pickle._Unpickler):
-    """Python's machine with fewer instructions, restricted to plain objects."""
+    """Python's machine for pickles, with fewer instructions, which create only plain objects."""
 
     dispatch = _Instructions(
         {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in KEPT}
@@ -218,7 +218,7 @@ class _Machine(pickle._Unpickler):
         self._skip(8)
 
     def _skip(self, digits: int) -> None:
-        """Skip bytes whose number is stored in `digits` bytes."""
+        """Read a number from the next `digits` bytes, and skip this number of bytes."""
         self._stream.skip(int.from_bytes(self.read(digits), "little"))
         self.stack.append(None)
 

@@ -76,7 +76,7 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
             raise CheckpointError(f"its zip archive has two entries named {quote(entry.name)}")
         found[entry.name] = entry
     if stream.at != end:
-        raise CheckpointError(f"its zip archive has more entries than the announced {count:,}")
+        raise CheckpointError(f"its zip archive has more entries than the declared {count:,}")
     _check_kind(found.values())
     extents = {name: _extent(file, entry, start, budget) for name, entry in found.items()}
     spans = sorted((entry.header, extents[name].start + extents[name].size) for name, entry in found.items())
@@ -100,7 +100,7 @@ def _check_kind(entries: Collection[_Entry]) -> None:
         raise CheckpointError(f"it is a zip archive that contains {quote(weights)}; unpack it first")
     if compressed is not None:
         raise CheckpointError(
-            f"entry {quote(compressed)} of its zip archive is compressed, which torch.save never does"
+            f"entry {quote(compressed)} of its zip archive is compressed, but torch.save never compresses entries"
         )
 
 
