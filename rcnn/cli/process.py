@@ -111,7 +111,7 @@ def tell(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print text on standard output, above the progress bar, with control characters escaped; nothing if QUIET."""
+    """Print text on standard output, above the progress bar, with control characters escaped; be silent if QUIET."""
     if verbosity.get() == QUIET:
         return
     _print("\n".join(map(_escaped, text.split("\n"))), sys.stdout)

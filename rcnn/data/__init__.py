@@ -3,8 +3,8 @@
 Training and evaluation require only the methods of the `Dataset` protocol. You can therefore write your own list-like
 class instead of using a class of this package. `Shapes` and `Digits` draw artificial images, which are called pages.
 `VOC`, `COCO`, `YOLO`, `Labelme`, `CVAT`, `LabelStudio`, `CSV`, `Table` and `Masks` read annotated image files. They
-read only regular files. They refuse files outside the folders that you pass, even if a link in such a folder leads to
-them. The folder of the images may itself be a link; `validate` reports such a link.
+read only regular files. They refuse to open files outside the folders that you pass, even through a link inside such a
+folder. The folder of the images may itself be a link; `validate` reports such a link.
 """
 
 import os

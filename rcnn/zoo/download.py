@@ -152,7 +152,7 @@ def is_coco(path: str | os.PathLike[str]) -> bool:
     Returns
     -------
     bool
-        True if the file has the same hash.
+        True if the file has the hash of "coco".
     """
     return is_published(path, "coco")
 
