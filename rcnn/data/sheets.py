@@ -222,15 +222,17 @@ def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, En
     search = Search([folder], (suffix,))
     lines = enumerate(read_text(part, MAX_LIST).splitlines(), start=1)
     source = part.relative_to(root).as_posix()
-    return [_listed(line.strip(), f"{source}, line {i}", search, root, entries) for i, line in lines if line.strip()]
+    return [
+        _listed(line.strip(), f"{source}, line {i}", search, root, entries, suffix) for i, line in lines if line.strip()
+    ]
 
 
-def _listed(line: str, source: str, search: Search, root: Path, entries: Mapping[Path, Entry]) -> Entry:
+def _listed(line: str, source: str, search: Search, root: Path, entries: Mapping[Path, Entry], suffix: str) -> Entry:
     """Return the entry that a line of a list names; "photo 1" is this name, or the name "photo" with the mark 1."""
     name = MARK.sub("", line).strip()
     try:
         sheet = search.find(line) or search.find(name)
     except ValueError as error:
         return Broken(source, str(error))
-    wanted = f"{search.folders[0].relative_to(root).as_posix()}/{name}.xml".removeprefix("./")
+    wanted = f"{search.folders[0].relative_to(root).as_posix()}/{name}{suffix}".removeprefix("./")
     return entries[sheet] if sheet is not None and sheet in entries else Broken(source, f"{wanted}: file not found")

@@ -112,3 +112,13 @@ def test_the_reader_of_coco_recognises_labelme(tmp_path, count):
         write(tmp_path / f"{i}.json", content(shape()))
     with pytest.raises(ValueError, match="is not in COCO format: .* labelme:"):
         read_coco(tmp_path)
+
+
+def test_a_list_that_names_a_missing_file_says_which(tmp_path):
+    one(tmp_path / "Annotations", shape())
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nb\n")
+    (lists / "val.txt").write_text("a\n")
+    (broken,) = read_labelme(tmp_path, "train", progress=False).broken
+    assert broken.reason == "Annotations/b.json: file not found"
