@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 
 T = TypeVar("T")
 
+MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
+MOST_BOXES = 2**20  # anchors, proposals or detections that are kept or sampled
 MOST_SIDE = 2**20  # pixels along a side of an image or feature map; a larger number is a mistake
 MOST_ENTRIES = 2**16  # entries of a sequence of settings, such as class names
 MOST_SEQUENCE = 2**20  # elements of a sequence that is read one by one, such as images or targets
@@ -135,7 +137,7 @@ def counted(target: Mapping[str, ArrayLike], length: int, name: str) -> np.ndarr
 def check_pair(values: Sequence[int] | np.ndarray, name: str, most: int = MOST_SIDE) -> tuple[int, int]:
     """Return `values` as two integers (rows, columns). Raise ValueError unless both are in 1 .. `most`."""
     pair: Any = values if is_sequence(values) and len(values) == 2 else (None, None)
-    if not all(_is_whole(v) and 1 <= v <= most for v in pair):
+    if not all(is_whole(v) and 1 <= v <= most for v in pair):
         allowed = f"two integers of at least 1 and at most {most} (height and width)"
         raise ValueError(f"{name} must be {allowed}, got {shown(values)}")
     return int(pair[0]), int(pair[1])
@@ -221,8 +223,9 @@ def as_array(values: ArrayLike, name: str) -> np.ndarray:
         raise TypeError(f"{name} cannot be converted to an array: {shown(str(error))}") from error
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, NO_NUMBERS)
+def is_whole(value: Any) -> bool:
+    """Return whether the value is an integer other than True and False."""
+    return type(value) is int or isinstance(value, (int, np.integer)) and not isinstance(value, NO_NUMBERS)
 
 
 def _describe(values: ArrayLike, array: np.ndarray) -> str:
@@ -390,6 +393,7 @@ def tuple_of(convert: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
 FLAG = Rule("True or False", as_flag)
 STRING = Rule("a string", as_string)
 FRACTION = Rule("a number in [0, 1]", as_float, lambda x: 0 <= x <= 1)
+BELOW_ONE = Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1)
 POSITIVE = Rule("a number above 0", as_float, lambda x: x > 0)
 NUMBER = Rule("a finite number", as_float)
 

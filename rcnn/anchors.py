@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import floats, replaceable
 from rcnn._validate import (
     FRACTION,
+    MOST_LEVELS,
     MOST_SIDE,
     as_dtype,
     as_float_array,
@@ -27,7 +28,6 @@ from rcnn._validate import (
 
 MIN_SIZE = 2.0  # in pixels; half of a shorter side could be rounded to 0
 MOST_PER_CELL = 4096  # the number of sizes or of ratios per cell
-MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
 
 
 @replaceable(lambda sizes, ratios: floats((len(sizes) * len(ratios), 4), np.float32(0)))

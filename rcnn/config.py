@@ -7,15 +7,17 @@ from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 from rcnn._validate import (
+    BELOW_ONE,
     FLAG,
     FRACTION,
     MAX_CLASSES,
     MAX_NAME,
+    MOST_BOXES,
     MOST_ELEMENTS,
+    MOST_LEVELS,
     MOST_SIDE,
     NAME,
     Rule,
-    as_float,
     as_integer,
     as_number,
     as_string,
@@ -27,10 +29,9 @@ from rcnn._validate import (
     wrong_type,
     wrong_value,
 )
-from rcnn.anchors import MIN_SIZE, MOST_LEVELS, MOST_PER_CELL
+from rcnn.anchors import MIN_SIZE, MOST_PER_CELL
 from rcnn.nn import Module
 from rcnn.roi import MOST_BINS, MOST_SAMPLES
-from rcnn.rpn import MOST_BOXES
 
 MOST_CHANNELS = 2**16  # channels of a feature map
 MOST_HIDDEN = 2**15  # outputs of a hidden layer
@@ -298,7 +299,7 @@ RULES: dict[str, Rule] = {
         lambda size: len(size) == 2 and 1 <= min(size) <= max(size) <= MOST_BINS,
     ),
     "hidden_dim": integer(1, MOST_HIDDEN),
-    "dropout": Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1),
+    "dropout": BELOW_ONE,
     "min_size": integer(1, MOST_PIXELS),
     "max_size": integer(1, MOST_PIXELS),
     "image_mean": Rule(

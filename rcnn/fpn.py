@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from rcnn._validate import FLAG, check_sequence, integer
-from rcnn.anchors import MOST_LEVELS
+from rcnn._validate import FLAG, MOST_LEVELS, check_sequence, integer
 from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.layers import MOST_CHANNELS, kaiming_uniform, same_conv2d

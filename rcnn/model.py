@@ -26,7 +26,16 @@ import numpy as np
 
 from rcnn import nn, roi, roi_heads, rpn, transform
 from rcnn._ext.memory import network_pass
-from rcnn._validate import FRACTION, as_dtype, as_index_array, check_boxes, check_sequence, integer, is_finite
+from rcnn._validate import (
+    FRACTION,
+    MOST_BOXES,
+    as_dtype,
+    as_index_array,
+    check_boxes,
+    check_sequence,
+    integer,
+    is_finite,
+)
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
@@ -673,7 +682,7 @@ class FasterRCNN(Module):
         return (
             FRACTION.check("score_thresh", score_thresh),
             FRACTION.check("nms_thresh", nms_thresh),
-            integer(1, rpn.MOST_BOXES).check("top_k", top_k),
+            integer(1, MOST_BOXES).check("top_k", top_k),
         )
 
     # ------------------------------------------------------------------ targets

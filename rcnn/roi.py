@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from rcnn._ext.dispatch import Result, compiled, floats, replaceable
 from rcnn._validate import (
     FLAG,
+    MOST_LEVELS,
     MOST_SIDE,
     as_array,
     as_dtype,
@@ -38,7 +39,6 @@ from rcnn._validate import (
 FARTHEST = 2**20  # in feature pixels; larger coordinates are mistakes, and adaptive sampling would take too long
 MOST_BINS = 1024  # bins along an axis of a RoI
 MOST_SAMPLES = 128  # samples per bin along an axis
-MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
 SCALES = (1e-6, 1e6)  # the smallest and the largest spatial scale
 REAL = (np.float32, np.float64)
 

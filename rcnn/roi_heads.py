@@ -18,8 +18,10 @@ from numpy.typing import ArrayLike
 from rcnn import boxes as box_ops
 from rcnn import roi
 from rcnn._validate import (
+    BELOW_ONE,
     FRACTION,
     MAX_CLASSES,
+    MOST_BOXES,
     MOST_ELEMENTS,
     as_dtype,
     as_float_array,
@@ -39,7 +41,6 @@ from rcnn.nn.fusion import fused
 from rcnn.nn.random import generator
 from rcnn.nn.tensor import check_tensor, record
 
-MOST_BOXES = 2**20  # detections
 MIN_SIDE = 1e-2  # in pixels; a detection with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 DELTA_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # scale the targets to roughly unit standard deviation
@@ -115,7 +116,7 @@ class TwoMLPHead(Module):
 
     def __init__(self, in_features: int, hidden_dim: int, dropout: float) -> None:
         integer(1, MOST_ELEMENTS).check("hidden_dim", hidden_dim)
-        F.PROBABILITY.check("dropout", dropout)
+        BELOW_ONE.check("dropout", dropout)
         self.fc6 = Linear(in_features, hidden_dim)
         self.fc7 = Linear(hidden_dim, hidden_dim)
         self.dropout = Dropout(dropout)
@@ -320,6 +321,7 @@ def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoIT
     check_sequence(targets, "targets")
     if not len(targets):
         raise ValueError("targets must have at least one element, got none")
+    all_labels = []
     for index, target in enumerate(targets):
         if not isinstance(target, RoITargets):
             raise TypeError(f"targets[{index}] must be RoITargets, got {type(target).__name__}")
@@ -330,18 +332,18 @@ def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoIT
                 f"targets[{index}].deltas must have shape ({len(labels)}, 4), with four deltas per label, "
                 f"got {deltas.shape}"
             )
-    count = sum(len(target.labels) for target in targets)
+        all_labels.append(labels)
+    count = sum(map(len, all_labels))
     if class_logits.ndim != 2 or len(class_logits) != count or box_deltas.shape != (*class_logits.shape, 4):
         raise ValueError(
             f"class_logits and box_deltas must have shapes ({count}, L) and ({count}, L, 4) for {count} RoIs in "
             f"targets, got {class_logits.shape} and {box_deltas.shape}"
         )
     classes = class_logits.shape[1]
-    for index, target in enumerate(targets):
-        if len(target.labels) and not 0 <= target.labels.min() <= target.labels.max() < classes:
+    for index, labels in enumerate(all_labels):
+        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
             raise ValueError(
-                f"targets[{index}].labels must be in 0 .. {classes - 1}, got {target.labels.min()} .. "
-                f"{target.labels.max()}"
+                f"targets[{index}].labels must be in 0 .. {classes - 1}, got {labels.min()} .. {labels.max()}"
             )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 from rcnn import boxes as box_ops
 from rcnn._validate import (
     FRACTION,
+    MOST_BOXES,
     MOST_ELEMENTS,
     as_float_array,
     as_index_array,
@@ -41,7 +42,6 @@ from rcnn.nn.layers import normal, same_conv2d
 from rcnn.nn.random import generator
 from rcnn.nn.tensor import check_tensor
 
-MOST_BOXES = 2**20  # anchors, proposals or detections that are kept or sampled
 MIN_SIDE = 1e-3  # in pixels; a proposal with a shorter side is dropped
 SMOOTH_L1_BETA = 1 / 9
 

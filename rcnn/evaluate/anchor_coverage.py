@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcnn._validate import FRACTION, check_pair, check_sequence, integer, shown
-from rcnn.anchors import MOST_LEVELS, AnchorGenerator
+from rcnn._validate import FRACTION, MOST_LEVELS, check_pair, check_sequence, integer, shown
+from rcnn.anchors import AnchorGenerator
 from rcnn.evaluate.anchor_objects import Images, Objects, collect
 from rcnn.evaluate.voc import IOU_THRESHOLD
 

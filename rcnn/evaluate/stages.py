@@ -7,14 +7,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from rcnn._ext.dispatch import original
-from rcnn._validate import FRACTION, as_array, as_index_array, check_sequence, integer, shown
+from rcnn._validate import FRACTION, MOST_BOXES, as_array, as_index_array, check_sequence, integer, shown
 from rcnn.boxes import iou
 from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset
 from rcnn.evaluate._inputs import Wanted, check_target, concatenate
 from rcnn.evaluate.classes import rename
 from rcnn.evaluate.voc import batches, check_iou_threshold, is_to_find
-from rcnn.rpn import MOST_BOXES
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Size, scale_boxes
 

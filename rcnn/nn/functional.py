@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._validate import FLAG, NUMBER, POSITIVE, Rule, as_array, as_dtype, as_float, as_float_array, integer, number
+from rcnn._validate import (
+    BELOW_ONE,
+    FLAG,
+    NUMBER,
+    POSITIVE,
+    as_array,
+    as_dtype,
+    as_float_array,
+    integer,
+    number,
+)
 from rcnn.nn import elementwise
 from rcnn.nn.conv import conv2d, matrix_product
 from rcnn.nn.fusion import Operation, extend, result_of
@@ -47,7 +57,6 @@ __all__ = [
 
 
 NORM_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
-PROBABILITY = Rule("a number in [0, 1)", as_float, lambda p: 0 <= p < 1)
 
 
 # ---------------------------------------------------------------------- layers
@@ -174,7 +183,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     Srivastava et al., "Dropout", JMLR 2014.
     """
     check_tensor("dropout", x)
-    p = PROBABILITY.check("p", p)
+    p = BELOW_ONE.check("p", p)
     if not FLAG.check("training", training) or p == 0:
         return x
     kept = generator(rng).random(x.shape, dtype=np.float32) >= p

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn._validate import FLAG, MOST_ELEMENTS, NUMBER, check_sequence, check_size, integer, number, one_of
+from rcnn._validate import BELOW_ONE, FLAG, MOST_ELEMENTS, NUMBER, check_sequence, check_size, integer, number, one_of
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
 from rcnn.nn.module import Module
@@ -451,7 +451,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = F.PROBABILITY.check("p", p)
+        self.p = BELOW_ONE.check("p", p)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.p, self.training)

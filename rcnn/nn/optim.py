@@ -15,14 +15,24 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext.dispatch import compiled
-from rcnn._validate import MOST_SEQUENCE, Rule, as_array, as_float, check_sequence, integer, listed, number, shown
+from rcnn._validate import (
+    BELOW_ONE,
+    MOST_SEQUENCE,
+    Rule,
+    as_array,
+    as_float,
+    check_sequence,
+    integer,
+    listed,
+    number,
+    shown,
+)
 from rcnn.nn.tensor import Parameter
 
 Schedule = Callable[[int], float]
 
 
 RATE = Rule("a number of at least 0", as_float, lambda x: x >= 0)
-DECAY = Rule("a number in [0, 1)", as_float, lambda x: 0 <= x < 1)
 NORM = Rule("a number of at least 0", lambda value: value if value == math.inf else as_float(value), lambda x: x >= 0)
 MOST_STEPS = 2**31 - 1
 
@@ -162,7 +172,7 @@ class SGD(Optimizer):
         self, parameters: Iterable[Parameter], lr: float, momentum: float = 0.0, weight_decay: float = 0.0
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
-        self.momentum = DECAY.check("momentum", momentum)
+        self.momentum = BELOW_ONE.check("momentum", momentum)
 
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
         (velocity,) = state
@@ -219,7 +229,7 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(parameters, lr, weight_decay)
         check_sequence(betas, "betas", 2)
-        self.betas = (DECAY.check("betas[0]", betas[0]), DECAY.check("betas[1]", betas[1]))
+        self.betas = (BELOW_ONE.check("betas[0]", betas[0]), BELOW_ONE.check("betas[1]", betas[1]))
         self.eps = RATE.check("eps", eps)
 
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:

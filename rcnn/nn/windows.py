@@ -8,11 +8,10 @@ which are fast to copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from rcnn._validate import NO_NUMBERS, as_array, check_size, shown
+from rcnn._validate import as_array, check_size, is_whole, shown
 from rcnn.nn.tensor import Tensor, check_tensor
 
 Pair = tuple[int, int]
@@ -47,16 +46,12 @@ def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MO
     (2, 2)
     """
     values = (value, value) if isinstance(value, int) or not isinstance(value, Sequence) else value
-    if len(values) == 2 and _is_whole(values[0]) and _is_whole(values[1]):
+    if len(values) == 2 and is_whole(values[0]) and is_whole(values[1]):
         rows, columns = int(values[0]), int(values[1])
         if smallest <= rows <= largest and smallest <= columns <= largest:
             return rows, columns
     allowed = f"one or two whole numbers of at least {smallest} and at most {largest}"
     raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
-
-
-def _is_whole(value: Any) -> bool:
-    return type(value) is int or isinstance(value, (int, np.integer)) and not isinstance(value, NO_NUMBERS)
 
 
 def check_maps(operation: str, x: Tensor, name: str = "x") -> None:
