@@ -1,4 +1,4 @@
-"""What pyproject.toml requires: every package from a version on that works."""
+"""The requirements in pyproject.toml: each package has a lower bound that works."""
 
 import tomllib
 from pathlib import Path

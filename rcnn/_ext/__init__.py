@@ -99,7 +99,7 @@ def load(kernel: str) -> Any:
 
 
 def _module(kernel: str, level: str) -> str:
-    """Return a kernel's module for this level or, if there is none, for the next lower level that has one."""
+    """Return the name of a kernel's module for this level. If there is none, use the next lower level that has one."""
     compiled = [name for name in LEVELS if name in GAINS.get(kernel, {})]
     suitable = [name for name in compiled if list(LEVELS).index(name) <= list(LEVELS).index(level)]
     return f"{__name__}.{kernel}_{suitable[-1]}" if suitable else f"{__name__}.{kernel}"

@@ -156,7 +156,7 @@ def as_json(entries: Sequence[Entry]) -> str:
 def _detect_batch(
     model: FasterRCNN, files: Sequence[Path], folder: Path, score: float | None, taken: set[str]
 ) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
-    """Yield what `detect_files` yields, for the files of a batch."""
+    """Yield each file of a batch and its outcome, as `detect_files` does."""
     read = {}
     for file in files:
         try:

@@ -102,9 +102,12 @@ def pair_of(dataset: Any, index: int, name: str = "dataset") -> tuple[Any, Any]:
     TypeError
         If the item is not a pair.
     """
-    item = dataset[index]
+    return _pair(dataset[index], f"{name}[{index}]", "image")
+
+
+def _pair(item: Any, name: str, first: str) -> tuple[Any, Any]:
     if not isinstance(item, (tuple, list)) or len(item) != 2:
-        raise TypeError(f"{name}[{index}] must be a pair (image, target), got {shown(item)}")
+        raise TypeError(f"{name} must be a pair ({first}, target), got {shown(item)}")
     return item[0], item[1]
 
 
@@ -196,11 +199,9 @@ def annotation_of(dataset: Any, index: int, keys: Sequence[str] = ("boxes",)) ->
     if not hasattr(dataset, "annotation"):
         image, target = item_of(dataset, index, keys=keys)
         return check_pair(image.shape[:2], f"the size of dataset[{index}]"), target
-    stated = dataset.annotation(index)
-    if not isinstance(stated, (tuple, list)) or len(stated) != 2:
-        raise TypeError(f"dataset.annotation({index}) must be a pair (size, target), got {shown(stated)}")
-    size = check_pair(stated[0], f"the size of dataset.annotation({index})")
-    return size, check_keys(stated[1], f"the target of dataset.annotation({index})", keys)
+    name = f"dataset.annotation({index})"
+    size, target = _pair(dataset.annotation(index), name, "size")
+    return check_pair(size, f"the size of {name}"), check_keys(target, f"the target of {name}", keys)
 
 
 def check_areas(target: Mapping[str, Any], boxes: np.ndarray, name: str) -> np.ndarray:

@@ -168,6 +168,8 @@ def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, prog
     FileExistsError, ValueError
         As in `write_voc`.
     """
+    import yaml
+
     root = Path(check_path(folder, "folder"))
     _prepare(dataset, root, split, root / "labels" / split, f"images/{split}", f"labels/{split}")
     _state_classes(root, dataset.classes)
@@ -177,8 +179,6 @@ def write_yolo(dataset: Images, folder: str | os.PathLike[str], split: str, prog
         write_whole(root / "labels" / split / f"{stem}.txt", "".join(lines).encode(), flush=False)
     splits = sorted(path.name for path in (root / "images").iterdir())
     content = {name: f"images/{name}" for name in splits} | {"names": dict(enumerate(dataset.classes[1:]))}
-    import yaml
-
     write_whole(root / "data.yaml", yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
 
 

@@ -651,7 +651,7 @@ def check_tensor(operation: str, x: Any, name: str = "x") -> None:
     x : object
         The argument of the operation.
     name : str
-        The name of the argument, for the message.
+        The name of the argument; the message contains it.
 
     Raises
     ------

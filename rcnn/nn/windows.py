@@ -24,7 +24,7 @@ def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MO
     Parameters
     ----------
     name : str
-        The name of the argument, for the message.
+        The name of the argument; the message contains it.
     value : int or (int, int)
         One or two whole numbers.
     smallest, largest : int
@@ -64,7 +64,7 @@ def check_maps(operation: str, x: Tensor, name: str = "x") -> None:
     x : Tensor
         The argument of the operation.
     name : str
-        The name of the argument, for the message.
+        The name of the argument; the message contains it.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def check_pixels(operation: str, x: Tensor, name: str = "x") -> None:
     x : Tensor
         The argument of the operation.
     name : str
-        The name of the argument, for the message.
+        The name of the argument; the message contains it.
 
     Raises
     ------

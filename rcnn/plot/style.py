@@ -414,7 +414,7 @@ def check_image(name: str, image: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     name : str
-        Name of the argument, for the error message.
+        Name of the argument; the error message contains it.
     image : (H, W, 3) or (H, W) array
         The image.
 
@@ -678,7 +678,7 @@ def as_array(name: str, value: object, shape: Sequence[int | None]) -> np.ndarra
     Parameters
     ----------
     name : str
-        Name of the argument, for the error message.
+        Name of the argument; the error message contains it.
     value : array_like
         Value to convert. An empty list is accepted for any shape whose first length is None.
     shape : sequence of int or None
@@ -710,7 +710,7 @@ def check_descending(name: str, values: np.ndarray) -> None:
     Parameters
     ----------
     name : str
-        Name of the argument, for the error message.
+        Name of the argument; the error message contains it.
     values : (N,) array
         Values to check; ties are allowed.
     """
@@ -726,7 +726,7 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     Parameters
     ----------
     name : str
-        Name of the argument, for the error message.
+        Name of the argument; the error message contains it.
     value : (N, 4) array_like
         Boxes `x1, y1, x2, y2` in pixels.
 

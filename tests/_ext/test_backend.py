@@ -442,7 +442,7 @@ SUPPRESS = "import rcnn.nms as n; print(n.nms([[0, 0, 2, 2], [0, 0, 2, 2]], [1.0
 
 
 def usual_kernel(kernel):
-    """Return the name of the module that `python` loads for a kernel, for the highest level of this processor."""
+    """Return the name of the module that `python` loads for a kernel. Its level is the highest of this processor."""
     return python(f"from rcnn import _ext; print(_ext.load({kernel!r}).__name__)").stdout.strip().rpartition(".")[2]
 
 
