@@ -14,6 +14,7 @@ sum over all positions: the window at each position times the gradient at this p
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,7 +132,7 @@ def _direct(
     after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
 ) -> None:
     """Convolve padded maps (N, H, W, C), and write the result into `out` (N, H', W', O), which may be part of a map."""
-    work = weight[0].size if len(weight) else 0
+    work = math.prod(weight.shape[1:])
     packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
     kernels.convolve(
         maps, weight, out, _pair(stride), _pair(dilation), *after, packed, backend.threads_for(out.size * work)

@@ -104,12 +104,13 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether any array in `values`, or in a sequence in `values`, has one of these dtype numbers."""
+    """Return whether any array in `values`, or in a list or tuple of arrays in `values`, has one of these numbers."""
     for value in values:
-        if isinstance(value, np.ndarray):
+        kind = type(value)
+        if kind is np.ndarray:
             if value.dtype.num in dtype_numbers:
                 return True
-        elif isinstance(value, (list, tuple)) and _any_of(dtype_numbers, value):
+        elif (kind is tuple or kind is list) and value and type(value[0]) is not int and _any_of(dtype_numbers, value):
             return True
     return False
 

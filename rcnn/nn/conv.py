@@ -12,7 +12,7 @@ way. The compiled kernels compute the same values without copying the windows, o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from rcnn.nn.elementwise import relu_gradient, sum_per_channel
 from rcnn.nn.fusion import Operation, result_of
 from rcnn.nn.tensor import Tensor, check_tensor, concatenate
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
+
+GROUPS = integer(1, 2**30)
 
 
 def conv2d(
@@ -109,7 +111,7 @@ def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return result_of(MatrixProduct(maps, filters, bias, stride=size, padding=(0, 0), dilation=(1, 1), size=(1, 1)))
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Convolution(Operation):
     """The operation relu(convolution * scale + bias + residual); see `rcnn.nn.fusion`.
 
@@ -142,13 +144,13 @@ class Convolution(Operation):
 
     @property
     def parents(self) -> tuple[Tensor, ...]:
-        return tuple(one for one in (self.x, self.weight, self.bias, self.residual) if one is not None)
+        return tuple([one for one in (self.x, self.weight, self.bias, self.residual) if one is not None])
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Convolution | None:
         is_plain = not self.relu and all(one is None for one in (self.bias, self.scale, self.residual))
         if not is_plain or scale.dtype != self.dtype:
             return None
-        return replace(self, scale=scale, bias=Tensor(shift))
+        return self.with_(scale=scale, bias=Tensor(shift))
 
     def compute(self) -> np.ndarray:
         bias, residual = (None if tensor is None else tensor.data for tensor in (self.bias, self.residual))
@@ -207,7 +209,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
     """Raise TypeError or ValueError unless x, weight and bias can be convolved."""
     check_maps("conv2d", x)
     check_tensor("conv2d", weight, "weight")
-    integer(1, 2**30).check("groups", groups)
+    GROUPS.check("groups", groups)
     if weight.ndim != 4 or 0 in weight.shape[2:]:
         raise ValueError(f"conv2d: weight must have shape (O, C / groups, height, width), got {weight.shape}")
     if bias is not None:

@@ -57,6 +57,7 @@ __all__ = [
 
 
 NORM_ARGUMENTS = ("weight", "bias", "running_mean", "running_var")
+MOMENTUM, EPS = number(0, 1), number(0, 1e6)
 
 
 # ---------------------------------------------------------------------- layers
@@ -266,15 +267,16 @@ def batch_norm(
     check_maps("batch_norm", x)
     _check_norm(weight, bias, running_mean, running_var)
     training = FLAG.check("training", training)
-    momentum, eps = number(0, 1).check("momentum", momentum), number(0, 1e6).check("eps", eps)
-    channels, count = x.shape[1], x.size // max(x.shape[1], 1)
-    given: tuple[Tensor | np.ndarray, ...] = (weight, bias, running_mean, running_var)
-    for name, values in zip(NORM_ARGUMENTS, given, strict=True):
-        if values.shape != (channels,):
-            raise ValueError(
-                f"batch_norm: x must have {values.size} channels, because {name} has shape {values.shape}; "
-                f"got {channels} channels (shape {x.shape})"
-            )
+    momentum, eps = MOMENTUM.check("momentum", momentum), EPS.check("eps", eps)
+    shape = x.shape
+    channels, count = shape[1], math.prod(shape) // max(shape[1], 1)
+    if not weight.shape == bias.shape == running_mean.shape == running_var.shape == (channels,):
+        given: tuple[Tensor | np.ndarray, ...] = (weight, bias, running_mean, running_var)
+        name, wrong = next(pair for pair in zip(NORM_ARGUMENTS, given, strict=True) if pair[1].shape != (channels,))
+        raise ValueError(
+            f"batch_norm: x must have {wrong.size} channels, because {name} has shape {wrong.shape}; "
+            f"got {channels} channels (shape {shape})"
+        )
     if not training and not is_recording():
         with np.errstate(all="ignore"):
             scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)
@@ -307,7 +309,7 @@ def _check_norm(weight: Any, bias: Any, running_mean: Any, running_var: Any) -> 
             raise TypeError(f"batch_norm: {name} must be an array of float32 or float64, got {type(values).__name__}")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Normalisation(Operation):
     """The operation relu((x - mean) * scale * weight + bias + residual); see `rcnn.nn.fusion`.
 

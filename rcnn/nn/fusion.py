@@ -21,8 +21,8 @@ import contextvars
 import functools
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, ParamSpec, TypeVar
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Self, TypeVar
 
 import numpy as np
 
@@ -32,10 +32,10 @@ from rcnn.nn.tensor import Tensor, is_recording, record, recording
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_pending: contextvars.ContextVar[weakref.WeakSet[Deferred] | None] = contextvars.ContextVar("pending", default=None)
+_pending: contextvars.ContextVar[list[weakref.ref[Deferred]] | None] = contextvars.ContextVar("pending", default=None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Operation(abc.ABC):
     """An operation that is not computed yet, and the steps that are fused into it.
 
@@ -77,10 +77,16 @@ class Operation(abc.ABC):
     def added(self, residual: Tensor) -> Operation | None:
         if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
             return None
-        return replace(self, residual=residual)
+        return self.with_(residual=residual)
 
     def rectified(self) -> Operation:
-        return replace(self, relu=True)
+        return self.with_(relu=True)
+
+    def with_(self, **changes: Any) -> Self:
+        """Return a copy with other values of some attributes. It takes a fifth of the time of `dataclasses.replace`."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **changes)
+        return copy
 
 
 class Deferred(Tensor):
@@ -119,8 +125,12 @@ class Deferred(Tensor):
         if self._node is None:
             operation = self._operation
             out = operation.compute()
-            with recording(self._recorded):
-                self._node = record(out, operation.parents, functools.partial(operation.gradient, out))
+            vjp = functools.partial(operation.gradient, out)
+            if self._recorded == is_recording():
+                self._node = record(out, operation.parents, vjp)
+            else:
+                with recording(self._recorded):
+                    self._node = record(out, operation.parents, vjp)
         return self._node
 
     def extended(self, step: str, *args: Any) -> Deferred | None:
@@ -161,7 +171,7 @@ def _defer(operation: Operation) -> Deferred:
     """Return the deferred result of an operation. It is computed before the outermost `fused` function returns."""
     deferred, pending = Deferred(operation), _pending.get()
     if pending is not None:
-        pending.add(deferred)
+        pending.append(weakref.ref(deferred))
     return deferred
 
 
@@ -217,12 +227,14 @@ def fused(function: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         if _pending.get() is not None:
             return function(*args, **kwargs)
-        pending: weakref.WeakSet[Deferred] = weakref.WeakSet()
+        pending: list[weakref.ref[Deferred]] = []
         token = _pending.set(pending)
         try:
             result: R = _computed(function(*args, **kwargs))
-            for deferred in list(pending):  # those that are still referenced, for example by a hook
-                deferred.computed()
+            for reference in pending:
+                deferred = reference()
+                if deferred is not None:  # something still uses it, for example a hook
+                    deferred.computed()
             return result
         finally:
             _pending.reset(token)

@@ -555,7 +555,7 @@ def record(data: np.ndarray, parents: Sequence[Tensor], vjp: Vjp) -> Tensor:
     out = Tensor(data)
     if is_recording() and any(parent.requires_grad for parent in parents):
         out.requires_grad = True
-        out._parents = tuple(parent.computed() for parent in parents)
+        out._parents = tuple([parent.computed() for parent in parents])
         out._vjp = vjp
     return out
 
@@ -665,6 +665,8 @@ def check_tensor(operation: str, x: Any, name: str = "x") -> None:
 def _float_array(data: Any, dtype: Any = None, name: str = "data") -> np.ndarray:
     """Return an array of `dtype`. By default, float16 and float32 data become float32, and all other data float64."""
     array = as_array(data, name)
+    if array.dtype.char in "fd" and dtype is None and array.dtype.isnative and array.size <= MOST_ELEMENTS:
+        return array  # the usual case, tested first because it occurs hundreds of times in a training step
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must contain real numbers, got {type(data).__name__} of dtype {array.dtype}")
     if array.size > MOST_ELEMENTS:

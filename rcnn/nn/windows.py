@@ -8,6 +8,7 @@ which are fast to copy.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,8 @@ def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MO
     >>> pair("stride", 2, 1)
     (2, 2)
     """
-    values = (value, value) if isinstance(value, int) or not isinstance(value, Sequence) else value
+    is_pair = type(value) is tuple or not isinstance(value, int) and isinstance(value, Sequence)
+    values: Any = value if is_pair else (value, value)
     if len(values) == 2 and is_whole(values[0]) and is_whole(values[1]):
         rows, columns = int(values[0]), int(values[1])
         if smallest <= rows <= largest and smallest <= columns <= largest:
