@@ -297,9 +297,9 @@ def _centre_and_sides(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_sides(boxes: np.ndarray, name: str) -> None:
-    valid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & np.isfinite(boxes).all(axis=1)  # (N,)
-    if not valid.all():
-        row = int(np.argmin(valid))
+    positive, finite = boxes[:, 2:] > boxes[:, :2], np.isfinite(boxes)  # (N, 2), (N, 4)
+    if not (positive.all() and finite.all()):
+        row = int(np.argmin(positive.all(axis=1) & finite.all(axis=1)))
         raise ValueError(
             f"{name}[{row}] is {boxes[row].tolist()}; encode requires finite coordinates with x2 > x1 and y2 > y1"
         )

@@ -434,4 +434,5 @@ def _are_slivers(whole: np.ndarray, clipped: np.ndarray, visible: tuple[float, f
     `whole` contains the boxes before clipping, and `clipped` contains them after clipping.
     """
     sides = clipped[:, 2:] - clipped[:, :2]  # (N, 2)
-    return ((whole[:, 2:] > clipped[:, 2:]) & (sides < visible[::-1])).any(axis=1)
+    slivers = (whole[:, 2:] > clipped[:, 2:]) & (sides < visible[::-1])  # (N, 2): at the right, at the bottom
+    return slivers[:, 0] | slivers[:, 1]
