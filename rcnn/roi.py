@@ -718,6 +718,8 @@ def _check_rois(
     absent = (images < 0) | (images >= num_images)  # (R,)
     if absent.any():
         row = int(np.argmax(absent))
+        if num_images == 0:
+            raise ValueError(f"rois must be empty, because the features contain no image; got {len(boxes)} RoIs")
         raise ValueError(
             f"roi_images[{row}] must be in 0 .. {num_images - 1} (number of images: {num_images}), got {images[row]}"
         )

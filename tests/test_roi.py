@@ -347,6 +347,7 @@ def test_results_are_bit_identical_for_any_number_of_threads():
         ({"rois": [[0, 0, np.inf, 1], [0, 0, 1, 1]]}, ValueError, r"rois\[0\] must be finite, got .*inf"),
         ({"rois": [[0, 0, 1, 1], [0, 0, 1e30, 1]]}, ValueError, r"rois\[1\] must have coordinates of at most"),
         ({"rois": [[0, 0, 1], [0, 0, 1]]}, ValueError, r"rois must have shape \(N, 4\)"),
+        ({"features": np.ones((0, 3, 4, 4))}, ValueError, "rois must be empty, .* no image; got 2 RoIs"),
         ({"features": np.ones((3, 4, 4))}, ValueError, "features must have four axes"),
         ({"features": np.ones((2, 3, 0, 4))}, ValueError, "must have at least one pixel, got 0 x 4"),
         (
