@@ -1,4 +1,4 @@
-"""A Faster R-CNN to read, to take apart and to use, written in NumPy with Cython kernels.
+"""A Faster R-CNN detector to read, take apart and use, written in NumPy with Cython kernels.
 
 The public names are listed in `__init__.pyi`. Each name is imported when it is first used. For example, the statement
 `from rcnn.boxes import iou` loads little more than NumPy.

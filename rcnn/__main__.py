@@ -1,4 +1,4 @@
-"""The start of the command `rcnn` (or `python -m rcnn`), before the command can handle signals itself."""
+"""Entry point of the command `rcnn` (or `python -m rcnn`); it handles Ctrl-C while the other modules are imported."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` takes longer to import
 import os
@@ -8,8 +8,8 @@ import sys
 def main() -> int:
     """Run the command, and return its exit status; see `rcnn.cli.process.main`.
 
-    Importing the rest of the command takes so long that a user may press Ctrl-C. The handler of Ctrl-C is therefore
-    installed first.
+    Importing the other modules takes some time, and a user may press Ctrl-C during this time. The handler of Ctrl-C is
+    therefore installed first.
     """
     if (
         _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler

@@ -20,9 +20,10 @@ _NAME_LENGTH = 40  # the name of a temporary file repeats at most this many char
 
 
 def check_path(path: object, name: str = "path") -> str:
-    """Return the text of a path. Raise TypeError unless it is one, and ValueError if no system can have such a path.
+    """Return a path as a string. Raise TypeError if it is not a path, and ValueError if no system allows such a path.
 
-    `name` is the name of the argument. An integer is refused, because the system would read it as an open file.
+    `name` is the name of the argument. An integer is refused, because Python would use it as the number of an open
+    file.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
@@ -35,9 +36,9 @@ def check_path(path: object, name: str = "path") -> str:
 
 
 def exists(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path leads to a file, a folder or a link, even to a broken one.
+    """Return whether `path` is a file, a folder or a link. A broken link also counts.
 
-    Raises PermissionError, unlike os.path.lexists, if the folder of the path cannot be searched.
+    Unlike os.path.lexists, this function raises PermissionError if the folder of the path cannot be searched.
     """
     try:
         os.lstat(path)
@@ -50,8 +51,8 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
     Reading a pipe or a device might never end, and merely opening a device may have an effect. Therefore, the type is
-    checked before the file is opened. It is checked again afterwards, because the file may have been replaced. Raises
-    OSError, whose message contains `path`, for any other type of file.
+    checked before the file is opened. It is checked again afterwards, because the file may have been replaced. For any
+    other type of file, raises OSError with `path` in the message.
     """
     check_regular(path)
     file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
@@ -70,7 +71,7 @@ def _without_waiting(path: str, flags: int) -> int:
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise OSError unless `path` is a regular file or a link to one. The message contains `path`.
 
-    Raises the errors of `check_path`, too.
+    Also raises the errors of `check_path`.
     """
     check_path(path)
     try:
@@ -110,7 +111,7 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
 def read_text(path: str | os.PathLike[str], most: int) -> str:
     """Return the text of a regular file of at most `most` bytes, without a byte order mark.
 
-    The file is UTF-8, or it is UTF-16 with a byte order mark. Line breaks are not converted. Raises the errors of
+    The encoding is UTF-8, or UTF-16 with a byte order mark. Line breaks are not converted. Raises the errors of
     `read_whole`, and ValueError, with `path` in the message, if the file has another encoding.
     """
     content = read_whole(path, most)
@@ -125,12 +126,12 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     """Write `content` to a temporary file, flush it to the disk, and rename the file to `path`.
 
     Only a regular file is replaced. If `path` is a link, the file that it points to is replaced, and the link remains.
-    If `path` is a pipe or a character device such as /dev/null, `content` is written to it. A pipe must have a reader.
-    A folder, a socket or a disk is refused.
+    If `path` is a pipe or a character device such as /dev/null, `content` is written to it. Another process must read
+    from the pipe. A folder, a socket or a disk is refused.
 
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
-    files. If writing fails, an existing file at `path` is unchanged. Raises OSError, whose message contains `path`, and
-    the errors of `check_path`.
+    files. If writing fails, an existing file at `path` is unchanged. Raises OSError with `path` in the message, and the
+    errors of `check_path`.
     """
     check_path(path)
     try:
@@ -142,7 +143,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
             _replace(Path(os.path.realpath(path)), content, found, flush)
         else:
             _write_through(path, content, found)
-    except OSError as error:  # it may name the temporary file; if the disk is full, it names none
+    except OSError as error:  # its message may contain the temporary file, or no file if the disk is full
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
@@ -166,7 +167,7 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Return whether the path, such as /dev/stdout, names an open file of a process, which must not be replaced."""
+    """Return whether a path such as /dev/stdout stands for an open file of a process, which must not be replaced."""
     return os.path.abspath(path).startswith(("/dev/", "/proc/"))
 
 
@@ -176,7 +177,7 @@ def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISREG(mode)):
         raise OSError(errno.EINVAL, f"cannot write to {_type(found)}")
-    try:  # without O_NONBLOCK, opening a pipe that nobody reads would wait
+    try:  # without O_NONBLOCK, opening a pipe would wait until somebody reads from it
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -192,7 +193,7 @@ def _prefix(name: str) -> str:
 
 
 def remove_temporary(folder: Path, names: Collection[str]) -> None:
-    """Remove the temporary files that killed processes left in `folder` when they were writing files called `names`."""
+    """Remove temporary files from `folder`: those of processes that were killed while they wrote a file in `names`."""
     prefixes = "|".join(re.escape(_prefix(name)) for name in names)
     for entry in os.listdir(folder):
         if re.fullmatch(rf"(?:{prefixes})[0-9a-f]{{8}}\.tmp", entry):

@@ -448,7 +448,7 @@ NAME = Rule(
 
 
 def listed(names: Sequence[str], most: int = MAX_LISTED) -> str:
-    """Return the first names as a list of about `most` characters for a message, and the number of the others."""
+    """Return text such as "a, b and 3 more": as many names as fit into about `most` characters, then a count."""
     shown: list[str] = []
     for name in names:
         if shown and len(", ".join([*shown, name])) > most:

@@ -274,8 +274,8 @@ class AnchorGenerator:
 
 
 def _row(values: ArrayLike, name: str, least: float) -> np.ndarray:
-    """Return numbers in [`least`, 2^20] as a float32 array (N,), because torchvision also rounds anchors in float32."""
-    row = as_dtype(as_float_array(values, name), np.float32, name)
+    """Return the values as a float32 array (N,). Raise ValueError unless they are in [`least`, 2^20]."""
+    row = as_dtype(as_float_array(values, name), np.float32, name)  # torchvision also rounds anchors in float32
     if row.ndim != 1 or not 1 <= len(row) <= MOST_PER_CELL:
         raise ValueError(f"{name} must be a sequence of 1 to {MOST_PER_CELL} numbers, got {shown(values)}")
     if not ((row >= least) & (row <= MOST_SIDE)).all():
@@ -288,5 +288,5 @@ def _is_nested(values: Sequence[float] | Sequence[Sequence[float]]) -> bool:
 
 
 def _per_level(values: Sequence[float] | Sequence[Sequence[float]], levels: int) -> Sequence[ArrayLike]:
-    """Return the values of each level. If `values` is a flat sequence, every level gets all its values."""
+    """Return one sequence per level. If `values` is a flat sequence, it is repeated for every level."""
     return values if _is_nested(values) else [values] * levels

@@ -62,7 +62,7 @@ def convert(boxes: ArrayLike, source: str, target: str) -> np.ndarray:
 
 
 def _convert(given: np.ndarray, source: str, target: str) -> np.ndarray:
-    """Convert boxes from the format `source` to the format `target`, which is a different one."""
+    """Convert boxes (N, 4) from the format `source` to the format `target`; the two formats differ."""
     first, second = given[:, :2], given[:, 2:]  # (N, 2), (N, 2)
     if source == "xyxy":
         corner, sides = first, second - first
@@ -132,7 +132,7 @@ def iou(boxes1: ArrayLike, boxes2: ArrayLike) -> np.ndarray:
 
 @compiled("boxes.iou", (np.float32, np.float64), uses=("area",))
 def _iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    """Return the product of the overlaps along x and y, divided by the area of the union."""
+    """Return the IoU matrix (N, M): the product of the overlaps along x and y, divided by the area of the union."""
     top_left = np.maximum(boxes1[:, None, :2], boxes2[:, :2])  # (N, M, 2)
     bottom_right = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])  # (N, M, 2)
     sides = np.maximum(bottom_right - top_left, 0)  # (N, M, 2)
@@ -251,7 +251,7 @@ def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1
     Parameters
     ----------
     deltas : (N, 4) or (N, L, 4) array_like
-        The deltas (dx, dy, dw, dh) of each box, or those of each box for each of L classes.
+        The deltas (dx, dy, dw, dh): one row per box, or one row per box and class, for L classes.
     boxes : (N, 4) array_like
         N boxes, in pixels.
     weights : four floats

@@ -1,8 +1,9 @@
-"""The feature pyramid network (FPN): feature maps of several resolutions that are all semantically strong.
+"""The feature pyramid network (FPN): feature maps of several resolutions, all with information from the deepest layers.
 
-See Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. The early levels of a convolutional
-network have a high resolution but weak semantics. The late levels have strong semantics but a low resolution. The FPN
-works from coarse to fine: it enlarges each level to the size of the next finer level and adds the two.
+See Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3. The early layers of a convolutional
+network have a high resolution, but they only detect simple patterns such as edges. The late layers detect objects, but
+their resolution is low. The FPN goes from the coarsest feature map (*level*) to the finest one: it enlarges each level
+to the size of the next finer level, and adds the two levels.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Pyramid(list[Tensor]):
 class FPN(Module):
     """A feature pyramid on top of the levels of a backbone.
 
-    Its input is a list of levels, finest first. For N images, level l has the shape (N, in_channels_list[l], H_l, W_l).
-    The result is a `Pyramid` whose levels have the shapes (N, out_channels, H_l, W_l). The learned parameters have the
-    same names as in torchvision.
+    Its input is a list of feature maps, one per level, finest first. For N images, level l has the shape
+    (N, in_channels_list[l], H_l, W_l). The result is a `Pyramid` whose levels have the shapes (N, out_channels, H_l, W_l).
+    The learned parameters have the same names as in torchvision.
 
     Parameters
     ----------

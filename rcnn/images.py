@@ -210,7 +210,7 @@ def is_pil_image(value: Any) -> TypeGuard[Image.Image]:
     Returns
     -------
     bool
-        True for an image; this function does not import Pillow, because there is no image before Pillow is imported.
+        True for a PIL image. The function does not import Pillow: if Pillow is not loaded, no PIL image can exist.
     """
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
@@ -265,9 +265,9 @@ def _is_sixteen_bit(image: Image.Image) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image file, read its header, check the size of the image, and close the file at the end of the block.
+    """Open an image file for a `with` block, read its header, and check the size of the image.
 
-    Every error message names the file.
+    The file is closed at the end of the block. Every error message contains the path.
     """
     check_regular(path)
     from PIL import Image, UnidentifiedImageError
@@ -363,7 +363,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_bit_rgb(values: np.ndarray, transparent: int | None) -> np.ndarray:
-    """Convert 16-bit grey values (H, W) to rounded 8-bit RGB (H, W, 3). The value `transparent` becomes white."""
+    """Return 16-bit grey values (H, W) as rounded 8-bit RGB values (H, W, 3). The value `transparent` becomes white."""
     grey = (values.astype(np.uint32) + 128) // 257  # 65535 = 255 * 257
     if transparent is not None:
         grey[values == transparent] = 255

@@ -45,7 +45,7 @@ from rcnn.trace import Detections, Trace
 from rcnn.transform import Batch, Size
 
 PROBE_SIDE = 128  # in pixels; the side of the empty image that is used to count the levels of a backbone
-STRIDE_PROBES = ((256, 256), (352, 224))  # (height, width) of two empty images: one to measure strides, one to check
+STRIDE_PROBES = ((256, 256), (352, 224))  # sizes of two empty images: one to measure the strides, one to check them
 
 Watch = Callable[..., None]
 """An observer of a pass: `watch(stage, **values)` is called after each stage, with the arrays of the stage."""
@@ -412,7 +412,7 @@ class FasterRCNN(Module):
         Raises
         ------
         ValueError
-            If only one of `rois` and `roi_images` is given, or if the image of a RoI does not exist.
+            If only one of `rois` and `roi_images` is given, or if an index in `roi_images` is out of range.
         """
         if (rois is None) != (roi_images is None):
             raise ValueError("pass both rois and roi_images (the index of each RoI's image), or neither")
@@ -557,8 +557,8 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If `images` is invalid or contains NaN or infinity, or if a target is invalid. For a target, the message
-            names the image and the box.
+            If `images` is invalid or contains NaN or infinity, or if a target is invalid. The message contains the
+            index of the image and, if a box is invalid, the index of the box.
         """
         rng = generator(rng)
         _check_watch(watch)
@@ -709,7 +709,7 @@ class FasterRCNN(Module):
     def _find_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
-        """For each image, return the targets of the anchors and the targets of a sample of the proposals."""
+        """Return the targets of each image: those of its anchors, and those of a sample of its proposals."""
         c, anchors = self.config, np.concatenate(first.anchors)  # (A, 4)
         anchor_targets = [
             rpn.find_targets(
@@ -762,7 +762,7 @@ class FasterRCNN(Module):
         return _sizes_of(levels)
 
     def _sizes_by_level(self) -> Any:
-        """Return the config's anchor sizes. A flat sequence with one size per level becomes a nested one.
+        """Return the config's anchor sizes. A flat sequence with one size per level becomes one sequence per level.
 
         The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet, because it needs
         `dtype`. This is the dtype of the heads, which are created after the anchors.
@@ -833,7 +833,7 @@ def check_predictions(stage: str, **values: Any) -> None:
     for name, arrays in values.items():
         if not all(map(is_finite, arrays if isinstance(arrays, list) else [arrays])):
             raise ValueError(
-                f"the {name} of the {stage} are NaN or infinite, "
+                f"{name} contains NaN or infinity after the stage {stage}, "
                 "because weights of the model are not finite or far too large"
             )
 
@@ -856,19 +856,22 @@ def _check_features(features: Any, num_images: int, channels: int) -> None:
 
 
 def _pixel_at_padding(batch: Batch, image: int) -> tuple[float, float]:
-    """Return the (height, width) of one pixel of the original image in the batch; 0 for an axis without padding."""
+    """Return the (height, width) that one pixel of the original image has in the batch.
+
+    If the batch has no padding along an axis, the result is 0 for this axis.
+    """
     sizes = zip(batch.image_sizes[image], batch.original_sizes[image], batch.images.shape[2:], strict=True)
     height, width = (side / original if side < padded else 0.0 for side, original, padded in sizes)
     return height, width
 
 
 def _arrays(levels: Sequence[Tensor]) -> list[np.ndarray]:
-    """Return the array of each tensor."""
+    """Return a list with the array of each tensor."""
     return [level.data for level in levels]
 
 
 def _sizes_of(levels: Sequence[Tensor]) -> list[Size]:
-    """Return the (height, width) of every level."""
+    """Return the (height, width) of each feature map."""
     return [(level.shape[2], level.shape[3]) for level in levels]
 
 

@@ -99,13 +99,13 @@ def descending_order(scores: ArrayLike) -> np.ndarray:
 
 @compiled("nms.descending_order")
 def _descending_order(scores: np.ndarray) -> np.ndarray:
-    """Return the indices that sort the scores in descending order, stably, with NaN last."""
+    """Return the indices (N,) that sort the scores in descending order. Ties keep their order, and NaN comes last."""
     return np.argsort(-scores, kind="stable").astype(np.int64, copy=False)
 
 
 @compiled("nms.nms", REAL, uses=("iou", "area"))
 def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the kept indices. The code follows the definition in `nms` step by step.
+    """Return the indices (K,) of the kept boxes. The code follows the definition in `nms` step by step.
 
     The IoU is compared in float64. In float32, NumPy would also round the threshold. An IoU of float32(0.3) would then
     not be greater than 0.3.
@@ -122,7 +122,7 @@ def _nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndar
 
 @compiled("nms.batched_nms", REAL, uses=("nms", "iou", "area"))
 def _batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_threshold: float) -> np.ndarray:
-    """Return the indices that `nms` keeps in each group, in descending order of score."""
+    """Return the indices (K,) of the boxes that `nms` keeps in each group, in descending order of score."""
     kept = [np.zeros(0, np.int64)]
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)  # (M,)

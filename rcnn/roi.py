@@ -1,5 +1,7 @@
 """RoIAlign and RoIPool, which turn regions of interest (RoIs) of any size into feature grids of a fixed size.
 
+Both divide a RoI into a grid of *bins* and compute one number per channel from each bin.
+
 `features` are feature maps of N images with C channels, (N, C, H, W). The functions are fastest if the features have
 the channels-last memory layout; any other layout is copied first. `rois` (R, 4) are R boxes in pixel coordinates of the
 padded images. For each RoI, `roi_images` (R,) contains the index of its image. `spatial_scale` is the number of feature
@@ -61,7 +63,7 @@ def roi_align(
     sampling_ratio: int = 2,
     aligned: bool = False,
 ) -> np.ndarray:
-    """Return the average of bilinear samples in each bin of each RoI.
+    """Return the average of bilinearly interpolated samples in each bin of each RoI.
 
     A sample that lies more than one pixel outside the feature map has the value 0.
 
@@ -80,8 +82,8 @@ def roi_align(
     sampling_ratio : int
         The number of samples per bin along each axis, in 0 .. 128; 0 means about one sample per feature pixel.
     aligned : bool
-        If True, coordinates are shifted by half a feature pixel, so that the value of a pixel belongs to its centre. If
-        False, coordinates are not shifted, but each side of a RoI is extended to at least one feature pixel.
+        If True, coordinates are shifted by half a feature pixel, so that the value of a pixel is located at its centre.
+        If False, coordinates are not shifted, but each side of a RoI is extended to at least one feature pixel.
 
     Returns
     -------
@@ -91,8 +93,8 @@ def roi_align(
     Raises
     ------
     TypeError, ValueError
-        If a coordinate of a RoI is not finite or exceeds 2^20 feature pixels, if the image of a RoI does not exist, if
-        another argument is invalid, or if the result would have more than 2^30 elements.
+        If a coordinate of a RoI is not finite or exceeds 2^20 feature pixels, if an index in `roi_images` is out of
+        range, if another argument is invalid, or if the result would have more than 2^30 elements.
 
     References
     ----------
@@ -198,8 +200,8 @@ def multiscale_roi_align(
     Raises
     ------
     TypeError, ValueError
-        For the same reasons as in `roi_align`, or if a level does not exist, or if the levels differ in dtype or in the
-        number of channels.
+        For the same reasons as in `roi_align`, if an index in `levels` is out of range, or if the levels differ in
+        dtype or in the number of channels.
     """
     check_sequence(features, "features")
     maps = [_channels_last(level, f"features[{index}]") for index, level in enumerate(features)]
@@ -331,7 +333,7 @@ def _multiscale_roi_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the features (R, ph, pw, C) that are pooled for each RoI from its own level."""
+    """Return the features (R, ph, pw, C) of the RoIs, each pooled from the level to which the RoI belongs."""
     out = np.zeros((len(rois), *size, maps[0].shape[3]), maps[0].dtype)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -374,7 +376,7 @@ def _averages(
     sampling_ratio: int,
     aligned: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield (rows, columns, Y, X) for each RoI: the indices (h,) and (w,), and the matrices (ph, h) and (pw, w)."""
+    """For each RoI, yield the indices of its rows (h,) and columns (w,), and the matrices Y (ph, h) and X (pw, w)."""
     (ph, pw), (height, width) = output_size, feature_size
     for x1, y1, x2, y2 in rois:
         rows, y = _average(y1, y2, ph, height, scale, sampling_ratio, aligned)
@@ -391,8 +393,9 @@ def _average(
     sampling_ratio: int,
     aligned: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices (k,) of the feature pixels that the interval low .. high uses, and their weights (bins, k).
+    """Return the indices (k,) of the feature pixels that a RoI uses along one axis, and their weights (bins, k).
 
+    Along this axis, the RoI extends from `low` to `high`, and the feature map has `pixels` pixels.
     All arithmetic uses the dtype of `low` and `high`, because torchvision computes in float32.
     """
     real = type(low)
@@ -529,7 +532,7 @@ def _pool_bounds(
 
 
 def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the start and the stop (R, bins) of each bin along an axis. RoIs extend from `first` through `last`."""
+    """Return the start and the stop (R, bins) of each bin along an axis. RoIs include the pixels `first` and `last`."""
     step = (np.maximum(last - first + 1, 1) / first.dtype.type(bins))[:, None]  # (R, 1)
     index = np.arange(bins).astype(first.dtype)  # (bins,)
     start = np.clip(np.floor(index * step) + first[:, None], 0, pixels)  # (R, bins)
@@ -538,7 +541,7 @@ def _bin_bounds(first: np.ndarray, last: np.ndarray, bins: int, pixels: int) -> 
 
 
 def _round_away(values: np.ndarray) -> np.ndarray:
-    """Round to the nearest integer, and halves away from zero like C's round(). NumPy rounds halves to even."""
+    """Return the nearest integers. Halves are rounded away from zero, as in C; NumPy rounds them to even integers."""
     whole = np.trunc(values)
     return whole + np.where(np.abs(values - whole) >= 0.5, np.sign(values), 0).astype(values.dtype)
 
@@ -548,7 +551,7 @@ Bounds = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @compiled("roi.pool", REAL)
 def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.ndarray, np.ndarray]:
-    """Return the maxima (R, ph, pw, C) and their positions row * W + column, which are -1 for a bin without pixels."""
+    """Return the maximum of each bin (R, ph, pw, C) and its position row * W + column, which is -1 for an empty bin."""
     top, bottom, left, right = bounds
     width = maps.shape[2]
     shape = (*top.shape, left.shape[1], maps.shape[3])  # (R, ph, pw, C)
@@ -575,7 +578,7 @@ def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray
     return out
 
 
-# ---------------------------------------------------------------- which level
+# ---------------------------------------------------------------- choice of the level
 
 
 def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[float]:
@@ -711,7 +714,7 @@ def _channels_last(values: ArrayLike, name: str) -> np.ndarray:
 def _check_rois(
     rois: ArrayLike, roi_images: ArrayLike, num_images: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return checked RoIs (R, 4), converted to `dtype`, and the checked indices of their images (R,)."""
+    """Check and return the RoIs (R, 4), converted to `dtype`, and the indices of their images (R,)."""
     boxes = as_dtype(check_boxes(rois, "rois"), dtype, "rois")
     images = as_index_array(roi_images, "roi_images", len(boxes))
     check_finite(boxes, "rois")
@@ -733,7 +736,7 @@ def _check_level(
     members: np.ndarray | bool = True,
     name: str = "spatial_scale",
 ) -> float:
-    """Return the checked scale. Raise ValueError if a RoI that is True in the mask `members` (R,) cannot be pooled.
+    """Return the checked scale. Raise ValueError if a RoI that the mask `members` (R,) selects cannot be pooled.
 
     `shape` is the shape of the features, (N, H, W, C).
     """
@@ -771,7 +774,7 @@ def _check_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `grad` (R, ph, pw, C) has bins, one row per RoI, and the channels of the features."""
+    """Raise ValueError unless the shape of `grad` (R, ph, pw, C) fits `count` RoIs and features of `shape`."""
     if not (1 <= grad.shape[1] <= MOST_BINS and 1 <= grad.shape[2] <= MOST_BINS):
         raise ValueError(f"grad must have 1 to {MOST_BINS} bins along each axis, got {grad.shape[1:3]}")
     if len(grad) != count or grad.shape[3] != shape[3]:
@@ -782,7 +785,7 @@ def _check_grad(grad: np.ndarray, count: int, shape: tuple[int, ...]) -> None:
 
 
 def _check_alike(maps: Sequence[np.ndarray]) -> None:
-    """Raise ValueError unless there are levels, all with the same number of images and channels and the same dtype."""
+    """Raise ValueError if there are no levels, or if they differ in dtype or in the number of images or channels."""
     if not 1 <= len(maps) <= MOST_LEVELS:
         raise ValueError(f"features must be a sequence of 1 to {MOST_LEVELS} maps (N, C, H, W), got {len(maps)}")
     for index, level in enumerate(maps):

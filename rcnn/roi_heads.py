@@ -1,8 +1,8 @@
 """The second stage, which classifies each proposal and refines its box.
 
 Features are pooled from each region of interest (RoI). Two fully connected layers follow. Two more layers predict the
-class and, for each class, the deltas from the RoI to the object. In the shapes, N is the number of images, R the number
-of RoIs, C the number of channels, and L the number of classes, including the background (class 0).
+class and, for each class, four deltas that move the RoI to the object. In the shapes, N is the number of images, R the
+number of RoIs, C the number of channels, and L the number of classes, including the background (class 0).
 
 See Girshick, "Fast R-CNN", 2015, section 2, and Ren et al., "Faster R-CNN", 2015.
 """
@@ -202,7 +202,7 @@ class RoITargets:
     labels : (R,) int64 array
         The class of each RoI; 0 is background.
     deltas : (R, 4) array
-        The weighted deltas from each RoI to its object. The deltas of a background RoI are 0.
+        The deltas that move each RoI to its object, multiplied by their weights. The deltas of a background RoI are 0.
     """
 
     rois: np.ndarray
@@ -244,7 +244,7 @@ def find_targets(
     positive_fraction : float
         The maximum fraction of positive RoIs in the sample, in [0, 1].
     weights : four floats
-        The factors of dx, dy, dw and dh.
+        The factors by which the deltas dx, dy, dw and dh are multiplied.
     rng : numpy.random.Generator, optional
         The random generator; by default, the library's own.
 
@@ -315,7 +315,7 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
 
 
 def _check_loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> None:
-    """Raise TypeError or ValueError unless the predictions and the targets belong together."""
+    """Raise TypeError or ValueError if the shapes or the labels of predictions and targets do not match."""
     check_tensor("loss", class_logits, "class_logits")
     check_tensor("loss", box_deltas, "box_deltas")
     check_sequence(targets, "targets")
@@ -386,7 +386,7 @@ def detect(
     top_k : int
         The maximum number of detections, in 1 .. 2^20.
     weights : four floats
-        The factors of dx, dy, dw and dh with which the deltas were encoded.
+        The factors by which the deltas dx, dy, dw and dh were multiplied in training.
     visible : (height, width)
         The minimum height of a box that is cut at the bottom border of the image, and the minimum width of a box that
         is cut at the right border, in pixels, in [0, 2^20]. If less remains of a box, it is dropped, because it lies
@@ -429,7 +429,7 @@ def detect(
 
 
 def _are_slivers(whole: np.ndarray, clipped: np.ndarray, visible: tuple[float, float]) -> np.ndarray:
-    """Return a mask (N,) of the boxes that are cut at the bottom or at the right to less than `visible`.
+    """Return a mask (N,) of the boxes that are cut at the bottom or the right, and are then smaller than `visible`.
 
     `whole` contains the boxes before clipping, and `clipped` contains them after clipping.
     """

@@ -105,7 +105,7 @@ class Proposals:
     Attributes
     ----------
     boxes, scores : (P, 4) and (P,) arrays
-        The P proposals, in pixels, and their probabilities, in descending order.
+        The P proposals, in pixels, and their probabilities, in descending order of probability.
     candidates, candidate_scores : (K, 4) and (K,) arrays
         The K boxes before non-maximum suppression (NMS), in pixels, and their probabilities, level by level.
     num_after_nms : int
@@ -243,11 +243,11 @@ class AnchorTargets:
     Attributes
     ----------
     matches : (A,) int64 array
-        For each of A anchors, the index of its object; -1 means background, and -2 means ignored.
+        For each of A anchors, the index of the object that it must predict; -1 means background, and -2 means ignored.
     positive, negative : int64 arrays
-        The indices of the anchors that were sampled for the loss, in ascending order.
+        The indices of the positive and of the negative anchors that were sampled for the loss, in ascending order.
     deltas : (len(positive), 4) array
-        The deltas from the sampled positive anchors to their objects.
+        The deltas that move the sampled positive anchors to their objects.
     """
 
     matches: np.ndarray
@@ -353,7 +353,7 @@ def loss(
 
 
 def _check_loss(objectness: Sequence[Tensor], deltas: Sequence[Tensor], targets: Sequence[AnchorTargets]) -> None:
-    """Raise TypeError or ValueError unless the predictions and the targets belong together."""
+    """Raise TypeError or ValueError if the shapes or the indices of predictions and targets do not match."""
     for name, values in (("objectness", objectness), ("deltas", deltas), ("targets", targets)):
         check_sequence(values, name)
     if not len(objectness) == len(deltas) > 0:

@@ -65,7 +65,7 @@ class Trace:
     class_logits: np.ndarray
     """(R, L): the class logits of each RoI; column 0 is the background."""
     box_deltas: np.ndarray
-    """(R, L, 4): for each class, the deltas from the RoI to the object."""
+    """(R, L, 4): for each class, the deltas that move the RoI to the object."""
     detections: list[Detections]
     """For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)} of its D detections.
 
@@ -113,7 +113,7 @@ class Trace:
         Raises
         ------
         TypeError, ValueError
-            If the image does not exist.
+            If `index` is not the index of an image.
         """
         index = integer(0, len(self.candidates) - 1).check("index", index)
         return {

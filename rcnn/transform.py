@@ -57,7 +57,7 @@ class Batch:
     Raises
     ------
     TypeError, ValueError
-        If the images are not such an array, if a number is NaN or infinite, or if the sizes do not match.
+        If `images` has another dtype or shape, if a number is NaN or infinite, or if the sizes do not match.
     """
 
     images: np.ndarray
@@ -118,8 +118,8 @@ def make_batch(
     Raises
     ------
     TypeError, ValueError
-        If an image or another argument is invalid, or if the batch would have more than 2^30 elements. For an image,
-        the message contains its index.
+        If an image or another argument is invalid, or if the batch would have more than 2^30 elements. If an image is
+        invalid, the message contains its index.
     """
     dtype = check_dtype(dtype)
     check_sequence(images, "images")
@@ -148,7 +148,7 @@ def make_batch(
 
 
 def _check_scales(scales: Sequence[float] | None, count: int) -> list[float]:
-    """Return one factor for each of `count` images."""
+    """Return a list with one factor for each of `count` images; all factors are 1 if `scales` is None."""
     if scales is None:
         return [1.0] * count
     check_sequence(scales, "scales", count)
@@ -183,7 +183,7 @@ def pad_batch(images: np.ndarray) -> Batch:
     Raises
     ------
     TypeError, ValueError
-        If `images` is not such an array, or if a number is NaN or infinite.
+        If `images` has another dtype or shape, or if a number is NaN or infinite.
     """
     images = check_batch(images)
     size = (images.shape[2], images.shape[3])
@@ -258,8 +258,8 @@ def resize(image: np.ndarray, size: Size) -> np.ndarray:
     image : (H, W, C) float array
         An image with at least one pixel.
     size : (height, width)
-        The size of the result, in pixels, in 1 .. 2^20. The result may have at most 2^30 elements, and so may the image
-        after only its height has been changed.
+        The size of the result, in pixels, in 1 .. 2^20. The height is changed first, and then the width. After each of
+        these steps, the image may have at most 2^30 elements.
 
     Returns
     -------
@@ -457,8 +457,8 @@ def check_targets(
     ------
     TypeError, ValueError
         If a key is missing, a shape is wrong, a coordinate is not finite or exceeds 2^20, a box has x2 <= x1 or
-        y2 <= y1 or lies outside its image, or a label is outside 1 .. num_classes - 1. The message names the image and
-        the box.
+        y2 <= y1 or lies outside its image, or a label is outside 1 .. num_classes - 1. The message contains the index
+        of the image and, if a box is invalid, the index of the box.
     """
     num_images = integer(0, MOST_SEQUENCE).check("num_images", num_images)
     required = f"targets must be a list of {num_images} dicts, one per image"
@@ -533,7 +533,7 @@ def check_target(
 
 
 def check_batch(images: Any) -> np.ndarray:
-    """Return a batch of float32 or float64, or raise an error that says what to do.
+    """Return a valid batch as float32 or float64. For anything else, raise an error that says what to do.
 
     Parameters
     ----------
@@ -543,7 +543,7 @@ def check_batch(images: Any) -> np.ndarray:
     Returns
     -------
     (N, 3, H, W) array
-        The same images.
+        The same images, converted to float32 or float64 if necessary.
 
     Raises
     ------

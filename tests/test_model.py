@@ -681,7 +681,7 @@ def test_weights_that_are_not_finite_are_reported_and_do_not_find_nothing(name, 
     model = make()
     model.state_dict()[f"{name}.bias"][...] = np.nan
     for method in (model.predict, model.trace):
-        with pytest.raises(ValueError, match=f"of the {stage} are NaN or infinite, because weights of the model"):
+        with pytest.raises(ValueError, match=f"contains NaN or infinity after the stage {stage}, because weights"):
             method(batch(1))
     assert not np.isfinite(model.get_loss(batch(1), [OBJECTS])["total_loss"].item())  # training looks for the stage
 
