@@ -37,9 +37,9 @@ class Pyramid(list[Tensor]):
 class FPN(Module):
     """A feature pyramid on top of the levels of a backbone.
 
-    Its input is a list of feature maps, one per level, finest first. For N images, level l has the shape
-    (N, in_channels_list[l], H_l, W_l). The result is a `Pyramid` whose levels have the shapes (N, out_channels, H_l, W_l).
-    The learned parameters have the same names as in torchvision.
+    Its input is a list of feature maps of N images, finest first: one tensor (N, in_channels_list[l], H_l, W_l) per
+    level l. The result is a `Pyramid` whose levels have the shapes (N, out_channels, H_l, W_l). The learned parameters
+    have the same names as in torchvision.
 
     Parameters
     ----------

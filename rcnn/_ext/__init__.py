@@ -6,10 +6,10 @@ dispatch         how a function of a stage calls its kernel, its reference, or a
 memory, layout   arrays whose memory is reused, and the order of their elements in memory
 other modules    the drivers: functions that prepare the arguments of the kernels and call them
 
-Each source is compiled for several levels of processors (see the table). For example, `_roi.pyx` is compiled to `_roi`,
-which every processor can run, and to `_roi_v3` and `_roi_v4`. A process uses only kernels of one level; a kernel that
-is not faster at this level than at a lower one is compiled only for the lower one. A kernel is loaded when its driver
-is first used.
+Each source is compiled for several levels: sets of instructions that a processor can run (see the table). For example,
+`_roi.pyx` is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4`. A process chooses one
+level for all kernels. A kernel that is not faster at this level than at a lower one is compiled only for the lower one,
+and this version runs. A kernel is loaded when its driver is first used.
 """
 
 import functools
@@ -68,7 +68,8 @@ def check_files() -> None:
 def check_file(module: str) -> None:
     """Raise ImportError if the file of a compiled module is missing or incomplete, as after a broken installation.
 
-    On Linux, loading an incomplete file can end the process without a message. Its table of sections is at the end.
+    On Linux, loading an incomplete file can end the process without a message. A file is complete if it contains its
+    table of sections, which is at the end.
     """
     if module in sys.modules:
         return
@@ -99,7 +100,7 @@ def load(kernel: str) -> Any:
 
 
 def _module(kernel: str, level: str) -> str:
-    """Return the name of a kernel's module for this level. If there is none, use the next lower level that has one."""
+    """Return the module name of a kernel at `level`. If there is none, use the next lower level that has one."""
     compiled = [name for name in LEVELS if name in GAINS.get(kernel, {})]
     suitable = [name for name in compiled if list(LEVELS).index(name) <= list(LEVELS).index(level)]
     return f"{__name__}.{kernel}_{suitable[-1]}" if suitable else f"{__name__}.{kernel}"

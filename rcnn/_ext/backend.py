@@ -1,4 +1,4 @@
-"""Settings: whether kernels or NumPy references run, and the number of threads; no other module decides these.
+"""Settings: whether kernels or NumPy references run, and on how many threads. Only this module decides this.
 
 Every kernel has a reference in NumPy. `rcnn._ext.dispatch` calls `runs_kernels()` to choose between the two, and a
 driver calls `threads_for(work)` for the number of threads of its kernel.
@@ -46,9 +46,9 @@ WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads take
 
 
 class Choice(Generic[T]):
-    """The value of a setting: a default of the process, and the values of the contexts that override it.
+    """The value of a setting: a default for the whole process, which each context (see `contextvars`) can override.
 
-    Each default is kept with the `Setting` that made it. When a setting is used in a `with` statement, the setting
+    Each default is stored with the `Setting` that made it. When a setting is used in a `with` statement, the setting
     removes only its own default, because another thread may have set a newer default in the meantime.
 
     Parameters
@@ -66,12 +66,12 @@ class Choice(Generic[T]):
         self._lock = threading.RLock()
 
     def get(self) -> T:
-        """Return the value of this context."""
+        """Return the value in the current context."""
         here = self.here.get()
         return self._defaults[-1][1] if here is None else here
 
     def changed_default(self) -> T | None:
-        """Return the default of the process, or None if it is the initial one."""
+        """Return the default of the process, or None if it has not been changed."""
         return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
 
     def default_entry(self) -> object:
@@ -79,7 +79,7 @@ class Choice(Generic[T]):
         return self._defaults[-1]
 
     def add_default(self, setting: "Setting[T]", value: T) -> None:
-        """Make `value` the default until `setting` is taken back."""
+        """Make `value` the default until `take_back(setting)` is called."""
         with self._lock:
             lasting = max((i for i, (owner, _) in enumerate(self._defaults) if owner() is None), default=0)
             self._defaults = [*self._defaults[lasting:], (weakref.ref(setting), value)]
@@ -96,7 +96,7 @@ class Choice(Generic[T]):
 
 
 class Setting(Generic[T]):
-    """A new value of a setting: for the whole process, or inside a `with` block for its context.
+    """A new value of a setting: for the whole process or, in a `with` statement, for the current context.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class ThreadSetting(Setting[int]):
 
     def __init__(self, choice: Choice[int], value: int) -> None:
         with _state.lock:
-            _limit_blas()  # notices changes by other libraries; the new default overrides them
+            _limit_blas()  # first notes changes by other libraries, which the new default overrides
             super().__init__(choice, value)
             _limit_blas()
 
@@ -157,12 +157,12 @@ class _State:
         self.conv_algorithm = Choice("conv_algorithm", "auto")
         self.num_threads = Choice("num_threads", num_threads)
         self.forked = False
-        self.lock = threading.RLock()  # of the attributes below
-        self.passes: list[bool] = []  # one element for each open `one_pool()` block: whether kernels run in it
-        self.limits: list[int] = []  # of the open `with set_num_threads(...)` blocks
-        self.blas_applied: list[int] | None = None  # threads of each BLAS library as limited here; None without a limit
-        self.blas_before: list[int] = []  # without that limit
-        self.overridden: object = None  # the default that no longer limits BLAS, because another library has set BLAS
+        self.lock = threading.RLock()  # protects the attributes below
+        self.passes: list[bool] = []  # for each open `one_pool()` block, whether kernels run in it
+        self.limits: list[int] = []  # one number for each open `with set_num_threads(...)` block
+        self.blas_applied: list[int] | None = None  # limits of the BLAS libraries that rcnn set, or None
+        self.blas_before: list[int] = []  # threads of each BLAS library without these limits
+        self.overridden: object = None  # a default that another library's setting of BLAS replaces
 
 
 # ---------------------------------------------------------------- the implementation
@@ -346,9 +346,9 @@ def threads_for(work: int) -> int:
 def one_pool() -> Iterator[None]:
     """Use only one pool of threads inside the block: the kernels' pool if kernels run, otherwise BLAS's pool.
 
-    If kernels run, BLAS has one thread. If only NumPy runs, BLAS has at most the number of threads that is set, and no
-    more than an earlier limit allows. Blocks can be nested, and several Python threads can be in a block at once. The
-    first thread that enters sets the limit, and the last thread that leaves removes it.
+    If kernels run, BLAS has one thread. If only NumPy runs, BLAS has at most the configured number of threads, or fewer
+    if an earlier limit is lower. Blocks can be nested, and several Python threads can be in a block at once. The first
+    thread that enters sets the limit, and the last thread that leaves removes it.
     """
     kernels = runs_kernels()
     with _state.lock:
@@ -364,10 +364,10 @@ def one_pool() -> Iterator[None]:
 
 
 def _limit_blas() -> None:
-    """Set BLAS's number of threads to what the open blocks and the default allow, or reset it to its original value."""
+    """Limit the threads of BLAS as the open blocks and the default require, or restore the original number."""
     with _state.lock:
         current = _blas_counts()
-        if current != _state.blas_applied:  # nothing was applied, or another library has changed the numbers since
+        if current != _state.blas_applied:  # rcnn set no limits, or another library has changed them
             _state.blas_before = current
             if _state.blas_applied is not None:
                 _state.overridden = _state.num_threads.default_entry()
@@ -451,7 +451,7 @@ def info() -> dict[str, str | int | bool]:
     Returns
     -------
     dict
-        Values by name.
+        Maps the name of each value, such as "backend", to the value.
     """
     facts: dict[str, str | int | bool] = {
         "rcnn": _version(),

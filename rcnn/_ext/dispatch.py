@@ -62,8 +62,8 @@ def compiled(
     """Return a decorator that makes a reference call its kernel's driver if possible.
 
     The driver runs if kernels are switched on, if every float array among the arguments has one of `dtypes`, and if
-    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs. Neither warns
-    about infinite values and NaN.
+    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs. Neither of
+    them warns about infinite values and NaN.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """The requirements on the result of a replaced function.
+    """The requirements on the result of a user's own function.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def floats(shape: tuple[int | None, ...], like: Any) -> Result:
 
 
 def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
-    """Return the requirements on a result of `count` indices from `least` to `most`. `Result` explains the others."""
+    """Return the requirements on a result of `count` indices from `least` to `most`. `Result` explains `more`."""
     return Result((count,), None, least, most, **more)
 
 
@@ -189,7 +189,7 @@ def replaceable(
             try:
                 required: Any = returns(**bound.arguments)
             except Exception:
-                function(*args, **kwargs)  # if the arguments are invalid, the library's function says so
+                function(*args, **kwargs)  # the library's function reports invalid arguments
                 raise
             result = _call(name, replacement, signature, bound.arguments)
             if not isinstance(required, tuple):
@@ -227,10 +227,10 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     Raises
     ------
     TypeError
-        If `name` is not a string, or if `function` is not callable. Inside the block, if the function takes other
-        arguments or does not return an array of the right kind.
+        If `name` is not a string, or if `function` is not callable. Also raised inside the block, if the function takes
+        other arguments or does not return an array of the right kind.
     ValueError
-        If `name` is unknown. Inside the block, if the function returns a wrong shape or an index that does not exist.
+        If `name` is unknown. Also raised inside the block, if the function returns a wrong shape or a wrong index.
 
     Examples
     --------
@@ -343,7 +343,7 @@ def _check(name: str, result: Any, required: Result) -> np.ndarray:
     if required.distinct and (counts > 1).any():
         raise ValueError(f"your {name} must return distinct indices, got {values[counts > 1][0]} more than once")
     if required.among is not None and not required.among[array].all():
-        raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, but it may not choose it")
+        raise ValueError(f"your {name} returned the index {array[~required.among[array]][0]}, which is not allowed")
     if required.scores is not None and (np.diff(required.scores[array]) > 0).any():
         raise ValueError(f"your {name} must return indices in descending order of score")
     return array

@@ -52,9 +52,10 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the gradient of the input of a ReLU (g where `out` > 0, and 0 elsewhere), and the same times `scale`.
+    """Return the gradient with respect to the input of a ReLU, and this gradient multiplied by `scale`.
 
-    The first result is None if `plain` is False, and the second one is None without `scale`.
+    The gradient is g where `out` > 0, and 0 elsewhere. The first result is None if `plain` is False, and the second one
+    is None without `scale`.
     """
     if scale is None and not plain:
         return NotImplemented
@@ -169,7 +170,7 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums (C,) of g and of g * (x - mean), where g is 0 unless `out` > 0, and the resulting g if `keep`."""
+    """Return the sums (C,) of g and of g * (x - mean), and if `keep`, also g. First, g is set to 0 unless `out` > 0."""
     k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _empty_sums(rows, 2)

@@ -37,14 +37,14 @@ def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
 def network_pass() -> Iterator[None]:
     """Mark the block as one forward or backward pass through a network.
 
-    Inside the block, only one pool of threads is active (see `one_pool`). At the end of the block, kept memory that the
-    pass did not use is returned to the operating system.
+    Inside the block, only one pool of threads is active (see `one_pool`). At the end of the block, memory that was kept
+    for reuse but not used in the pass is returned to the operating system.
     """
     try:
         with backend.one_pool():
             yield
     finally:
-        if _kernel.cache_info().currsize:  # blocks were given out
+        if _kernel.cache_info().currsize:  # arrays were created
             _kernel().pass_ends()
 
 

@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 def max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maxima (N, C, *size) of all windows, and their indices in the windows (N, *size, C), or None."""
+    """Return the maxima (N, C, *size) of all windows and their indices (N, *size, C), or None unless `with_winners`."""
     winners = empty((len(x), *size, x.shape[1])) if with_winners else None
     return _pool(x, (kernel, stride, padding), size, False, winners), winners
 

@@ -73,7 +73,7 @@ def multiscale_align(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the result (R, ph, pw, C) of `align` for each RoI on its level."""
+    """Return the pooled features (R, ph, pw, C) of all RoIs: `align`, applied to each RoI on its level."""
     out = empty((len(rois), *size, maps[0].shape[3]), maps[0].dtype)  # (R, ph, pw, C)
     for level, (features, scale) in enumerate(zip(maps, scales, strict=True)):
         members = np.flatnonzero(levels == level)  # (M,)
@@ -145,7 +145,7 @@ def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndar
 
 
 def _band_rows(maps: np.ndarray, threads: int) -> int:
-    """Return the number of rows of `maps` (N, H, W, C) in a task. They fit into the cache, and no thread is idle."""
+    """Return the number of rows of `maps` (N, H, W, C) per task. They fit into the cache, and every thread gets tasks."""
     images, height, width, channels = maps.shape
     fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
     return max(1, min(fit, images * height // (4 * threads)))

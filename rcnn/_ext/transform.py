@@ -18,7 +18,7 @@ Taps = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def resample(image: np.ndarray, rows: Taps, columns: Taps) -> np.ndarray:
-    """Return an image (H, W, C) resized to (H', W', C) by interpolation; `rows` and `columns` are the taps to use."""
+    """Return an image (H, W, C) resized to (H', W', C). `rows` and `columns` are results of `bilinear_taps`."""
     _, width, channels = image.shape
     out = empty((len(rows[0]), len(columns[0]), channels))
     threads = backend.threads_for(out.size)

@@ -165,7 +165,7 @@ class ResNet(Module):
         Parameters
         ----------
         trainable_layers : int
-            The number of trainable stages, in 0 .. 5, like torchvision's `trainable_backbone_layers`.
+            The number of trainable stages, in 0 .. 5, as in torchvision's `trainable_backbone_layers`.
 
         Raises
         ------
@@ -255,7 +255,7 @@ def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
 def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv2d:
     """Return a convolution without bias and with padding kernel_size // 2.
 
-    The weights are drawn from a normal distribution with the variance 2 / fan_out (Kaiming initialisation).
+    The weights are drawn from a normal distribution with variance 2 / fan_out (Kaiming initialisation).
 
     Parameters
     ----------

@@ -195,8 +195,9 @@ def _before(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradients (N, O, H', W') of relu(sum * scale + added) with respect to `added` and to `sum`.
 
-    `out` is the result of the ReLU, or None if there is no ReLU. If the first gradient is not `required`, `g` may be
-    returned in its place.
+    Here, `sum` is the result of the convolution, and `added` is the sum of the bias and the residual. `g` is the
+    gradient with respect to the result of the ReLU, and `out` is this result. `out` is None if there is no ReLU.
+    Unless the first gradient is `required`, another array may be returned in its place.
     """
     if out is None:
         return g, g if scale is None else g * scale[:, None, None]
@@ -206,7 +207,7 @@ def _before(
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    """Raise TypeError or ValueError unless x, weight and bias can be convolved."""
+    """Raise TypeError or ValueError unless these arguments of `conv2d` are valid and their shapes match."""
     check_maps("conv2d", x)
     check_tensor("conv2d", weight, "weight")
     GROUPS.check("groups", groups)
@@ -276,7 +277,7 @@ def _convolve(
 def _input_gradient(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient (N, C, H, W) of the maps. Where windows overlap, their gradients are added."""
+    """Return the gradient (N, C, H, W) with respect to the maps. Where windows overlap, their gradients are added."""
     n, outs, rows, columns = g.shape
     g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
     g_windows = g_columns.reshape(n, rows, columns, *weight.shape[2:], shape[1])
@@ -287,7 +288,7 @@ def _input_gradient(
 def _weight_gradient(
     g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient (O, C, kernel height, kernel width) of the filters.
+    """Return the gradient (O, C, kernel height, kernel width) with respect to the filters.
 
     The windows are copied from the maps again. Keeping the windows of the forward pass would need kernel height *
     kernel width times as much memory as the maps.

@@ -60,7 +60,9 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the gradient of the input of a ReLU (g where `out` > 0, and 0 elsewhere), and the same times `scale`.
+    """Return the gradient with respect to the input of a ReLU, and this gradient multiplied by `scale`.
+
+    The gradient is g where `out` > 0, and 0 elsewhere.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def relu_gradient(
     scale : (C,) array, optional
         One factor per channel.
     plain : bool
-        Whether to return the gradient without the factor.
+        Whether to return the gradient that is not multiplied by `scale`.
 
     Returns
     -------
@@ -228,7 +230,7 @@ def normalise_sums(
     out : (N, C, H, W) array, optional
         The result of `normalise` if it applied a ReLU. Elements of g are then replaced with 0 unless `out` > 0.
     keep : bool
-        Whether to return g after this replacement, too.
+        Whether to also return g after this replacement.
 
     Returns
     -------
@@ -280,5 +282,5 @@ def normalise_gradient(
 
 
 def _passed(g: np.ndarray, out: np.ndarray | None) -> np.ndarray:
-    """Pass the gradient `g` (N, C, H, W) back through the ReLU with the output `out`, or return `g` without a ReLU."""
+    """Pass the gradient `g` (N, C, H, W) back through the ReLU whose output is `out`. If `out` is None, return `g`."""
     return g if out is None else np.where(out > 0, g, 0)

@@ -1,7 +1,7 @@
 """Operations on tensors, each with the formula of its gradient.
 
 Convolution is defined in `rcnn.nn.conv`, pooling in `rcnn.nn.pooling`, and resampling in `rcnn.nn.resize`. This module
-also exports them, so that it contains every operation. If there are no samples, a loss is 0, not NaN.
+also exports them, so that it contains every operation. The loss of an empty batch is 0, not NaN.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A convolution is often followed by a norm, a sum and a ReLU. If they are compute
 reads and writes the whole feature map again, which takes longer than its arithmetic. In a function that is decorated
 with `fused`, a convolution therefore returns a *deferred* tensor, whose value is not computed yet. A norm, a sum or a
 ReLU of a deferred tensor returns another deferred tensor, which describes all steps so far. The value is computed when
-another operation needs it, or when the outermost decorated function returns. This function looks like the formula in
-the paper, but it needs only one pass over memory::
+another operation needs it, or when the outermost decorated function returns. For example, this function looks like the
+formula of a residual block, but it needs only one pass over memory::
 
     @fused
     def forward(self, x):
@@ -43,8 +43,9 @@ class Operation(abc.ABC):
     `scale` and `shift` are arrays (C,). `added(residual)` adds a tensor. `rectified()` applies a ReLU. Each method
     returns an operation that includes the new step, or None if the step cannot be fused.
 
-    `compute()` returns the value. `gradient(out, g)` returns the gradient of each of the `parents`, given the value
-    `out` and its gradient `g`. `shape` and `dtype` are the shape and the dtype of the value.
+    `compute()` returns the value. `gradient(out, g)` returns the gradient with respect to each of the `parents`, given
+    the value `out` and the gradient `g` with respect to it. `shape` and `dtype` are the shape and the dtype of the
+    value.
 
     Attributes
     ----------
@@ -134,7 +135,7 @@ class Deferred(Tensor):
         return self._node
 
     def extended(self, step: str, *args: Any) -> Deferred | None:
-        """Return the tensor of this operation with one more step, or None if the step cannot be fused."""
+        """Return this deferred tensor with one more step fused into its operation, or None if this is not possible."""
         if self._recorded != is_recording():
             return None
         operation = getattr(self._operation, step)(*args)
@@ -152,7 +153,7 @@ class Deferred(Tensor):
 
 
 def result_of(operation: Operation) -> Tensor:
-    """Return the tensor of an operation, which is deferred in a `fused` function and computed elsewhere.
+    """Return the result of an operation. It is deferred in a `fused` function, and computed immediately elsewhere.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ from rcnn.nn.windows import Pair, check_maps, pair
 
 
 def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None = None) -> np.ndarray:
-    """Return random numbers from a normal distribution with the mean 0.
+    """Return random numbers from a normal distribution with mean 0.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def _count(name: str, value: int) -> int:
 def _check_window(
     kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair
 ) -> tuple[Pair, Pair | None, Pair]:
-    """Return the arguments of a pooling layer as pairs."""
+    """Check and return the arguments of a pooling layer, each as a pair (rows, columns)."""
     kernel, pad = pair("kernel_size", kernel_size, 1), pair("padding", padding, 0)
     return kernel, None if stride is None else pair("stride", stride, 1), pad
 

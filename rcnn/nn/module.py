@@ -59,7 +59,9 @@ def evaluation() -> Iterator[None]:
 
 
 class StateError(ValueError):
-    """State that does not fit a module; the message shows the first names, and `problems` contains all of them.
+    """The error that `load_state_dict` raises if a state does not fit the module.
+
+    The message shows the first names of missing, unexpected and misshapen arrays. `problems` contains all names.
 
     Parameters
     ----------
@@ -179,12 +181,12 @@ class Module:
         Parameters
         ----------
         prefix : str
-            The text at the start of every yielded prefix.
+            A string that is put before every yielded prefix.
 
         Yields
         ------
         prefix : str
-            The text at the start of the full names of the module's own parts, such as "", "conv." or "conv.0.".
+            The prefix of the names of the module's own parameters and submodules, such as "", "conv." or "conv.0.".
         module : Module
             The module.
         """
@@ -211,7 +213,7 @@ class Module:
         Parameters
         ----------
         prefix : str
-            The text at the start of every name.
+            A string that is put before every name.
 
         Yields
         ------
@@ -291,8 +293,10 @@ class Module:
         Raises
         ------
         TypeError, ValueError
-            If a value is not an array of real numbers, if a shape differs, or if `strict` is True and a name is missing
-            or unexpected. In the last two cases, it is a `StateError`, which lists all names. The module is unchanged.
+            If `state` is not a mapping, or if a value is not an array of real numbers. The module is then unchanged.
+        StateError
+            If a shape differs, or if `strict` is True and a name is missing or unexpected. The module is then
+            unchanged, and `problems` contains all names.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must be a mapping, got {shown(state)}")

@@ -141,7 +141,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        """Update the `values` of a parameter and its `state`, whose order is that of `state_names`, in place."""
+        """Update, in place, the `values` of a parameter and its `state`: one array per name in `state_names`."""
 
 
 class SGD(Optimizer):
@@ -183,7 +183,7 @@ class SGD(Optimizer):
 def _sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> None:
-    """Make one step of SGD: update `values` and `velocity`, which have the same shape, in place."""
+    """Make one step of SGD: update, in place, `values` and `velocity`, which have the same shape."""
     if weight_decay:
         grad = grad + weight_decay * values
     velocity *= momentum
@@ -249,7 +249,7 @@ def _adam(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Update `values`, `mean` and `square`, which have the same shape, in place. `step` is 1 in the first step."""
+    """Make one step of Adam: update, in place, `values`, `mean` and `square` (same shape). The first `step` is 1."""
     beta1, beta2 = betas
     if weight_decay:
         grad = grad + weight_decay * values
@@ -266,7 +266,7 @@ def _adam(
 
 
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
-    """Scale all gradients by the same factor so that the norm of all of them together is at most `max_norm`.
+    """Scale all gradients by the same factor, so that the L2 norm of all gradients together is at most `max_norm`.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
 
 @compiled("optim.square_sum")
 def _square_sum(grad: np.ndarray) -> float:
-    """Return the sum of the squares, computed in float64."""
+    """Return the sum of the squares of all elements, computed in float64."""
     return float(np.square(grad, dtype=np.float64).sum())
 
 

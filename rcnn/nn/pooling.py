@@ -112,7 +112,7 @@ def _check(
 def _max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maxima (N, C, *size) of all windows, and their winners (N, *size, C) or, if not required, None.
+    """Return the maxima (N, C, *size) of all windows, and their winners (N, *size, C); None unless `with_winners`.
 
     The winner of a window is the index of its maximum, counted row by row. If several elements are equal to the
     maximum, the winner is the first of them. If the window contains NaN, the winner is -1. The winners have the
@@ -135,7 +135,7 @@ def _max_pool(
 def _max_pool_gradient(
     g: np.ndarray, winners: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps of `_max_pool`, which have the shape `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the input of `_max_pool`. Its shape is `shape`, (N, C, H, W)."""
     n, channels, height, width = shape
     g_maps = np.zeros((n, height + 2 * padding[0], width + 2 * padding[1], channels), g.dtype)
     g = g.transpose(0, 2, 3, 1)  # (N, H', W', C)
@@ -162,7 +162,7 @@ def _avg_pool(x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pa
 
 @compiled("pooling.avg_pool_gradient")
 def _avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient with respect to the maps of `_avg_pool`, which have the shape `shape` (N, C, H, W)."""
+    """Return the gradient with respect to the input of `_avg_pool`. Its shape is `shape`, (N, C, H, W)."""
     n, channels, rows, columns = g.shape
     share = g.transpose(0, 2, 3, 1)[:, :, :, None, None] / (kernel[0] * kernel[1])  # (N, H', W', 1, 1, C)
     each = np.broadcast_to(share, (n, rows, columns, *kernel, channels))

@@ -27,7 +27,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
     """Return the mean in each cell of a grid that covers the map.
 
     If a side of n pixels has k cells, cell i extends from floor(i n / k) to ceil((i + 1) n / k), as in PyTorch. With
-    the output size 1, the result is the mean of the whole map.
+    output size 1, the result is the mean of the whole map.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
 
 
 def nearest_sources(out: int, size: int) -> np.ndarray:
-    """Return the index of the input element that is copied to each output element i, floor(i * size / out).
+    """For each output element i, return the index of the input element that is copied to it: floor(i * size / out).
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _nearest(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, lateral: np.n
 
 @compiled("resize.nearest_gradient")
 def _nearest_gradient(g: np.ndarray, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of `_nearest` with respect to x, which has the shape `shape` (N, C, h, w).
+    """Return the gradient with respect to the input x of `_nearest`. Its shape is `shape`, (N, C, h, w).
 
     The gradient of an element of x is the sum of the gradients g (N, C, H, W) of its copies.
     """
@@ -221,14 +221,14 @@ def bilinear_matrix(out: int, size: int) -> np.ndarray:
 
 
 def bilinear_taps(out: int, size: int, dtype: Any = np.float64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two input elements around each output element, and the weight of the second one.
+    """Return the indices of the two input elements around each output element, and the weight of the second one.
 
     The output elements are spread evenly over the input. An output element that lies before the centre of the first
     input element, or after the centre of the last one, has the value of this input element.
 
-    In float32, the step is rounded once, and the position of each output element is rounded once. At the far end, a
-    position is then wrong by about 1e-5 input elements. PyTorch makes the same error, because its compiler fuses the
-    multiplication and the subtraction.
+    In float32, the distance between output elements is rounded once, and the position of each output element is rounded
+    once. The last positions are then wrong by about 1e-5 input elements. PyTorch makes the same error, because its
+    compiler fuses the multiplication and the subtraction.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def _averaging(out: int, size: int) -> np.ndarray:
 
 
 def _separable(x: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:
-    """Return rows @ F @ columns^T (N, C, H', W') for every map F of x. The gradient is rows^T @ G @ columns."""
+    """Return rows @ F @ columns^T (N, C, H', W') for every map F of x, and record the operation."""
     rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
     return record(_apply_separable(x.data, rows, columns), (x,), lambda g: (_apply_separable(g, rows.T, columns.T),))
 

@@ -376,7 +376,7 @@ class Tensor:
         axis : int or tuple of int, optional
             The axes; by default, all axes.
         keepdims : bool
-            If True, the result keeps these axes, with the length 1.
+            If True, the result keeps these axes, with length 1.
 
         Returns
         -------
@@ -400,7 +400,7 @@ class Tensor:
         axis : int or tuple of int, optional
             The axes; by default, all axes.
         keepdims : bool
-            If True, the result keeps these axes, with the length 1.
+            If True, the result keeps these axes, with length 1.
 
         Returns
         -------
@@ -600,7 +600,7 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     Raises
     ------
     TypeError, ValueError
-        If there is no tensor, if the axis does not exist, or if the shapes do not match.
+        If `tensors` is empty, if `axis` is out of range, or if the shapes do not match.
     """
     check_sequence(tensors, "tensors")
     for index, tensor in enumerate(tensors):
@@ -625,7 +625,7 @@ def as_tensor(value: Any, dtype: Any = None) -> Tensor:
     value : Tensor or array-like
         The value. A tensor is returned unchanged; any other value becomes a constant.
     dtype : dtype, optional
-        The dtype of the constant; by default, float32 for float16 and float32, and float64 for all other values.
+        The dtype of the constant. By default, float16 and float32 values become float32, and all others become float64.
 
     Returns
     -------
@@ -663,7 +663,7 @@ def check_tensor(operation: str, x: Any, name: str = "x") -> None:
 
 
 def _float_array(data: Any, dtype: Any = None, name: str = "data") -> np.ndarray:
-    """Return an array of `dtype`. By default, float16 and float32 data become float32, and all other data float64."""
+    """Return data as an array of `dtype`. By default, float16 and float32 become float32; all others become float64."""
     array = as_array(data, name)
     if array.dtype.char in "fd" and dtype is None and array.dtype.isnative and array.size <= MOST_ELEMENTS:
         return array  # the usual case, tested first because it occurs hundreds of times in a training step
@@ -736,7 +736,7 @@ def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.
 
 
 def _topological_order(root: Tensor) -> list[Tensor]:
-    """Return all tensors that `root` was computed from, with every parent before its children."""
+    """Return `root` and the tensors from which it was computed, with every parent before its children."""
     order: list[Tensor] = []
     seen: set[int] = set()
     stack = [(root, False)]
@@ -752,7 +752,7 @@ def _topological_order(root: Tensor) -> list[Tensor]:
 
 
 def _sum_to(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient of an operand of this shape, summed over the axes along which it was broadcast."""
+    """Sum a gradient over the axes along which the operand was broadcast. The result has the operand's `shape`."""
     if grad.shape == shape:
         return grad
     added = grad.ndim - len(shape)  # axes that the operand does not have at all
@@ -761,7 +761,7 @@ def _sum_to(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _takes_each_once(index: Any) -> bool:
-    """Return whether the index has only integers, slices, None and `...`, which never take an element twice.
+    """Return whether the index consists of integers, slices, None and `...`, which never take an element twice.
 
     Arrays and lists in an index can take an element twice.
     """

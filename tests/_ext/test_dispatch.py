@@ -258,7 +258,7 @@ def test_a_sample_of_the_wrong_kind_and_an_unsorted_nms_are_refused():
     labels = np.array([1, 0, -1])
     with (
         rcnn.replace("sample", lambda *given: ([1], [])),
-        pytest.raises(ValueError, match="index 1, but it may not choose it"),
+        pytest.raises(ValueError, match="index 1, which is not allowed"),
     ):
         matching.sample(labels, 2, 0.5, np.random.default_rng(0))
     with rcnn.replace("nms", lambda *given: [0, 1]), pytest.raises(ValueError, match="in descending order of score"):
