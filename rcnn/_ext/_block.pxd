@@ -59,7 +59,7 @@ cdef inline Filters filters_of(const float[:, :, :, :] weight) noexcept:
 cdef inline void gather_filters(
     const Filters* f, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
-    """Fill to (stop - start, LANES) with weights start .. stop of LANES filters, from the first on, side by side.
+    """Fill `to` (stop - start, LANES) with the weights start .. stop - 1 of LANES filters, beginning with `first`.
 
     Weights are numbered as in a filter of weight (O, C, kh, kw). Filters beyond the last one are zeros.
     """

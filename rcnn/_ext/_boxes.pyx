@@ -16,7 +16,7 @@ cdef struct Pairs:
 
 
 def iou(const floating[:, ::1] boxes1, const floating[:, ::1] columns2, floating[:, ::1] out, int threads):
-    """Fill out (N, M) with the IoU of boxes1 (N, 4) and the boxes with the coordinates columns2 (4, M)."""
+    """Fill `out` (N, M) with the IoU of each box in boxes1 (N, 4) with each box in columns2 (4, M), one per column."""
     cdef Pairs pairs
     if out.shape[0] * out.shape[1] == 0:
         return
@@ -38,7 +38,7 @@ cdef void rows_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread)
 cdef void iou_rows(
     const floating* boxes1, const floating* columns2, Py_ssize_t count, Py_ssize_t first, Py_ssize_t stop, floating* out
 ) noexcept nogil:
-    """Fill the rows first .. stop of out (N, count)."""
+    """Fill the rows first .. stop - 1 of `out` (N, count) with IoUs."""
     cdef Py_ssize_t i
     cdef const floating* box
     for i in range(first, stop):

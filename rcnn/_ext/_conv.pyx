@@ -1,14 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.conv`: matrix products whose rows are windows on feature maps. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.conv` for float32 maps (N, H, W, C): matrix products whose rows are windows on the maps.
 
-The reference copies every window ("im2col") and multiplies two matrices. Here no window is copied: the block of
-`_block.h` takes the addresses of its rows. With channels last, the values of a window lie in a few long runs, one per
-row of the filter. Only the weights are rearranged, once per call, into panels of as many filters as a block has
-columns, so that a block reads them sequentially.
+The reference copies every window ("im2col") and multiplies two matrices. These kernels copy no window: the register
+block of `_block.h`, which computes a small part of the product, takes the addresses of its rows. With channels last,
+the values of a window are in a few long runs, one per row of the filter. Only the weights are rearranged, once per
+call, into *panels*. A panel contains as many filters as a block has columns, so that a block reads them sequentially.
 
-The data that a block reads must be in the caches near the core. So rows are processed in groups and long sums in
-chunks: a chunk of a panel and a chunk of a group fit the second-level cache together. Threads share groups and panels.
-Every element is summed by one thread in one order, so results do not depend on the number of threads.
+The data that a block reads must be in the caches near the core. Therefore, rows are processed in groups, and long sums
+in chunks: a chunk of a panel and a chunk of a group fit into the second-level cache together. The groups and panels are
+divided among the threads. Each element is summed by one thread in a fixed order, so the results do not depend on the
+number of threads.
 """
 
 from libc.stdlib cimport free, malloc
@@ -20,28 +21,28 @@ from rcnn._ext._block cimport (
 from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
-    GROUP = 252  # rows per group, at most, and pixels per partial sum of a gradient; a multiple of ROWS
+    GROUP = 252  # most rows per group, and most pixels per partial sum of a gradient; a multiple of ROWS
     CHUNK = 640  # terms of a sum per chunk
     BLOCK = 16 * ROWS  # filters per task of a weight gradient
     SPAN = 512  # weights of each of these filters per task
-    PACKED = 1024  # weights of a filter that are packed together
+    PACKED = 1024  # weights of a filter that one task packs
 
 
 cdef struct Windows:
     # Windows on maps (N, H, W, C) and their outputs (N, H', W', O).
-    Py_ssize_t rows, columns, height_step, width_step, image_step  # H', W'; distances between windows
+    Py_ssize_t rows, columns, height_step, width_step, image_step  # H', W', and the distances between windows
     Py_ssize_t out_row, out_column, out_image  # distances between outputs
     Py_ssize_t taps, run  # a window is `taps` runs of `run` neighbours
     Py_ssize_t* tap  # (taps,) where each run begins in its window
 
 
 cdef struct Convolution:
-    # What the threads of `convolve` share.
+    # The data that all threads of `convolve` use.
     Filters filters
     Windows windows
     Product product  # its arrays begin with the first window and the first panel
     float* packed  # (panels, size, PANEL)
-    Py_ssize_t splits  # tasks per panel that pack it
+    Py_ssize_t splits  # tasks that pack one panel
     Py_ssize_t rows, group, share, shares  # windows, windows per group, panels per task, tasks per group
     Py_ssize_t size  # weights of a filter
 
@@ -55,14 +56,14 @@ cdef struct Padding:
 
 
 cdef struct Gradient:
-    # The arguments of `weight_gradient`, and how its tasks are numbered.
+    # The arguments of `weight_gradient`, and the numbers of its tasks.
     Windows windows
     const float* maps
     const float* grad
     float* out
     float* scratch  # (threads, GROUP * ROWS)
-    Py_ssize_t filters, count, part  # windows, windows per part
-    Py_ssize_t blocks, spans  # of a part
+    Py_ssize_t filters, count, part  # filters, windows, windows per part
+    Py_ssize_t blocks, spans  # blocks of filters and spans of weights in a part
 
 
 cdef struct Gathering:
@@ -72,7 +73,7 @@ cdef struct Gathering:
 
 
 def padded_panels(Py_ssize_t filters):
-    """Return the number of filters, rounded up to whole panels."""
+    """Return the number of filters, rounded up to a multiple of the panel width."""
     return (filters + PANEL - 1) // PANEL * PANEL
 
 
@@ -92,11 +93,12 @@ def convolve(
     float[::1] packed,
     int threads,
 ):
-    """Fill out (N, H', W', O) with the windows of maps (N, H, W, C) times weight (O, C, kh, kw).
+    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, kh, kw).
 
-    Then, if given: times scale (O,), plus shift (O,), plus residual, which has the memory layout of `out`; with `relu`,
-    the positive part. The channels of `out` are contiguous; its other strides are arbitrary. `packed` is scratch memory
-    for padded_panels(O) * kh * kw * C numbers.
+    Arrays that are given are then applied in this order: the result is multiplied by `scale` (O,), and `shift` (O,) and
+    `residual` are added. `residual` has the memory layout of `out`. With `relu`, negative elements become 0. The
+    channels of `out` are contiguous; its other strides are arbitrary. `packed` is scratch memory for
+    padded_panels(O) * kh * kw * C numbers.
     """
     cdef Convolution c
     cdef Product* p = &c.product
@@ -123,8 +125,8 @@ def convolve(
     c.filters = filters_of(weight)
     c.packed = &packed[0]
     c.size = weight.shape[1] * weight.shape[2] * weight.shape[3]
-    c.splits = (c.size + PACKED - 1) // PACKED  # threads also share the packing of a panel
-    # A task is a group of rows and a share of the panels: all panels, unless that would leave a thread without work.
+    c.splits = (c.size + PACKED - 1) // PACKED  # several threads can pack one panel
+    # A task computes a group of rows for all panels, or for some panels if a thread would otherwise have no work.
     # The number of groups is a multiple of the number of threads, so that all threads finish together.
     c.rows = out.shape[0] * out.shape[1] * out.shape[2]
     groups = ((c.rows + GROUP - 1) // GROUP + threads - 1) // threads * threads
@@ -166,9 +168,9 @@ cdef void set_windows(
     Windows* w, const float[:, :, :, ::1] maps, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
     const Py_ssize_t[::1] stride, const Py_ssize_t[::1] dilation, const float[:, :, :, :] out,
 ) noexcept:
-    """Fill w; w.tap is NULL if there is no memory for it."""
+    """Fill the struct `w`. If there is not enough memory, `w.tap` is NULL."""
     cdef Py_ssize_t channels = maps.shape[3], line = maps.shape[2] * channels, y, x
-    cdef bint joined = dilation[1] == 1  # then a row of the filter reads neighbouring pixels
+    cdef bint joined = dilation[1] == 1  # if so, a row of the filter reads neighbouring pixels
     w.rows = out.shape[1]
     w.columns = out.shape[2]
     w.image_step = maps.shape[1] * line
@@ -191,7 +193,7 @@ cdef void set_windows(
 
 
 cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t panels) noexcept:
-    """Return a copy of values, padded with zeros to whole panels; NULL for None."""
+    """Return a copy of `values`, padded with zeros to whole panels. Return NULL for None."""
     if values is None:
         return NULL
     memset(into, 0, panels * PANEL * sizeof(float))
@@ -202,9 +204,9 @@ cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t 
 cdef void pack_panel(
     const Filters* filters, Py_ssize_t first, Py_ssize_t start, Py_ssize_t stop, float* to
 ) noexcept nogil:
-    """Fill to (kh * kw * C, PANEL) with weights start .. stop, up to PACKED, of the filters from the first on.
+    """Fill `to` (kh * kw * C, PANEL) with the weights start .. stop - 1 of PANEL filters, beginning with `first`.
 
-    Filters beyond the last one are zeros.
+    These are at most PACKED weights. Filters beyond the last one are zeros.
     """
     cdef float lines[PACKED * LANES]
     cdef Py_ssize_t channels = filters.channels, places = filters.height * filters.width, group, place, k
@@ -224,12 +226,12 @@ cdef void convolve_group(
     const Windows* w, const Product* whole, Py_ssize_t first, Py_ssize_t count, Py_ssize_t rows, Py_ssize_t panel,
     Py_ssize_t panels, Py_ssize_t size,
 ) noexcept nogil:
-    """Compute `panels` panels from number `panel` on, for `count` windows (at most GROUP) from number `first` on."""
+    """Compute `panels` panels, beginning with `panel`, for `count` windows (at most GROUP), beginning with `first`."""
     cdef Product p = whole[0]
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t tap, taps, k, run, strip, o, number, r
-    cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run that is too long
+    cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run that is longer than a chunk
     cdef Py_ssize_t strips = (count + ROWS - 1) // ROWS
     cdef Py_ssize_t last_panel = min(panel + panels, (whole.columns + PANEL - 1) // PANEL)
     cdef const float* soon
@@ -237,7 +239,7 @@ cdef void convolve_group(
     find_places(w, first, rows, at, to)
     p.begins = True
     tap = k = 0
-    while tap < w.taps:  # chunk by chunk: several runs, or part of one
+    while tap < w.taps:  # a chunk consists of several runs or of a part of one run
         taps = max(1, min(CHUNK // w.run, w.taps - tap))
         run = min(part, w.run - k)
         p.tap = w.tap + tap
@@ -279,7 +281,7 @@ cdef void convolve_group(
 cdef void find_places(
     const Windows* w, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t* at, Py_ssize_t* to
 ) noexcept nogil:
-    """Fill at and to (GROUP,) with the offsets of windows and of their outputs; the last window is repeated."""
+    """Fill `at` and `to` (GROUP,) with the offsets of windows and of their outputs. The last window is repeated."""
     cdef Py_ssize_t i, x = first % w.columns, y = first // w.columns % w.rows, n = first // w.columns // w.rows
     for i in range(GROUP):
         at[i] = n * w.image_step + y * w.height_step + x * w.width_step
@@ -295,7 +297,7 @@ cdef void find_places(
 
 
 def pad(const float[:, :, :, :] maps, const Py_ssize_t[::1] padding, float[:, :, :, ::1] out, int threads):
-    """Fill out (N, H + 2 * padding, W + 2 * padding, C) with maps (N, H, W, C) of any layout, padded with zeros."""
+    """Fill `out` (N, H + 2 * padding, W + 2 * padding, C) with `maps` (N, H, W, C) of any layout, padded with zeros."""
     cdef Padding p
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
@@ -350,10 +352,11 @@ def weight_gradient(
     const Py_ssize_t[::1] dilation,
     int threads,
 ):
-    """Fill out (parts, O, kh * kw * C); its sum over the parts is the weight gradient of a convolution.
+    """Fill `out` (parts, O, kh * kw * C). Its sum over the parts is the weight gradient of a convolution.
 
-    maps (N, H, W, C) as in `convolve`, grad (N, H', W', O). Each part sums over its share of the windows. Otherwise few
-    weights with many windows would occupy one thread only.
+    `maps` (N, H, W, C) are the input of the convolution, and `grad` (N, H', W', O) is the gradient with respect to its
+    result. Each part sums over some of the windows. Without parts, a convolution with few weights and many windows
+    would keep only one thread busy.
     """
     cdef Gradient t
     cdef Py_ssize_t parts = out.shape[0]
@@ -399,7 +402,7 @@ cdef void gradient_block(
     const Windows* w, const float* maps, const float* grad, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t stop,
     Py_ssize_t windows, float* out, Py_ssize_t filter, Py_ssize_t tap, Py_ssize_t start, float* scratch,
 ) noexcept nogil:
-    """Add the windows first .. stop to the gradients of BLOCK filters and SPAN weights of one run."""
+    """Add the windows first .. stop - 1 to the gradients of BLOCK filters, for SPAN weights of one run."""
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t pixel, count, i, j, o, c, k, rows, size = w.taps * w.run
@@ -436,7 +439,7 @@ def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):
 
 
 def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int threads):
-    """Fill out (O, C, kh, kw) with the sum over the parts (parts, O, kh * kw * C)."""
+    """Fill `out` (O, C, kh, kw) with the sum of `parts` (parts, O, kh * kw * C) over the first axis."""
     cdef Gathering t
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
@@ -458,7 +461,7 @@ cdef void gather_filters_of(void* task, Py_ssize_t first, Py_ssize_t stop, int t
 cdef void gather_filter(
     const float* parts, Py_ssize_t count, Py_ssize_t distance, Py_ssize_t channels, Py_ssize_t places, float* out
 ) noexcept nogil:
-    """Sum the parts of one filter and reorder it from (places, C) to (C, places)."""
+    """Sum the parts of one filter, and reorder the sum from (places, C) to (C, places)."""
     cdef Py_ssize_t s, place, c
     cdef float value
     for c in range(channels):

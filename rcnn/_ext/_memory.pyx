@@ -1,14 +1,15 @@
 # cython: language_level=3
-"""Reused memory blocks for the arrays of `rcnn._ext.memory`.
+"""Memory blocks that are reused for the arrays of `rcnn._ext.memory`.
 
 A pass through a network allocates and frees hundreds of megabytes of feature maps. If this memory were returned to the
 operating system, each page would have to be fetched and zeroed again at its next use, which takes longer than many
-convolutions. So unused blocks are kept for the next array of about their size, on large pages if Linux has them.
+convolutions. Therefore, unused blocks are kept for the next array of about the same size. Large blocks use large pages
+if Linux has them.
 
 A block that was not used during a whole pass is freed. Not all work is a pass through a network, so the blocks that
 have been unused longest are also freed as soon as the kept memory would exceed twice the largest memory in use.
 
-Everything here runs under Python's global interpreter lock.
+All functions of this module run while their thread holds Python's global interpreter lock.
 """
 
 from libc.stdint cimport uintptr_t
@@ -35,20 +36,20 @@ cdef struct Memory:
     void* allocated
     char* begins  # the aligned address within the allocated memory
     size_t size
-    long long dropped  # when it was last dropped; the time is the number of dropped blocks
+    long long dropped  # the value of `now` when its last array was deleted
 
 cdef Memory kept[MOST]
 cdef int count = 0
 cdef size_t held = 0  # bytes of kept blocks
 cdef size_t in_use = 0  # bytes of all other blocks
 cdef size_t most = 0  # the maximum of in_use since the last pass ended
-cdef size_t most_before = 0  # the maximum of in_use in the pass before
-cdef long long now = 0  # the number of dropped blocks
+cdef size_t most_before = 0  # the maximum of in_use during the previous pass
+cdef long long now = 0  # a clock: the number of blocks whose arrays have been deleted so far
 cdef long long pass_began = 0  # `now` at the start of this pass
 
 
 cdef class Block:
-    """Memory of `size` bytes. An array made from it (np.frombuffer) keeps it alive; afterwards it is kept for reuse."""
+    """Memory of `size` bytes. Arrays made from it with np.frombuffer keep it alive. Later, it is kept for reuse."""
 
     cdef Memory memory
     cdef Py_ssize_t size
@@ -81,7 +82,7 @@ cdef class Block:
 
 
 cdef Memory take(size_t size):
-    """Return the smallest kept block of at least `size` and at most 4 * `size` bytes, otherwise a new one."""
+    """Return the smallest kept block of at least `size` and at most 4 * `size` bytes, or a new one if there is none."""
     global in_use, most
     cdef Memory found
     cdef int i, best = -1
@@ -96,7 +97,7 @@ cdef Memory take(size_t size):
 
 
 cdef Memory remove(int i) noexcept:
-    """Remove and return kept block number i."""
+    """Remove the kept block with index i, and return it."""
     global count, held
     cdef Memory found = kept[i]
     count -= 1

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernel of `rcnn.nms`: greedy suppression within groups of sorted boxes.
 
-In the reference, each kept box removes later ones. Here, each box is compared with the kept boxes, in chunks, until one
-of them removes it. Most boxes are in a crowd whose best box comes early, so this ends soon. The coordinates of the kept
-boxes are stored in columns, so that a vector holds the same coordinate of several boxes.
+In the reference, each kept box removes later boxes. Here, each box is compared with the kept boxes, in chunks, until
+one of them removes it. Most boxes overlap a better box that was kept early, so few comparisons are needed. The
+coordinates of the kept boxes are stored in columns, so that a vector contains the same coordinate of several boxes.
 """
 
 from cython cimport floating
@@ -36,10 +36,11 @@ def nms(
     floating[:, ::1] kept,
     int threads,
 ):
-    """Fill stays (N,) with 1 for each box that survives in its group, else 0; N is at least 1.
+    """Fill `stays` (N,) with 1 for each box that is kept in its group, and with 0 for all others; N is at least 1.
 
-    Group g is the boxes (N, 4) at order[starts[g] : starts[g + 1]], by descending score. Groups are independent, and
-    threads share them. `kept` (5, at least N + 64 * groups) is scratch memory.
+    Group g consists of the `boxes` (N, 4) with the indices order[starts[g] : starts[g + 1]], in descending order of
+    score. The groups are independent, and are divided among the threads. `kept` (5, at least N + 64 * groups) is
+    scratch memory.
     """
     cdef Groups groups = Groups(&boxes[0, 0], &order[0], &starts[0], threshold, &stays[0], &kept[0, 0], kept.shape[1])
     with nogil:
@@ -72,10 +73,10 @@ cdef void suppress(
     const floating* boxes, const Py_ssize_t* order, Py_ssize_t count, double threshold, unsigned char* stays,
     floating* kept, Py_ssize_t stride,
 ) noexcept nogil:
-    """Fill stays at order (count,), for one group.
+    """Fill `stays` for the boxes of one group, whose indices are `order` (count,).
 
-    kept holds the columns x1, y1, x2, y2 and area, `stride` apart. Its last chunk is padded with boxes without area,
-    which remove nothing, so that every chunk is compared as a whole.
+    `kept` contains the columns x1, y1, x2, y2 and area, which begin `stride` elements apart. Its last chunk is padded
+    with boxes of area 0, which remove no box, so that every chunk can be compared as a whole.
     """
     cdef Py_ssize_t i, k, number = 0
     cdef floating[5] box
@@ -95,12 +96,12 @@ cdef void suppress(
 cdef inline bint is_removed(
     const floating* box, const floating* kept, Py_ssize_t stride, Py_ssize_t number, double threshold
 ) noexcept nogil:
-    """Return whether the IoU of a box (x1, y1, x2, y2, area) with a kept one is greater than the threshold.
+    """Return whether the IoU of a box (x1, y1, x2, y2, area) with any kept box is greater than the threshold.
 
-    The division takes as long as everything else. So the intersection is first compared with slightly less than the
-    threshold times the union, without a division. If the quotient rounds to more than the threshold, the exact product
-    is less than the intersection, and rounds to at most the intersection. So no chunk is missed, and few are divided
-    unnecessarily.
+    The division takes as long as everything else. Therefore, the intersection is first compared, without a division,
+    with the union times a number slightly below the threshold. If the quotient rounds to more than the threshold, the
+    exact product is less than the intersection, and rounds to at most the intersection. Therefore, no chunk is missed,
+    and few divisions are unnecessary.
     """
     cdef floating limit = <floating>(threshold * (1 - 1e-6)) if threshold > 1e-30 else 0
     cdef floating[CHUNK] overlaps
@@ -112,7 +113,7 @@ cdef inline bint is_removed(
             continue
         iou_row(box[0], box[1], box[2], box[3], kept + first, stride, CHUNK, overlaps)
         for j in range(CHUNK):
-            found |= <double>overlaps[j] > threshold  # in double: 0.3 is less than float32(0.3)
+            found |= <double>overlaps[j] > threshold  # in double precision, because 0.3 is less than float32(0.3)
         if found:
             return True
     return False
@@ -121,7 +122,7 @@ cdef inline bint is_removed(
 cdef inline bint may_overlap(
     const floating* box, const floating* kept, Py_ssize_t stride, floating limit
 ) noexcept nogil:
-    """Return whether the intersection of a box with one of CHUNK kept ones is at least `limit` times the union."""
+    """Return whether the intersection of a box with any of CHUNK kept boxes is at least `limit` times their union."""
     cdef const floating* left = kept
     cdef const floating* top = kept + stride
     cdef const floating* right = kept + 2 * stride

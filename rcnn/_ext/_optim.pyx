@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.optim`: updates of parameters and gradients, each in one pass over memory. float32.
+"""Kernels of `rcnn.nn.optim` for float32: updates of parameters and gradients, each in one pass over memory.
 
-Threads share blocks of elements, whose size does not depend on the number of threads. Sums are computed block by block
-in float64, and NumPy adds the sums of the blocks. So their bits do not depend on the number of threads.
+The elements are divided into blocks, and the blocks among the threads. The size of a block does not depend on the
+number of threads. Sums are computed block by block in float64, and NumPy adds the sums of the blocks. Therefore, the
+sums are bit-identical for any number of threads.
 """
 
 from libc.math cimport sqrtf
@@ -10,7 +11,7 @@ from libc.math cimport sqrtf
 from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
-    BLOCK = 32768  # elements; the blocks of several arrays fit the second-level cache
+    BLOCK = 32768  # elements; blocks of several arrays fit into the second-level cache
 
 block_size = BLOCK
 
@@ -57,7 +58,7 @@ cdef struct Adam:
 
 
 def square_sums(const float[::1] x, double[::1] sums, int threads):
-    """Fill sums (blocks,) with the sums of the squares of x in each block of `block_size` elements."""
+    """Fill `sums` (blocks,) with the sums of the squares of x in each block of `block_size` elements."""
     cdef Squares task
     if x.shape[0] == 0:
         return
@@ -122,7 +123,7 @@ def sgd(
     float weight_decay,
     int threads,
 ):
-    """Update values and velocity as `rcnn.nn.optim.SGD` does; all arrays have the same size."""
+    """Update `values` and `velocity` as `rcnn.nn.optim.SGD` does; all arrays have the same size."""
     cdef Sgd task
     if values.shape[0] == 0:
         return
@@ -165,9 +166,9 @@ def adam(
     float weight_decay,
     int threads,
 ):
-    """Update values, mean and square as `rcnn.nn.optim.Adam` does; all arrays have the same size.
+    """Update `values`, `mean` and `square` as `rcnn.nn.optim.Adam` does; all arrays have the same size.
 
-    lr: the learning rate divided by the bias correction of `mean`. lack: the bias correction of `square`.
+    `lr` is the learning rate divided by the bias correction of `mean`. `lack` is the bias correction of `square`.
     """
     cdef Adam task
     if values.shape[0] == 0:

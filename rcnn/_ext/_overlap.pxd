@@ -7,10 +7,10 @@ cdef inline void iou_row(
     floating x1, floating y1, floating x2, floating y2, const floating* columns, Py_ssize_t stride, Py_ssize_t count,
     floating* out,
 ) noexcept nogil:
-    """Fill out (count,) with the IoU of one box and each of `count` others.
+    """Fill `out` (count,) with the IoU of one box and each of `count` other boxes.
 
-    The others are stored as four columns x1, y1, x2, y2, `stride` apart, so that the compiler vectorises the loop. For
-    the same reason there is no early exit for the many pairs that do not overlap.
+    The other boxes are stored in four columns x1, y1, x2, y2, which begin `stride` elements apart, so that the compiler
+    vectorises the loop. For the same reason, there is no early exit for the many pairs that do not overlap.
     """
     cdef const floating* left = columns
     cdef const floating* top = columns + stride

@@ -1,13 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.elementwise`: memory-bound passes over feature maps. float32.
+"""Kernels of `rcnn.nn.elementwise` for float32: memory-bound passes over feature maps.
 
-Maps are given as rows, (M, C): the channels of a pixel are contiguous. Each kernel does all its work in one pass, so
-that no value is read twice unnecessarily. The innermost loops are plain, and compilers vectorise them. They are fast on
-long rows; the driver puts several pixels into one row if there are few channels.
+Maps are passed as matrices (M, C) with one row per pixel. Each kernel does all its work in one pass, so that no value
+is read twice unnecessarily. The innermost loops are simple enough for compilers to vectorise. They are fast if the rows
+are long. If there are few channels, the driver puts several pixels into one row.
 
-Threads share blocks of rows, whose sizes do not depend on the number of threads. Sums are computed block by block, and
-NumPy adds the few sums of blocks in float64. So the bits of results do not depend on the number of threads, and
-rounding errors grow with the length of a block, not with the size of the map.
+The rows are divided into blocks, and the blocks among the threads. The sizes of the blocks do not depend on the number
+of threads. Sums are computed block by block, and NumPy adds the sums of the blocks in float64. Therefore, the results
+are bit-identical for any number of threads, and rounding errors grow with the length of a block, not with the size of
+the map.
 """
 
 from libc.string cimport memcpy, memset
@@ -15,9 +16,9 @@ from libc.string cimport memcpy, memset
 from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
-    BLOCK = 32768  # elements, approximately; the blocks of several arrays fit the second-level cache
-    FEWEST = 4  # rows per block, because sums read four at a time
-    MOST = 512  # rows per block; with more, sums would lose accuracy
+    BLOCK = 32768  # elements, approximately; blocks of several arrays fit into the second-level cache
+    FEWEST = 4  # the fewest rows per block, because sums read four rows at a time
+    MOST = 512  # the most rows per block; with more rows, sums would lose accuracy
 
 
 def block_rows(Py_ssize_t width):
@@ -30,14 +31,14 @@ cdef Py_ssize_t rows_of(Py_ssize_t width) noexcept nogil:
 
 
 cdef inline const float* address(const float[:, ::1] rows) noexcept nogil:
-    """Return the address of the first element; NULL if rows is None."""
+    """Return the address of the first element, or NULL if `rows` is None."""
     if rows is None:
         return NULL
     return &rows[0, 0]
 
 
 cdef inline const float* at(const float* rows, Py_ssize_t offset) noexcept nogil:
-    """Return rows + offset; NULL if rows is NULL."""
+    """Return rows + offset, or NULL if `rows` is NULL."""
     if rows == NULL:
         return NULL
     return rows + offset
@@ -73,7 +74,7 @@ cdef struct Rows:
     float* scaled  # (rows, width)
     float* sums  # (blocks, width)
     float* products  # (blocks, width)
-    const float* mean  # (width,), as all that follow
+    const float* mean  # (width,), like all following arrays
     const float* gain
     const float* bias
     const float* shift
@@ -104,7 +105,7 @@ cdef inline Py_ssize_t block_length(const Rows* t, Py_ssize_t block) noexcept no
 
 
 def relu(const float[::1] x, float slope, float[::1] out, int threads):
-    """Fill out with x where it is above 0 and slope * x elsewhere, which is 0 for a slope of 0; NaN stays NaN."""
+    """Fill `out` with x where x > 0, and with slope * x elsewhere. If the slope is 0, this is 0. NaN stays NaN."""
     cdef Flat task
     if x.shape[0] == 0:
         return
@@ -131,7 +132,7 @@ cdef void relu_block(const float* x, float slope, float* out, Py_ssize_t count) 
 
 
 def leaky_relu_gradient(const float[::1] g, const float[::1] x, float slope, float[::1] out, int threads):
-    """Fill out with g where x is above 0 and slope * g elsewhere."""
+    """Fill `out` with g where x > 0, and with slope * g elsewhere."""
     cdef Flat task
     if x.shape[0] == 0:
         return
@@ -164,9 +165,9 @@ def relu_gradient(
     float[:, ::1] scaled,
     int threads,
 ):
-    """Fill plain (M, C) with g where out is above 0, else 0; and scaled with the same times scale (C,).
+    """Fill `plain` (M, C) with g where out > 0, and with 0 elsewhere. Fill `scaled` with these values times scale (C,).
 
-    Either may be None; scale must be None if `scaled` is.
+    `plain` or `scaled` may be None. If `scaled` is None, `scale` must also be None.
     """
     cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
     if task.rows * task.width == 0:
@@ -220,7 +221,7 @@ cdef void relu_gradient_block(
 
 
 def add(const float[::1] a, const float[::1] b, float[::1] out, int threads):
-    """Fill out with a + b; out may be a or b."""
+    """Fill `out` with a + b. `out` may be a or b."""
     cdef Flat task
     if a.shape[0] == 0:
         return
@@ -247,7 +248,7 @@ cdef void add_block(const float* a, const float* b, float* out, Py_ssize_t count
 
 
 def take_rows(const float[:, ::1] rows, const Py_ssize_t[::1] places, float[:, ::1] out, int threads):
-    """Copy row places[i] of rows to row i of out."""
+    """Copy row places[i] of `rows` to row i of `out`."""
     cdef Taking task
     if out.size == 0:
         return
@@ -274,7 +275,7 @@ cdef void take_some_rows(void* task, Py_ssize_t first, Py_ssize_t stop, int thre
 
 
 def block_sums(const float[:, ::1] rows, float[:, ::1] sums, int threads):
-    """Fill sums (blocks, C) with the sums over the rows of each block."""
+    """Fill `sums` (blocks, C) with the sums over the rows of each block."""
     cdef Rows task = rows_of_width(rows.shape[0], rows.shape[1])
     sums[:] = 0
     if task.rows * task.width == 0:
@@ -293,7 +294,7 @@ cdef void sum_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) 
 
 
 def block_moments(const float[:, ::1] rows, float[:, ::1] sums, float[:, ::1] squares, int threads):
-    """Fill sums (blocks, C) as `block_sums`, and squares with the sums of (x - the block's mean)^2.
+    """Fill `sums` (blocks, C) as `block_sums` does, and `squares` with the sums of (x - the block's mean)^2.
 
     A block is read twice, the second time from the cache. The usual formula sum(x^2) - sum(x)^2 / M would lose accuracy
     by cancellation if the variance is small compared with the mean.
@@ -324,7 +325,7 @@ cdef void moment_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int threa
 
 
 cdef void add_rows(const float* rows, Py_ssize_t count, Py_ssize_t width, float* total) noexcept nogil:
-    """Add rows (count, width) to total (width,), four at a time: fewer additions depend on the one before."""
+    """Add `rows` (count, width) to `total` (width,), four rows at a time, so that fewer additions wait for another."""
     cdef Py_ssize_t row, c
     cdef const float* a
     cdef const float* b
@@ -341,7 +342,7 @@ cdef void add_rows(const float* rows, Py_ssize_t count, Py_ssize_t width, float*
 cdef void add_squares(
     const float* rows, Py_ssize_t count, Py_ssize_t width, const float* sums, float* total
 ) noexcept nogil:
-    """Add the squares of rows (count, width) minus their mean, sums / count, to total (width,)."""
+    """Add (row - mean)^2 of each row in `rows` (count, width) to `total` (width,). The mean is sums / count."""
     cdef Py_ssize_t row, c
     cdef float mean, a, b, share = <float>(1.0 / count)
     cdef const float* x
@@ -372,9 +373,9 @@ def normalise(
     float[:, ::1] out,
     int threads,
 ):
-    """Fill out (M, C) with (x - mean) * gain + bias + residual, and with `relu` its positive part.
+    """Fill `out` (M, C) with (x - mean) * gain + bias + residual. With `relu`, negative elements become 0.
 
-    mean, gain and bias are (C,); residual may be None.
+    `mean`, `gain` and `bias` have shape (C,). `residual` may be None.
     """
     cdef Rows task = rows_of_width(x.shape[0], x.shape[1])
     if task.rows * task.width == 0:
@@ -429,9 +430,9 @@ def normalise_sums(
     float[:, ::1] products,
     int threads,
 ):
-    """Fill sums (blocks, C) with the sums of g over the rows of each block, products with those of g * (x - mean).
+    """Fill `sums` (blocks, C) with the sums of g over each block, and `products` with those of g * (x - mean).
 
-    If `out` is given, g is set to 0 where out is not above 0; the result is stored in `passed` unless that is None.
+    If `out` is given, g is first set to 0 unless out > 0. This g is stored in `passed` unless `passed` is None.
     """
     cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
     sums[:] = 0
@@ -466,7 +467,7 @@ cdef void normalise_sums_block(
 ) noexcept nogil:
     cdef Py_ssize_t _row, c
     cdef float value
-    if passed != NULL:  # a separate loop: compilers do not vectorise one with so many stores
+    if passed != NULL:  # a separate loop, because compilers do not vectorise loops with many stores
         relu_gradient_block(g, out, NULL, passed, NULL, rows, width)
         g = passed
         out = NULL
@@ -497,7 +498,7 @@ def normalise_gradient(
     float[:, ::1] g_x,
     int threads,
 ):
-    """Fill g_x (M, C) with (g - shift - (x - mean) * slope) * gain; g is 0 where `out`, if given, is not above 0."""
+    """Fill `g_x` (M, C) with (g - shift - (x - mean) * slope) * gain. If `out` is given, g is 0 unless out > 0."""
     cdef Rows task = rows_of_width(g.shape[0], g.shape[1])
     if task.rows * task.width == 0:
         return

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.pooling`: the maximum or the mean of each window, and the gradients. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.pooling` for float32 maps (N, H, W, C): the maximum or mean of each window, and gradients.
 
-Channels are contiguous, so the innermost loops run over channels, and compilers vectorise them. Threads share rows of
-windows; for the gradient, they share rows of the map, each of which gathers from the windows that contain it.
+Channels are contiguous, so the innermost loops run over channels, and compilers vectorise them. The rows of
+windows are divided among the threads. For the gradient, the rows of the map are divided instead: each element of the
+map sums the gradients of the windows that contain it.
 """
 
 from libc.string cimport memcpy, memset
@@ -18,14 +19,14 @@ cdef struct Pool:
     const float* maps  # (N, height, width, C)
     float* out  # (N, rows, columns, C)
     float* winners  # the same shape, or NULL
-    const float* g  # in a gradient (N, rows, columns, C)
+    const float* g  # for a gradient: (N, rows, columns, C)
     float* g_maps  # (N, height, width, C)
 
 
 cdef Pool pool_of(
     const float[:, :, :, ::1] maps, const float[:, :, :, ::1] windows, const Py_ssize_t[:, ::1] how
 ) noexcept:
-    """Return the geometry; `how` (3, 2) holds kernel size, stride and padding, each (rows, columns)."""
+    """Return the sizes as a `Pool`. `how` (3, 2) contains kernel size, stride and padding, each as (rows, columns)."""
     cdef Pool p
     memset(&p, 0, sizeof(p))
     p.height = maps.shape[1]
@@ -50,11 +51,12 @@ def pool(
     float[:, :, :, ::1] winners,
     int threads,
 ):
-    """Fill out (N, H', W', C) with the maximum of each window on maps (N, H, W, C), or with `mean` the mean.
+    """Fill `out` (N, H', W', C) with the maximum of each window on `maps` (N, H, W, C), or the mean if `mean` is True.
 
-    Elements outside the map are ignored by the maximum, and are 0 for the mean. If `winners` is given, it receives the
-    index of the maximum in its window, row by row; ties keep the first, and NaN gives -1. Indices are floats, so that
-    loops over them have as many vector elements as loops over values.
+    The maximum ignores elements outside the map. For the mean, these elements are 0. If `winners` is given, it is
+    filled with the index of each maximum in its window, counted row by row. If several elements are equal to the
+    maximum, the first index counts. If the window contains NaN, the index is -1. The indices are floats, so that a
+    vector contains as many indices as values.
     """
     cdef Pool p = pool_of(maps, out, how)
     if out.shape[0] * p.rows * p.columns * p.channels == 0:
@@ -111,7 +113,7 @@ cdef void pool_line(
         if winner != NULL:
             for c in range(channels):
                 winner[c] = -1
-            for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of ties is written last
+            for i in range(i_end - 1, i_first - 1, -1):  # backwards, so that the first of equal maxima is written last
                 for j in range(j_end - 1, j_first - 1, -1):
                     note(window + (i * p.width + j) * channels, out, channels, <float>(i * p.kernel_width + j), winner)
             winner += channels
@@ -135,7 +137,7 @@ cdef void take_larger(const float* values, Py_ssize_t count, float* out) noexcep
 cdef void note(
     const float* values, const float* best, Py_ssize_t count, float number, float* winner
 ) noexcept nogil:
-    """Write `number` where a value is the best; NaN never is, because it equals nothing."""
+    """Set `winner` to `number` where a value equals the best value. NaN equals nothing, so it never wins."""
     cdef Py_ssize_t c
     for c in range(count):
         winner[c] = number if values[c] == best[c] else winner[c]
@@ -148,10 +150,11 @@ def pool_gradient(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fill out (N, H, W, C) with the gradient of `pool` with respect to its maps, from g of its windows (N, H', W', C).
+    """Fill `out` (N, H, W, C) with the gradient with respect to the input of `pool`.
 
-    It is the gradient of the maximum if `winners` is given, otherwise of the mean. Each element gathers from the
-    windows that contain it, so that no two threads write to the same element and none is written twice.
+    `g` (N, H', W', C) is the gradient with respect to its result. If `winners` is given, `pool` computed the maximum,
+    otherwise the mean. Each element of `out` sums over the windows that contain it. Therefore, it is written only once,
+    and by only one thread.
     """
     cdef Pool p = pool_of(out, g, how)
     if out.shape[0] * p.height * p.width * p.channels == 0:
@@ -177,9 +180,9 @@ cdef void pool_gradient_lines(void* task, Py_ssize_t first, Py_ssize_t stop, int
 cdef void pool_gradient_line(
     const Pool* p, const float* g, const float* winner, Py_ssize_t first, Py_ssize_t y, float* out
 ) noexcept nogil:
-    """Compute the gradient of one row of one image, whose winners begin at index `first`.
+    """Compute the gradient of row y of one image. The winners of this image begin at index `first`.
 
-    Row y is row i of window number (y + padding - i) / stride, if that is an integer.
+    Row y of the map is row i of the window with number (y + padding - i) / stride, if this number is an integer.
     """
     cdef Py_ssize_t x, i, j, c, row, column, at
     cdef float share = <float>(1.0 / (p.kernel_height * p.kernel_width))

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels that resize maps, for `rcnn.nn.resize`, and images, for `rcnn.transform`. float32, channels last.
+"""Kernels that resize float32 maps for `rcnn.nn.resize` and float32 images for `rcnn.transform`, both channels last.
 
-Threads share rows of the result.
+The rows of the result are divided among the threads.
 """
 
 from libc.string cimport memcpy, memset
@@ -47,7 +47,7 @@ def enlarge(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fill out (N, H', W', C) with maps[n, rows[y], columns[x]], plus `lateral` of the same shape, if given.
+    """Fill `out` (N, H', W', C) with maps[n, rows[y], columns[x]], plus `lateral` (of the same shape) if it is given.
     """
     cdef Enlargement task
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
@@ -105,10 +105,10 @@ def bilinear(
     float[:, :, ::1] out,
     int threads,
 ):
-    """Fill out (H', W', C) with x (H, W, C), interpolated bilinearly.
+    """Fill `out` (H', W', C) with the image `x` (H, W, C), interpolated bilinearly.
 
-    Row y lies between the rows above[y] and below[y]; the weight of the second is down[y]. Column x lies between
-    left[x] and right[x]; the weight of the second is across[x]. scratch: (threads, W * C).
+    Row i of `out` is between the rows above[i] and below[i] of `x`, and down[i] is the weight of below[i]. Column j is
+    between left[j] and right[j], and across[j] is the weight of right[j]. `scratch` has shape (threads, W * C).
     """
     cdef Blend task
     if out.shape[0] * out.shape[1] * out.shape[2] == 0:
@@ -160,9 +160,9 @@ def gather(
     float[:, :, :, ::1] out,
     int threads,
 ):
-    """Fill out (N, H, W, C) with sums of g (N, H', W', C).
+    """Fill `out` (N, H, W, C) with sums of `g` (N, H', W', C).
 
-    Element (y, x) sums the rows rows[y] to rows[y + 1] and the columns columns[x] to columns[x + 1], the ends excluded.
+    Element (y, x) is the sum over the rows rows[y] .. rows[y + 1] - 1 and the columns columns[x] .. columns[x + 1] - 1.
     """
     cdef Sums task
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:

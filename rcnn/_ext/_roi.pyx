@@ -2,13 +2,13 @@
 """Kernels of `rcnn.roi`: RoIAlign and RoIPool, forward and backward. Features are (N, H, W, C).
 
 Channels are contiguous, so every bin is a weighted sum of contiguous vectors. Coordinates are computed in the precision
-of the features (`floating`), literals included. A plain 0.5 is a double, and one double makes a float32 expression a
-double one, which rounds differently from torchvision.
+of the features (`floating`), and constants are converted to this precision. A plain 0.5 is a double, and a float32
+expression that contains a double is computed in double precision, which rounds differently from torchvision.
 
-In the forward pass, threads share the RoIs, because each RoI has its own result. In the backward pass, RoIs overlap. So
-threads share the features instead, in bands of rows for RoIAlign and in blocks of channels for RoIPool, and each thread
-visits all RoIs in order. No two threads write to the same element, every element receives its terms in the same order
-for any number of threads, and no lock is needed.
+In the forward pass, the RoIs are divided among the threads, because each RoI has its own result. In the backward pass,
+RoIs overlap. Therefore, the features are divided among the threads: into bands of rows for RoIAlign, and into blocks of
+channels for RoIPool. Each thread visits all RoIs in order. No two threads write to the same element, so no lock is
+needed. The terms of each element are added in the same order for any number of threads.
 """
 
 from cython cimport floating
@@ -23,7 +23,7 @@ cdef enum:
 
 
 cdef struct Taps:
-    # The taps of all RoIs along one axis, see `find_taps`.
+    # The taps of all RoIs along one axis; see `find_taps`.
     const int* starts  # (R, bins + 1)
     const int* places  # (R, most)
     const void* weights  # (R, most)
@@ -46,23 +46,23 @@ cdef struct Align:
 cdef struct Pool:
     # The arguments of `roi_pool` and `roi_pool_backward`.
     const long long* images
-    const long long* top  # (R, ph), as bottom
+    const long long* top  # (R, ph), like bottom
     const long long* bottom
-    const long long* left  # (R, pw), as right
+    const long long* left  # (R, pw), like right
     const long long* right
     void* features
-    void* pooled  # (R, ph, pw, C), as winners
+    void* pooled  # (R, ph, pw, C), like winners
     int* winners
     Py_ssize_t size, width, channels, bins_y, bins_x, rois  # size: elements of the features of an image
     Py_ssize_t block  # channels per thread
 
 
 # ---------------------------------------------------------------- RoIAlign
-#
-# The pixels that a bin reads are the product of two short weighted lists, of feature rows and of columns. These are its
-# taps, computed once for each RoI and axis. Several samples of a bin often lie between the same pixels (always, if a
-# RoI has fewer pixels than samples). Their weights are merged into one tap, which saves a quarter of the work on the
-# usual RoIs of a detector.
+
+# A bin reads the pixels in which a few feature rows cross a few columns. Each of these rows and columns has a weight
+# and is called a tap. The taps are computed once for each RoI and axis. Several samples of a bin are often between the
+# same pixels (always, if a RoI has fewer pixels than samples). Their weights are merged into one tap, which saves a
+# quarter of the work for the usual RoIs of a detector.
 
 
 def find_taps(
@@ -76,10 +76,10 @@ def find_taps(
     int[:, ::1] places,
     floating[:, ::1] weights,
 ):
-    """Fill in the taps of RoIs that extend from `low` to `high` (R,) along an axis of `pixels`.
+    """Find the taps of RoIs that extend from `low` to `high` (R,) along an axis with `pixels` pixels.
 
-    The taps of bin i are places[r, starts[r, i] : starts[r, i + 1]], with the same elements of `weights`; starts is
-    (R, bins + 1).
+    The taps of bin i of RoI r are places[r, starts[r, i] : starts[r, i + 1]], and their weights are the same elements
+    of `weights`. `starts` has shape (R, bins + 1).
     """
     cdef Py_ssize_t r
     for r in range(low.shape[0]):
@@ -106,7 +106,7 @@ cdef void find_roi_taps(
                 continue
             position = max(position, <floating>0)
             below = <int>min(<Py_ssize_t>position, pixels - 1)
-            upper = position - <floating>below if below < pixels - 1 else 0  # the weight of the pixel after
+            upper = position - <floating>below if below < pixels - 1 else 0  # the weight of the next pixel
             count = add_tap(starts[i], count, places, weights, below, <floating>((1 - upper) / <floating>samples))
             if upper > 0:
                 count = add_tap(starts[i], count, places, weights, below + 1, upper / <floating>samples)
@@ -116,7 +116,7 @@ cdef void find_roi_taps(
 cdef inline int add_tap(
     int first, int count, int* places, floating* weights, int place, floating weight
 ) noexcept nogil:
-    """Add a tap to a bin whose taps begin at `first`, or to one of its last two taps; return the number of taps."""
+    """Add a tap to a bin, or merge it with one of the last two taps of the bin; return the new number of taps."""
     cdef int k
     for k in range(<int>max(first, count - 2), count):
         if places[k] == place:
@@ -142,11 +142,12 @@ def roi_align(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Fill out (P, ph, pw, C) at `places` (R,) from the taps of each RoI along y and along x, in `order` (R,).
+    """Pool each RoI from its taps along y and along x. RoI r is written to row places[r] of `out` (P, ph, pw, C).
 
     `zeros` (C,) is read where a bin has fewer taps than are summed together.
 
-    Neighbours in `order` should be close to each other, so that the second finds pixels of the first in the cache.
+    The RoIs are visited in `order` (R,). Successive RoIs should be close to each other, so that the pixels that they
+    share are still in the cache.
     """
     cdef Align task
     if out.size == 0 or order.shape[0] == 0:
@@ -202,9 +203,10 @@ cdef inline void align_bin(
     const int* rows, const floating* weights_y, Py_ssize_t count_y,
     const int* columns, const floating* weights_x, Py_ssize_t count_x,
 ) noexcept nogil:
-    """Fill out (channels,), eight taps at a time, padded with zeros; without taps it is 0.
+    """Fill `out` (channels,) with the weighted sum of the taps of a bin, or with 0 if the bin has no taps.
 
-    The padding must not read features, because 0 * inf is NaN.
+    Eight taps are summed at a time. If there are fewer, zeros are added. They must not be read from the features,
+    because 0 * inf is NaN.
     """
     cdef const floating* places[TOGETHER]
     cdef floating[TOGETHER] weights
@@ -231,9 +233,10 @@ cdef inline void align_bin(
 cdef inline void sum_taps(
     const floating** places, const floating* w, floating* out, Py_ssize_t channels, bint fresh
 ) noexcept nogil:
-    """Write the weighted sum of eight taps to out (channels,) if `fresh`, otherwise add it.
+    """Write the weighted sum of eight taps to `out` (channels,) if `fresh` is True; otherwise, add it to `out`.
 
-    The sum is unrolled by hand: it stays in a register, and every compiler vectorises the loop over channels.
+    The sum is written without a loop, so that it stays in a register and all compilers vectorise the loop over
+    channels.
     """
     cdef const floating* p0 = places[0]
     cdef const floating* p1 = places[1]
@@ -268,10 +271,10 @@ def roi_align_backward(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Fill out (N, H, W, C) with the gradient from grad (R, ph, pw, C), in bands of `band` rows.
+    """Fill `out` (N, H, W, C) with the gradient with respect to the features, given `grad` (R, ph, pw, C).
 
-    A band that fits the second-level cache stays there while all overlapping RoIs are added, so that each element of
-    the result is written to memory once.
+    `out` is computed in bands of `band` rows. A band that fits into the second-level cache stays there while all RoIs
+    that overlap it are added. Each element of the result is then written to memory only once.
     """
     cdef Align task
     if out.size == 0:
@@ -305,7 +308,7 @@ cdef void bands_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread
 cdef void align_bands_backward(
     const Align* t, floating* out, const floating* grad, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
-    """Fill the bands first .. stop, numbered over all images."""
+    """Fill the bands first .. stop - 1, which are numbered across all images."""
     cdef Py_ssize_t k, r, image, low, high, line = t.width * t.channels
     cdef Py_ssize_t bands = (t.height + t.band - 1) // t.band  # per image
     for k in range(first, stop):
@@ -363,7 +366,7 @@ cdef inline floating axis_step(
 
 
 cdef inline Py_ssize_t axis_samples(floating step, Py_ssize_t sampling_ratio) noexcept nogil:
-    """Return the samples per bin along one axis; 0 if the RoI's corners are swapped."""
+    """Return the number of samples per bin along one axis; it is 0 if the RoI's corners are swapped."""
     if sampling_ratio > 0:
         return sampling_ratio
     return <Py_ssize_t>ceil(step) if step > 0 else 0
@@ -395,7 +398,7 @@ def roi_pool(
     int[:, :, :, ::1] winners,
     int threads,
 ):
-    """Fill out and winners (R, ph, pw, C), initially 0 and -1, from the bounds of the bins (R, ph) and (R, pw)."""
+    """Write the maximum of each bin to `out` (R, ph, pw, C) and its position to `winners`; initially 0 and -1."""
     cdef Pool task
     if out.size == 0:
         return
@@ -421,7 +424,7 @@ cdef void pool_double(void* task, Py_ssize_t first, Py_ssize_t stop, int thread)
 cdef void pool_rois(
     const Pool* t, const floating* features, floating* out, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
-    """Pool the RoIs first .. stop."""
+    """Pool the RoIs first .. stop - 1."""
     cdef Py_ssize_t r, i, j, bin
     for r in range(first, stop):
         for i in range(t.bins_y):
@@ -439,9 +442,10 @@ cdef void pool_bin(
     const floating* features, Py_ssize_t width, Py_ssize_t channels,
     Py_ssize_t top, Py_ssize_t bottom, Py_ssize_t left, Py_ssize_t right, floating* out, int* winners,
 ) noexcept nogil:
-    """Fill out and winners (channels,) unless the bin is empty; ties keep the first.
+    """Fill `out` and `winners` (channels,) unless the bin is empty. Of equal maxima, the first one wins.
 
-    Both are written unconditionally, with the old value if necessary: a conditional write would not be vectorised.
+    Both arrays are written unconditionally, with the old value if necessary, because a conditional write would not be
+    vectorised.
     """
     cdef Py_ssize_t y, x, c
     cdef int place
@@ -470,7 +474,7 @@ def roi_pool_backward(
     floating[:, :, :, ::1] out,
     int threads,
 ):
-    """Add each element of grad (R, ph, pw, C) to the pixel of out (N, H, W, C) that was the maximum."""
+    """Add each element of grad (R, ph, pw, C) to the pixel of `out` (N, H, W, C) that was the maximum."""
     cdef Pool task
     if grad.size == 0:
         return
@@ -499,7 +503,7 @@ cdef void pool_backward_double(void* task, Py_ssize_t first, Py_ssize_t stop, in
 cdef void pool_channels_backward(
     const Pool* t, floating* out, const floating* grad, Py_ssize_t first, Py_ssize_t stop
 ) noexcept nogil:
-    """Add the gradients of the blocks of channels first .. stop."""
+    """Add the gradients for the blocks first .. stop - 1 of channels."""
     cdef Py_ssize_t r, bin, c
     cdef const int* winners
     cdef floating* image

@@ -21,14 +21,15 @@ cdef extern from *:
 
 
 cdef int parallel_for(Body body, void* task, Py_ssize_t count, int threads) except -1 nogil:
-    """Call body(task, first, stop, thread) for ranges that together are 0 .. count - 1, on at most `threads` threads.
+    """Call body(task, first, stop, thread) for ranges that together cover 0 .. count - 1, on at most `threads` threads.
 
-    `thread` is less than `threads`, and differs between calls that run at the same time. A body must give the same bits
-    for every division into ranges. If a signal handler raises an exception, the loop ends early and raises it.
+    `thread` is less than `threads`, and differs between calls that run at the same time. The results of `body` must be
+    bit-identical for every division into ranges. If a signal handler raises an exception, the loop ends early and
+    raises this exception.
     """
     return rcnn_parallel_for(body, task, count, threads, rcnn_is_interrupted) if count > 0 else 0
 
 
 def rests():
-    """Return how often the pool has gone down to one thread because a thread had no processor."""
+    """Return how many times the pool has switched to one thread because another thread had no processor."""
     return rcnn_rests()

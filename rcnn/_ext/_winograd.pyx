@@ -1,14 +1,16 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels of `rcnn.nn.conv`: 3x3 convolutions of stride 1 by Winograd's algorithm. float32, (N, H, W, C).
+"""Kernels of `rcnn.nn.conv` for float32 maps (N, H, W, C): 3x3 convolutions of stride 1 with Winograd's algorithm.
 
-A map is divided into tiles of `side` x `side` outputs. Each tile of (side + 2)^2 inputs is transformed, and so are the
-filters. Then output = inverse transform(sum over channels of inputs * filters), elementwise. At each of the (side +
-2)^2 positions that sum is a matrix product, tiles x C times C x O, computed with the register block of `_block.h`. The
-transforms of a single tile are in `_winograd.h`.
+The output is divided into tiles of `side` x `side` elements. A tile is computed from (side + 2)^2 inputs. The inputs
+and the filters are transformed, multiplied elementwise, and summed over the channels. Another transform of these sums
+gives the outputs. The transformed arrays have (side + 2)^2 positions. At each position, the sums are a matrix product
+(tiles, C) @ (C, O), which is computed with the register block of `_block.h`. The transforms of a single tile are in
+`_winograd.h`.
 
-If there are many tiles, each thread takes a share, some tiles at a time, and runs all steps on them: only the
-transformed filters move between cores. If there are few, every thread would read all filters for little work. So all
-threads run the same step, and share first the tiles, then the positions, then the tiles again.
+If there are many tiles, they are divided among the threads, and each thread runs all steps for some tiles at a time.
+Only the transformed filters then move between cores. If there are few tiles, every thread would read all filters for
+little work. Therefore, all threads run the same step: first the tiles are divided among them, then the positions, and
+then the tiles again.
 """
 
 from libc.stdlib cimport calloc, free
@@ -39,7 +41,7 @@ cdef enum:
     MOST = 60  # tiles that a thread processes at a time
     TOGETHER = 16  # channels whose filters are transformed together: their weights are contiguous in memory
     PIXELS = 192  # tiles per partial sum of a gradient
-    APART = 16  # extra numbers between positions: at powers of two they would evict each other from the cache
+    APART = 16  # extra numbers between positions; powers of two as distances would cause conflicts in the cache
 
 
 cdef struct Tiles:
@@ -47,12 +49,12 @@ cdef struct Tiles:
     const float* maps
     float* zeros  # (C,) read where a tile extends beyond the map
     Py_ssize_t height, width, channels, pad_y, pad_x
-    Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, tiles in all
+    Py_ssize_t rows, columns, side, count  # tiles along the axes of an image, outputs along a tile, all tiles
     Py_ssize_t positions  # (side + 2)^2
 
 
 cdef struct Output:
-    # The result of `convolve`, and what follows the convolution; arrays that are not given are NULL.
+    # The result of `convolve`, and the steps after the convolution; arrays that are not given are NULL.
     float* out  # (N, height, width, filters)
     Py_ssize_t height, width, filters
     const float* scale  # (filters,)
@@ -62,21 +64,21 @@ cdef struct Output:
 
 
 cdef struct Convolution:
-    # What the threads of `convolve` share.
+    # The data that all threads of `convolve` use.
     Tiles tiles
     Filters filters
     Output to
     float* transformed  # filters: (positions, panels, C, PANEL), filters_apart between positions
     float* inputs  # (positions, block, C) for each thread, `distance` between positions
     float* products  # (positions, block, width) for each thread, `apart` between positions
-    Py_ssize_t panels, splits  # tasks per panel that transform it
+    Py_ssize_t panels, splits  # panels, and tasks that transform one panel
     Py_ssize_t block, distance, apart, filters_apart
     Py_ssize_t share  # elements of the inputs and products of a thread
     Py_ssize_t shares, share_panels  # tasks per position, panels per task
 
 
 cdef struct Gradient:
-    # What the threads of `weight_gradient` share.
+    # The data that all threads of `weight_gradient` use.
     Tiles tiles
     const float* grad  # (N, height, width, filters)
     Py_ssize_t height, width, filters
@@ -99,12 +101,12 @@ def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_s
 cdef Py_ssize_t share_size(
     Py_ssize_t positions, Py_ssize_t block, Py_ssize_t channels, Py_ssize_t width
 ) noexcept nogil:
-    """Return the number of elements of the transforms and the products of a block of tiles."""
+    """Return the number of elements in the transforms and the products of a block of tiles."""
     return positions * (block * (channels + width) + 2 * APART)
 
 
 cdef Py_ssize_t block_size(Py_ssize_t tiles, Py_ssize_t threads) noexcept nogil:
-    """Return the number of tiles per block: all of them if few, otherwise equal shares for the threads."""
+    """Return the number of tiles per block: all tiles if there are few, otherwise equal shares for the threads."""
     cdef Py_ssize_t shares = threads * ((tiles + threads * MOST - 1) // (threads * MOST))
     return tiles if tiles <= FEW else (tiles + shares - 1) // shares
 
@@ -122,9 +124,9 @@ def convolve(
     float[::1] scratch,
     int threads,
 ):
-    """Fill out (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3), side 4 or 2.
+    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3); side is 4 or 2.
 
-    scale, shift, residual and relu as in `_conv.convolve`. `scratch` has `scratch_size` elements.
+    `scale`, `shift`, `residual` and `relu` are used as in `_conv.convolve`. `scratch` has `scratch_size` elements.
     """
     cdef Convolution c
     cdef Tiles* t = &c.tiles
@@ -213,7 +215,7 @@ cdef void finish_tiles(void* task, Py_ssize_t first, Py_ssize_t stop, int thread
 
 
 cdef void convolve_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
-    """Run all steps for some blocks of tiles."""
+    """Run all steps for the blocks first .. stop - 1 of tiles."""
     cdef Convolution* c = <Convolution*>task
     cdef const Tiles* t = &c.tiles
     cdef Py_ssize_t i, tile, position, start, count
@@ -253,7 +255,7 @@ cdef void cut(
 cdef void transform_filters(
     const Filters* filters, Py_ssize_t panel, Py_ssize_t first, Py_ssize_t stop, float* to, int side
 ) noexcept nogil:
-    """Transform the weights of a panel of filters for the channels first .. stop."""
+    """Transform the weights of a panel of filters for the channels first .. stop - 1."""
     cdef float lines[9 * TOGETHER * LANES]
     cdef Py_ssize_t channel, group, channels = filters.channels
     cdef Py_ssize_t apart = (filters.count + PANEL - 1) // PANEL * channels * PANEL + APART
@@ -276,7 +278,7 @@ cdef void transform_tile(const Tiles* t, Py_ssize_t tile, float* to, Py_ssize_t 
 
 
 cdef void find_tile(const Tiles* t, Py_ssize_t tile, const float** source) noexcept nogil:
-    """Fill source ((side + 2)^2,) with the addresses of the inputs of a tile."""
+    """Fill `source` ((side + 2)^2,) with the addresses of the inputs of a tile."""
     find_values(
         t.maps, t.zeros, t.height, t.width, t.channels, tile // (t.rows * t.columns),
         tile // t.columns % t.rows * t.side - t.pad_y, tile % t.columns * t.side - t.pad_x, t.side + 2, source,
@@ -287,7 +289,7 @@ cdef void find_values(
     const float* maps, const float* zeros, Py_ssize_t height, Py_ssize_t width, Py_ssize_t channels, Py_ssize_t image,
     Py_ssize_t top, Py_ssize_t left, Py_ssize_t points, const float** source,
 ) noexcept nogil:
-    """Fill source (points^2,) with the addresses of the pixels of a square; zeros outside the map."""
+    """Fill `source` (points^2,) with the addresses of the pixels in a square, or of `zeros` outside the map."""
     cdef Py_ssize_t i, j, y, x
     for i in range(points):
         y = top + i
@@ -303,7 +305,7 @@ cdef void multiply(
     const float* inputs, Py_ssize_t channels, Py_ssize_t tiles, const float* panel, Py_ssize_t panels, float* out,
     Py_ssize_t width,
 ) noexcept nogil:
-    """Fill panels of out (tiles, width), at one position, with inputs (tiles, C) times panels (panels, C, PANEL)."""
+    """Multiply `inputs` (tiles, C) by panels (panels, C, PANEL) at one position, and write the result to `out`."""
     cdef Product p
     cdef Py_ssize_t at[2 * ROWS]
     cdef Py_ssize_t to[2 * ROWS]
@@ -371,11 +373,11 @@ def weight_gradient(
     float[::1] scratch,
     int threads,
 ):
-    """Fill out (O, C, 3, 3) with the weight gradient of the convolution; grad is (N, H', W', O).
+    """Fill `out` (O, C, 3, 3) with the weight gradient of the convolution, given `grad` (N, H', W', O).
 
-    This is the adjoint of `convolve`, step by step. The transposed output transform takes grad to the positions. There
-    it is multiplied with the transformed inputs and summed over tiles. The transposed filter transform takes the sums
-    back. `most` tiles are processed at a time.
+    Each step is the transpose of a step of `convolve`. First, the transposed output transform is applied to `grad`. At
+    each position, the result is multiplied by the transformed inputs and summed over the tiles. Finally, the transposed
+    filter transform is applied to the sums. `most` tiles are processed at a time.
     """
     cdef Gradient g
     cdef Tiles* t = &g.tiles
@@ -467,7 +469,7 @@ cdef void accumulate(
     const float* grads, const float* inputs, Py_ssize_t tiles, Py_ssize_t filters, Py_ssize_t channels,
     Py_ssize_t filter, Py_ssize_t channel, float* sums,
 ) noexcept nogil:
-    """Add grads.T @ inputs to sums (O, C), for grads (tiles, O), inputs (tiles, C), some filters and channels."""
+    """Add grads.T @ inputs to sums (O, C), for some filters and channels of grads (tiles, O) and inputs (tiles, C)."""
     cdef Py_ssize_t at[PIXELS]
     cdef Py_ssize_t tile, count, i, j, o, c
     for i in range(PIXELS):
