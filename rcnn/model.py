@@ -742,7 +742,7 @@ class FasterRCNN(Module):
     def _trace_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Return the fields of a trace that depend on targets."""
+        """Return a dict with the fields of a trace that depend on targets."""
         anchor_targets, roi_targets = self._find_targets(objects, first, rng)
         return {
             "gt_boxes": [target["boxes"] for target in objects],

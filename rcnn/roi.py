@@ -307,7 +307,7 @@ def _roi_align_backward(
     sampling_ratio: int,
     aligned: bool,
 ) -> np.ndarray:
-    """Return the gradient with respect to the features of `shape` (N, H, W, C)."""
+    """Return the gradient with respect to the features, whose shape is `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     averages = _averages(rois, grad.shape[1:3], shape[1:3], scale, sampling_ratio, aligned)
     for r, (rows, columns, y, x) in enumerate(averages):
@@ -568,7 +568,7 @@ def _roi_pool(maps: np.ndarray, images: np.ndarray, bounds: Bounds) -> tuple[np.
 
 @compiled("roi.pool_backward", REAL)
 def _roi_pool_backward(grad: np.ndarray, images: np.ndarray, winners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the gradient with respect to the features of `shape` (N, H, W, C)."""
+    """Return the gradient with respect to the features, whose shape is `shape` (N, H, W, C)."""
     out = np.zeros(shape, grad.dtype)
     r, _, _, channel = np.nonzero(winners >= 0)
     chosen = winners[winners >= 0]

@@ -24,7 +24,7 @@ def check_gradients(function: Callable[..., Tensor], *arrays: np.ndarray) -> Non
         assert found.shape == expected.shape
         assert found.dtype == np.float64
         worst, largest = (np.max(np.abs(x), initial=0) for x in (found - expected, expected))
-        assert worst <= TOLERANCE * largest, f"gradient {index} is off by {worst:.1e}, its largest is {largest:.1e}"
+        assert worst <= TOLERANCE * largest, f"gradient {index} is wrong by {worst:.1e}; its largest is {largest:.1e}"
         alone = gradients(function, weights, arrays, [index])
         assert [grad is None for grad in alone] == [other != index for other in range(len(arrays))]
         np.testing.assert_array_equal(alone[index], found)

@@ -175,7 +175,7 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "path", [None, True, -1, 2**100, 10**5000, 0.5, [], b"a.png"], ids=lambda path: str(type(path))
 )
-def test_only_paths_are_paths(function, path: object) -> None:
+def test_only_strings_and_path_objects_are_paths(function, path: object) -> None:
     """An integer would be read as the number of an open file."""
     with pytest.raises(TypeError, match=r"^path must be a path, got .{1,80}$"):
         function(path, b"" if function is write_whole else 9)

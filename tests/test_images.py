@@ -321,7 +321,7 @@ def test_other_files_are_reported(tmp_path, content, name):
 
 @pytest.mark.parametrize("kind", ["EPS", "PCX"])
 def test_only_listed_formats_are_tried(tmp_path, kind):
-    """Pillow itself would read these formats, EPS by starting Ghostscript."""
+    """Pillow itself would read these formats; for EPS, it would start Ghostscript."""
     with pytest.raises(OSError, match=r"image.eps is not an image in a supported format \(AVIF, .*, WEBP\)"):
         read(tmp_path, saved(Image.fromarray(RGB), kind), "image.eps")
 
@@ -377,7 +377,7 @@ def test_colours_that_pillow_cannot_convert_are_refused():
 
 @pytest.mark.parametrize("size, refused", [((5, 2), False), ((11, 1), True), ((20, 1), True), ((7, 3), True)])
 def test_decompression_bombs_are_refused(tmp_path, monkeypatch, size, refused):
-    """Images above Pillow's limit are refused, also where Pillow only warns (below twice the limit)."""
+    """Images above Pillow's limit are refused, even below twice the limit, where Pillow only warns."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     content = saved(Image.new("RGB", size), "PNG")
     if refused:

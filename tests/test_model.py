@@ -164,7 +164,7 @@ def test_total_loss_is_the_sum_of_the_four_losses(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_detections_lie_on_the_image_by_descending_score(kind):
+def test_detections_are_inside_the_image_and_sorted_by_score(kind):
     images = [image(64, 80), image(50, 90, seed=1), image(200, 100, seed=2)]
     found = make(kind).predict(images, score_thresh=0.1)
     assert len(found) == 3
@@ -677,7 +677,7 @@ def test_a_batch_that_is_not_finite_is_refused(value, impl):
 @pytest.mark.parametrize(
     ("name", "stage"), [("rpn.head.cls_logits", "RPN head"), ("roi_heads.box_predictor.bbox_pred", "head")]
 )
-def test_weights_that_are_not_finite_are_reported_and_do_not_find_nothing(name, stage, impl):
+def test_weights_that_are_not_finite_are_reported(name, stage, impl):
     model = make()
     model.state_dict()[f"{name}.bias"][...] = np.nan
     for method in (model.predict, model.trace):

@@ -143,7 +143,7 @@ def test_images_equal_the_input(traced):
 
 
 @pytest.mark.parametrize("image", [0, 1])
-def test_the_funnel_narrows(traced, image):
+def test_counts_decrease_from_step_to_step(traced, image):
     counts = traced.counts(image)
     assert list(counts) == ["anchors", "candidates", "after NMS", "proposals", "RoIs", "detections"]
     assert counts["anchors"] == 2 * (16 * 16 + 8 * 8 + 4 * 4)

@@ -121,6 +121,6 @@ def test_unknown_keys_are_reported_with_the_allowed_ones() -> None:
 
 
 @pytest.mark.parametrize("value", ["ab", b"ab", 3, memoryview(np.ones((1, 2)))])
-def test_what_has_no_list_of_elements_is_no_sequence(value: Any) -> None:
+def test_values_that_are_not_sequences_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="^x must be a sequence, got "):
         check_sequence(value, "x")

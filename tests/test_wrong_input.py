@@ -1,7 +1,7 @@
 """Wrong and odd arguments of public functions, on both backends: a TypeError or ValueError in one line that says why.
 
-The table `CALLS` has a valid call of each function. The fuzzer replaces one argument, or one element of it, by an odd
-value. Whatever the value, both backends refuse it in the same way or return the same.
+The table `CALLS` has a valid call of each function. The fuzzer replaces one argument, or one element of it, with an odd
+value. For every value, both backends must raise the same error or return the same result.
 """
 
 import decimal
@@ -458,7 +458,7 @@ def same(a: Any, b: Any) -> bool:
 
 @settings(max_examples=250, deadline=None, derandomize=True)
 @given(st.sampled_from(CASES))
-def test_odd_values_are_refused_or_taken_by_both_backends(case: tuple[str, str, int]) -> None:
+def test_both_backends_refuse_or_accept_odd_values(case: tuple[str, str, int]) -> None:
     by_numpy, by_kernels = (outcome(*case, backend) for backend in ("numpy", "cython"))
     if type(by_numpy) is not type(by_kernels) or not same(by_numpy, by_kernels):
         pytest.fail(f"{str(by_numpy)[:200]} by NumPy, {str(by_kernels)[:200]} by the kernels")

@@ -1,13 +1,14 @@
 /* The register block: the innermost loops of the matrix product in convolutions and linear layers.
 
-A processor core can start two vector multiply-adds in every cycle, if it never waits for memory. So a block of the
-result, ROWS x (VECTORS * LANES) numbers, stays in registers during the sum over k. Each step loads one row of the right
-matrix (VECTORS loads) and one number per row of the left matrix (ROWS broadcasts), and multiplies all pairs. With 6 x 4
-vectors, that is 10 loads for 24 multiply-adds; a core can do as many loads as multiply-adds.
+A processor core can start two vector multiply-adds in every cycle if it never waits for memory. Therefore, a block of
+the result, which has ROWS x (VECTORS * LANES) numbers, stays in registers during the sum over k. Each step loads one
+row of the right matrix (VECTORS loads) and one number per row of the left matrix (ROWS broadcasts), and multiplies all
+pairs. With 6 x 4 vectors, that is 10 loads for 24 multiply-adds; a core can do as many loads as multiply-adds.
 
-`vec` has the vector width of the processor that this file is compiled for. GCC and Clang have vectors as a language
-extension; for other compilers they are arrays with loops. The block is as large as the registers allow: there are 16
-registers up to AVX2, and 32 on AVX-512 and arm64. A vector wider than the registers works, but is many times slower.
+`vec` is as wide as the vectors of the processor for which this file is compiled. GCC and Clang have vectors as a
+language extension; for other compilers, they are arrays, and operations on them are loops. The block is as large as the
+registers allow: there are 16 registers up to AVX2, and 32 on AVX-512 and arm64. Vectors that are wider than the
+registers also work, but they are many times slower.
 */
 
 #ifndef RCNN_BLOCK_H
@@ -45,8 +46,8 @@ registers up to AVX2, and 32 on AVX-512 and arm64. A vector wider than the regis
 #define UNROLL
 #endif
 
-/* A loop up to `count`, at most the constant `most`. `count` becomes a constant when the function is inlined. Clang
-decides about unrolling before that, so it needs a constant bound. */
+/* A loop up to `count`, which is at most the constant `most`. `count` becomes a constant when the function is inlined.
+Clang decides about unrolling before that, so it needs a constant limit. */
 #define EACH(i, count, most) UNROLL for (i = 0; i < (most); i++) if (i < (count))
 
 #if defined(__GNUC__)
@@ -66,7 +67,7 @@ ALWAYS_INLINE vec vec_relu(vec a) { return (vec)((vec_bits)a & ~(vec_bits)(a < v
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (vec_bits){__VA_ARGS__})
 #endif
-/* a0 b0 a1 b1 ...: of the first half of the lanes, and of the last half. */
+/* Return a0 b0 a1 b1 ... from the first half of the lanes, and from the last half. */
 #if LANES == 16
 ALWAYS_INLINE vec vec_zip_first(vec a, vec b) { return SHUFFLE(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23); }
 ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { return SHUFFLE(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31); }
@@ -96,7 +97,7 @@ ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[(L
 ALWAYS_INLINE vec vec_load(const float* from) { vec v; memcpy(&v, from, sizeof v); return v; }
 ALWAYS_INLINE void vec_store(float* to, vec v) { memcpy(to, &v, sizeof v); }
 
-/* The first `count` lanes, for the end of a row; the others read as 0 and are not written. */
+/* Read or write the first `count` lanes, at the end of a row. The other lanes are read as 0 and are not written. */
 ALWAYS_INLINE vec vec_load_some(const float* from, ptrdiff_t count) {
     vec v = vec_of(0);
     if (count >= LANES) return vec_load(from);
@@ -111,9 +112,9 @@ ALWAYS_INLINE void vec_store_some(float* to, vec v, ptrdiff_t count) {
 
 /* ------------------------------------------------------------------ transposing
 
-to[k][r] = from[r * distance + k] for `rows` rows r with `count` values each, both up to LANES; the other rows up to
-LANES are 0. Zipping row i with row i + LANES / 2 rotates the bits of a value's address (row, column) by one; after
-log2(LANES) steps row and column have changed places. */
+to[k][r] = from[r * distance + k] for `rows` rows r with `count` values each. Both numbers are at most LANES. The other
+rows up to LANES are 0. Interleaving row i with row i + LANES / 2 rotates the bits of a value's address (row, column) by
+one. After log2(LANES) steps, row and column have changed places. */
 
 static void transpose(const float* from, ptrdiff_t distance, ptrdiff_t rows, ptrdiff_t count, float* to) {
     vec now[LANES], next[LANES];
@@ -141,9 +142,9 @@ static void transpose(const float* from, ptrdiff_t distance, ptrdiff_t rows, ptr
 
 out[r][o] = sum over taps t and k of in[r][t][k] * panel[t][k][o], for up to ROWS rows and PANEL columns.
 
-Row r begins at in + at[r]. Its values lie in `taps` runs of `run` neighbours; run t begins at an offset of tap[t]. A
-plain matrix has one run per row. In a convolution the rows are windows on a feature map, which need no copy: their
-addresses are enough. */
+Row r begins at in + at[r]. Its values are in `taps` runs of `run` neighbours, and run t begins at the offset tap[t]. A
+plain matrix has one run per row. In a convolution, the rows are windows on a feature map. They need not be copied,
+because their addresses are enough. */
 
 typedef struct {
     const float* in;
@@ -152,13 +153,13 @@ typedef struct {
     const float* panel;       /* (taps * run, PANEL) */
     float* out;               /* row r begins at out + to[r] */
     ptrdiff_t columns;        /* the number of columns of the panel, at most PANEL */
-    int begins, ends;         /* whether this is the first, or the last, part of the sum */
-    const float* scale;       /* (PANEL,) or NULL. At the end: relu(sum * scale + shift + residual) */
+    int begins, ends;         /* whether this is the first or the last part of the sum */
+    const float* scale;       /* (PANEL,) or NULL; the last part ends with relu(sum * scale + shift + residual) */
     const float* shift;       /* (PANEL,) or NULL */
     const float* residual;    /* same layout as `out`, or NULL */
     int relu;
     const float* soon;        /* memory needed after this block, or NULL: `rate` cache lines of it are prefetched */
-    int rate;                 /* for every LINE terms of the sum, in order */
+    int rate;                 /* the number of cache lines for every LINE terms of the sum */
 } Product;
 
 /* Finish a row of the block: relu((sum + previous part) * scale + shift + residual), as in `p`. `whole`: all columns. */
@@ -228,8 +229,9 @@ ALWAYS_INLINE void product_of(const Product* p, const ptrdiff_t* at, const ptrdi
         if (r < rows) product_ends(p, sum[r], to[r], vectors, whole);
 }
 
-/* `at` has ROWS entries; the first `rows` are used, and the others must be readable addresses. `ahead` is NULL or `at`
-of the next block, and `next` is NULL or `to` of the next block: if given, they are prefetched. */
+/* `at` has ROWS entries; the first `rows` are used, and the others must be readable addresses. `ahead` is
+either NULL or `at` of the next block, and `next` is either NULL or `to` of the next block. Given addresses are
+prefetched. */
 static void product(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, int rows,
                     const ptrdiff_t* ahead, const ptrdiff_t* next) {
     if (p->columns == PANEL) product_of(p, at, to, rows, ahead, next, VECTORS, 1);
@@ -243,7 +245,7 @@ static void product(const Product* p, const ptrdiff_t* at, const ptrdiff_t* to, 
 
 /* ------------------------------------------------------------------ columns times columns
 
-out[r][o] += sum over k of left[k][r] * right[k][o]. This is a weight gradient, with k running over the pixels.
+out[r][o] += sum over k of left[k][r] * right[k][o]. This is a weight gradient if k runs over the pixels.
 
 Row k of the left matrix begins at left + k * distance, and ROWS values of it are read. Row k of the right matrix begins
 at right + at[k], because it may be a window on a feature map. The block has `columns` columns, at most PANEL. */

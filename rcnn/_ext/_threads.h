@@ -1,18 +1,19 @@
-/* A pool of threads that shares the parts of a loop, and that stays fast when other programs use the processors.
+/* A pool of threads that execute the parts of a loop. It stays fast if other programs also use the processors.
 
 A loop of a kernel often takes only microseconds. If a thread loses its processor to another program in the middle of a
-loop, it comes back after milliseconds, and every other thread would wait for it. Three rules avoid most such waits:
+loop, it continues only some milliseconds later, and all other threads would have to wait for it. Three rules avoid most
+such waits:
 
-1. No thread owns a part. Each part is claimed when a thread begins it, so the caller executes every part that no worker
-   has begun, and waits only for parts that have begun.
+1. No thread owns a part. A thread claims a part when it begins this part. Therefore, the caller executes all parts that
+   no worker has begun, and waits only for parts that have begun.
 2. Waiting is short. A worker without work spins for 200 us, so that it is ready for the next loop of the same pass, and
    then sleeps. The caller spins for 50 us, and then yields its processor.
 3. A governor watches the clock. If a wait shows that a thread had no processor, the next loops run on the calling
-   thread alone, for ten times as long as the delay. On an idle machine this never happens.
+   thread alone. This lasts ten times as long as the delay. On an idle machine, it never happens.
 
-One 64-bit word holds the generation (the number of the loop) and how many of its parts nobody has claimed yet. A
-thread claims a part by compare-and-swap of the whole word. If that succeeds, the generation has not changed, so the
-fields of the loop that the thread has read before belong to that part. Fields change only while no part is left.
+One 64-bit word holds the generation (the number of the loop) and how many of its parts nobody has claimed yet. A thread
+claims a part by compare-and-swap of the whole word. If this succeeds, the generation has not changed. The fields of the
+loop, which the thread has read before, then belong to this part. Fields change only while no part is left.
 
 The pool serves one loop at a time. A caller that finds it taken (another Python thread, or a loop within a loop) runs
 alone. Results do not depend on who executes which part. */
@@ -28,14 +29,14 @@ typedef int (*rcnn_check)(void); /* returns nonzero if the loop has to end early
 
 enum {
     RCNN_MOST_THREADS = 256, /* backend.MOST_THREADS */
-    RCNN_PARTS = 16 /* per thread; few enough that claiming costs nothing, enough that threads finish together */
+    RCNN_PARTS = 16 /* per thread: few enough to be claimed quickly, and enough for all threads to finish together */
 };
 
 #define RCNN_SPIN 200000         /* ns until a worker without work sleeps */
 #define RCNN_CALLER_SPIN 50000   /* ns until the waiting caller yields */
-#define RCNN_LONG_WAIT 300000    /* ns, beyond the caller's longest part: a worker had no processor */
-#define RCNN_LATE 1500000        /* ns: an idle worker had no processor, or was woken late */
-#define RCNN_REST 10             /* how many times longer than the delay loops run on one thread */
+#define RCNN_LONG_WAIT 300000    /* ns; a wait this much longer than the caller's longest part: a worker had no processor */
+#define RCNN_LATE 1500000        /* ns; after a longer delay, an idle worker had no processor, or was woken late */
+#define RCNN_REST 10             /* loops run on one thread for this many times the delay */
 #ifndef RCNN_MOST_REST
 #define RCNN_MOST_REST 1000000000
 #endif
@@ -118,7 +119,7 @@ static int64_t rcnn_read_clock(clockid_t clock) {
 #endif
 
 #if defined(CLOCK_MONOTONIC_COARSE) && !defined(__EMSCRIPTEN__)
-#define rcnn_coarse_now() rcnn_read_clock(CLOCK_MONOTONIC_COARSE) /* four times cheaper, exact to some milliseconds */
+#define rcnn_coarse_now() rcnn_read_clock(CLOCK_MONOTONIC_COARSE) /* four times as fast, exact to some milliseconds */
 #else
 #define rcnn_coarse_now rcnn_now
 #endif
@@ -186,7 +187,7 @@ static int rcnn_start(void* (*run)(void*), void* argument) {
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 1 << 20);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all); /* signals are for Python's threads */
+    sigfillset(&all); /* only Python's threads receive signals */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     failed = pthread_create(&thread, &attributes, run, argument);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -250,7 +251,7 @@ static struct {
     RCNN_OWN_LINE rcnn_atomic word;    /* generation << 32 | parts that are left */
     RCNN_OWN_LINE rcnn_atomic pending; /* parts that are not finished */
     RCNN_OWN_LINE rcnn_atomic taken;   /* 1 while a caller uses the pool */
-    /* the loop; atomic because a late worker may read it while the next loop is written, and discards what it read */
+    /* the loop; atomic, because a late worker may read it while the next loop is written (it discards these values) */
     rcnn_atomic body, task, count, parts, threads;
     RCNN_OWN_LINE rcnn_atomic rest_until; /* loops run on one thread until this time */
     rcnn_atomic rests;                    /* how often the governor has reduced the number of threads */
@@ -309,7 +310,7 @@ static RCNN_THREAD rcnn_work(void* argument) {
             before = now;
             if (now - began > RCNN_SPIN) {
                 rcnn_store(&self->asleep, 1);
-                if (rcnn_has_work(thread)) { /* published before the caller could see that this worker sleeps */
+                if (rcnn_has_work(thread)) { /* the loop began before the caller could see that this worker sleeps */
                     rcnn_store(&self->asleep, 0);
                     break;
                 }
@@ -362,10 +363,10 @@ static void rcnn_cancel(void) {
     rcnn_add(&rcnn_pool.pending, -left);
 }
 
-/* Call body(task, first, stop, thread) for ranges that together are 0 .. count - 1, on at most `threads` threads.
+/* Call body(task, first, stop, thread) for ranges that together cover 0 .. count - 1, on at most `threads` threads.
 
-Ranges run in any order; `thread` is less than `threads`, and different for calls that run at the same time. Return 0,
-or -1 if check() ended the loop early. */
+The ranges run in any order. `thread` is less than `threads`, and differs between calls that run at the same time.
+Return 0, or -1 if check() ended the loop early. */
 static int rcnn_parallel_for(rcnn_body body, void* task, ptrdiff_t count, int threads, rcnn_check check) {
     int64_t parts, start, now, before, longest = 0, checked;
     int i, stopped = 0;

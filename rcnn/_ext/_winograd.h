@@ -2,16 +2,17 @@
 
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016. Two short polynomials can be multiplied by
 evaluating both at a few points, multiplying the values, and interpolating. A 3x3 convolution of a tile is such a
-product in each direction: SIDE x SIDE outputs from (SIDE + 2) x (SIDE + 2) inputs need (SIDE + 2)^2 multiplications per
-channel instead of 9 SIDE^2, that is 36 instead of 144 for SIDE = 4 and 16 instead of 36 for SIDE = 2. The transforms
-themselves are additions and multiplications by constants, done once per channel and not once per pair of channels.
+product in each direction. To compute SIDE x SIDE outputs from (SIDE + 2) x (SIDE + 2) inputs, it needs (SIDE + 2)^2
+multiplications per channel instead of 9 SIDE^2. That is 36 instead of 144 for SIDE = 4, and 16 instead of 36 for
+SIDE = 2. The transforms consist of additions and multiplications by constants. They are computed once per channel, not
+once per pair of input and output channels.
 
 Along one axis, with points 0, +-P, +-Q and infinity (SIDE = 4), the rows of the matrices are
     inputs    the polynomial that vanishes at all other points
     weights   1, x, x^2 at the point, divided by the value of that polynomial there
     outputs   1, x, x^2, x^3 at the point
-P^2 = 1/2 and Q^2 = 2 keep all entries near 1. Rounding errors are two to six times smaller than with the usual 1 and 2.
-SIDE = 2 has the points 0, +-1 and infinity. */
+P^2 = 1/2 and Q^2 = 2 keep all entries near 1. Rounding errors are two to six times smaller than with the usual points 1
+and 2. SIDE = 2 has the points 0, +-1 and infinity. */
 
 #ifndef RCNN_WINOGRAD_H
 #define RCNN_WINOGRAD_H
@@ -21,7 +22,7 @@ SIDE = 2 has the points 0, +-1 and infinity. */
 #define P 0.70710678118654752f
 #define Q 1.41421356237309505f
 
-/* One axis, in place, of vectors `step` apart: six or four inputs. */
+/* Transform six or four inputs along one axis, in place. The vectors are `step` apart. */
 ALWAYS_INLINE void winograd_inputs(vec* d, const int step, const int side) {
 #define D(i) d[(i) * step]
     if (side == 4) {
@@ -43,7 +44,7 @@ ALWAYS_INLINE void winograd_inputs(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis: six or four products to four or two outputs. */
+/* Transform six or four products to four or two outputs, along one axis. */
 ALWAYS_INLINE void winograd_outputs(vec* d, const int step, const int side) {
     if (side == 4) {
         vec d0 = D(0), sum_p = vec_add(D(1), D(2)), difference_p = vec_sub(D(1), D(2));
@@ -59,7 +60,7 @@ ALWAYS_INLINE void winograd_outputs(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis, backwards: four or two gradients of outputs to six or four. The adjoint of winograd_outputs. */
+/* Transform four or two gradients of outputs to six or four, along one axis. The transpose of winograd_outputs. */
 ALWAYS_INLINE void winograd_gradients(vec* d, const int step, const int side) {
     if (side == 4) {
         vec d0 = D(0), d1 = D(1), d2 = D(2), d3 = D(3);
@@ -78,7 +79,7 @@ ALWAYS_INLINE void winograd_gradients(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis: three weights to six or four. */
+/* Transform three weights to six or four, along one axis. */
 ALWAYS_INLINE void winograd_weights(vec* d, const int step, const int side) {
     vec d0 = D(0), d1 = D(1), d2 = D(2);
     if (side == 4) {
@@ -97,7 +98,7 @@ ALWAYS_INLINE void winograd_weights(vec* d, const int step, const int side) {
     }
 }
 
-/* One axis, backwards: six or four gradients to those of three weights. The adjoint of winograd_weights. */
+/* Transform six or four gradients to those of three weights, along one axis. The transpose of winograd_weights. */
 ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int side) {
     if (side == 4) {
         vec sum_p = vec_mul(vec_of(-2.f / 3), vec_add(D(1), D(2)));
@@ -122,8 +123,9 @@ ALWAYS_INLINE void winograd_weight_gradients(vec* d, const int step, const int s
     EACH(i, first, GRID) transform(d + i, GRID, side); \
     EACH(i, second, GRID) transform(d + i * GRID, 1, side)
 
-/* A tile of inputs: value (i, j) from from[i * points + j] + channel to to[(i * points + j) * distance + channel]. The
-values of the next tile, at `next`, are prefetched: there are too many streams for the processor's own prefetcher. */
+/* Transform a tile of inputs: read value (i, j) at from[i * points + j] + channel, and write it to
+to[(i * points + j) * distance + channel]. The values of the next tile, at `next`, are prefetched, because there are too
+many streams for the processor's own prefetcher. */
 ALWAYS_INLINE void tile_inputs_of(const float* const* from, const float* const* next, float* to, ptrdiff_t distance,
                                   ptrdiff_t channels, const int side) {
     const int points = side + 2;
@@ -144,7 +146,7 @@ ALWAYS_INLINE void tile_inputs_of(const float* const* from, const float* const* 
     }
 }
 
-/* A tile of gradients of outputs: value (i, j) at from[i * side + j] + channel. */
+/* Transform a tile of gradients of outputs. Value (i, j) is at from[i * side + j] + channel. */
 ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdiff_t distance, ptrdiff_t channels,
                                      const int side) {
     const int points = side + 2;
@@ -162,8 +164,9 @@ ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdif
     }
 }
 
-/* A tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) lies at
-out + to[i * side + j] + channel; it is skipped if `to` is negative; scale, shift, residual and relu as in Product. */
+/* Compute a tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) is at
+out + to[i * side + j] + channel. It is skipped if `to` is negative. scale, shift, residual and relu are used as in
+Product. */
 ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to,
                                    ptrdiff_t channels, const float* scale, const float* shift, const float* residual,
                                    int relu, const int side) {
@@ -192,7 +195,7 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdif
     }
 }
 
-/* LANES filters, side by side: weight (i, j) from from[(i * 3 + j) * LANES] to to[(i * points + j) * distance]. */
+/* Transform LANES filters: read weight (i, j) at from[(i * 3 + j) * LANES], write to[(i * points + j) * distance]. */
 ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t distance, const int side) {
     const int points = side + 2;
     vec d[GRID * GRID];
@@ -206,7 +209,7 @@ ALWAYS_INLINE void filter_weights_of(const float* from, float* to, ptrdiff_t dis
             vec_store(to + (i * points + j) * distance, d[i * GRID + j]);
 }
 
-/* The gradient of one filter (C, 3, 3) from that of its transform: position (i, j) of channel c at
+/* Compute the gradient of one filter (C, 3, 3) from the gradient of its transform. Position (i, j) of channel c is at
 from[(i * points + j) * distance + c]. */
 ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, ptrdiff_t channels, float* to,
                                        const int side) {
@@ -229,7 +232,7 @@ ALWAYS_INLINE void filter_gradients_of(const float* from, ptrdiff_t distance, pt
     }
 }
 
-/* One function each for sides 4 and 2: constant loop bounds keep the vectors in registers. */
+/* There is one function for side 4 and one for side 2, because constant loop bounds keep the vectors in registers. */
 #define BOTH_SIDES(name, parameters, arguments4, arguments2) \
     static void name parameters { if (side == 4) name##_of arguments4; else name##_of arguments2; }
 

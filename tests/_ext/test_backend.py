@@ -117,7 +117,7 @@ BASELINE = "baseline rcnn._ext._boxes rcnn._ext._roi rcnn._ext._optim\n"
 @pytest.mark.parametrize("level", _ext.usable_levels())
 def test_all_kernels_are_of_the_requested_level(level):
     suffix = "" if level == "baseline" else f"_{level}"
-    optim = suffix.replace("v4", "v3")  # is not faster with AVX-512, so it is not compiled for it
+    optim = suffix.replace("v4", "v3")  # no `_optim` is compiled for v4, because it would not be faster
     printed = python(LEVEL, RCNN_SIMD=level).stdout
     assert printed == f"{level} rcnn._ext._boxes{suffix} rcnn._ext._roi{suffix} rcnn._ext._optim{optim}\n"
 
@@ -314,7 +314,7 @@ def test_a_block_hides_the_default_that_another_thread_changes_meanwhile(make, g
     make(before)
 
 
-def test_blas_has_its_threads_again_after_a_storm_of_blocks():
+def test_blas_gets_its_threads_back_after_many_blocks_in_threads():
     backend._put_blas([3] * len(limits()))
     before = limits()
 

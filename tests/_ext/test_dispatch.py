@@ -19,7 +19,7 @@ SCORES = np.array([0.5, 0.9, 0.7])
 
 @pytest.fixture
 def double(monkeypatch):
-    """Return a function whose reference adds and whose "driver" multiplies; it declines an empty array."""
+    """Return a function with a reference and a "driver" that doubles its input; the driver declines an empty array."""
 
     def driver(values, *others):
         return 2 * values if values.size else NotImplemented

@@ -40,7 +40,7 @@ def some_boxes(count):
     return np.concatenate([corner, corner + 40], axis=1).astype(np.float32)
 
 
-def test_callers_in_several_python_threads_get_the_answers_of_one():
+def test_callers_in_several_python_threads_get_the_results_of_one():
     inputs = [some_boxes(900 + i) for i in range(6)]
     with rcnn.use_backend("cython"), rcnn.set_num_threads(3):
         expected = [iou(boxes, boxes) for boxes in inputs]

@@ -1,4 +1,4 @@
-"""Operations: PyTorch's answers, gradients, probabilities at their extremes, losses by hand, dropout, batch norm."""
+"""Operations: PyTorch's results, gradients, probabilities at their extremes, losses by hand, dropout, batch norm."""
 
 import math
 import re
@@ -24,7 +24,7 @@ def leaf(data):
     return Tensor(data, requires_grad=True)
 
 
-# ---------------------------------------------------------------------- PyTorch's answers
+# ---------------------------------------------------------------------- PyTorch's results
 
 
 def conv(case, x, weight, bias):
@@ -103,7 +103,7 @@ def normalise(training, relu=False):
 AWAY_FROM_0 = np.where(np.abs(MAPS) < 0.01, 0.5, MAPS)
 WEIGHT, BIAS = RNG.normal(size=(4, 3, 3, 2)), RNG.normal(size=4)
 
-# For every operation some uses of it: a function and the arrays that it is differentiated by.
+# Some uses of every operation: a function, and the arrays with respect to which it is differentiated.
 OPERATIONS = {
     "conv2d": [(F.conv2d, MAPS, WEIGHT, BIAS), (F.conv2d, MAPS, WEIGHT)],  # more in test_convolution
     "max_pool2d": [(lambda x: F.max_pool2d(x, 2), MAPS)],

@@ -163,7 +163,7 @@ def test_a_value_read_between_layers_is_the_layers_own(passes):
 
 
 def test_gradients_flow_through_a_value_that_is_read_twice():
-    """In d/dx of relu(conv(x)) + conv(x), one of the two is a pass of its own."""
+    """In relu(conv(x)) + conv(x), the ReLU is fused into one convolution, and the other one is computed separately."""
     conv, _ = layers("none", bias=True)
 
     def forward(x):

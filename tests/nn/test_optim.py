@@ -53,7 +53,7 @@ def test_adams_first_step_has_the_length_of_the_learning_rate():
         assert value == pytest.approx(1 - math.copysign(0.01, grad), rel=1e-6)
 
 
-# What PyTorch 2.13 makes of [1, -2] (float64) in five steps with the gradients [cos(k), 0.1 k], k = 0 .. 4.
+# The values that PyTorch 2.13 computes from [1, -2] (float64) in five steps. Gradients: [cos(k), 0.1 k], k = 0 .. 4.
 PYTORCH = [
     (SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}, [0.7597518428962, -2.1591675376872]),
     (Adam, {"lr": 0.1, "weight_decay": 0.1}, [0.7625001302476, -1.7514729418572]),

@@ -19,7 +19,7 @@ A, B, MAPS = RNG.normal(size=(3, 4)), RNG.normal(size=(3, 4)), RNG.normal(size=(
 POSITIVE = RNG.uniform(0.5, 2, (3, 4))  # away from where a division or a root breaks
 MATRIX = RNG.normal(size=(4, 2))
 
-# For every operation of a tensor some uses of it: a function and the arrays that it is differentiated by.
+# Some uses of every operation of a tensor: a function, and the arrays with respect to which it is differentiated.
 OPERATIONS = {
     "__add__": [(lambda a, b: a + b, A, B), (lambda a: a + 3, A), (lambda a: a + a, A)],
     "__sub__": [(lambda a, b: a - b, A, B), (lambda a: a - 3, A)],
