@@ -260,8 +260,8 @@ class Rule:
     allowed : str
         A description of the allowed values, for error messages.
     convert : callable
-        Function that returns the normalised value. It raises TypeError for a wrong type and ValueError for a wrong
-        value.
+        Function that takes a value and returns it in a normalised form, such as 3 for np.int64(3). It raises TypeError
+        for a wrong type and ValueError for a wrong value.
     accepts : callable
         Function that returns whether a normalised value is in the allowed range.
     """

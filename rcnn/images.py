@@ -185,12 +185,12 @@ def as_png(image: np.ndarray) -> bytes:
     Raises
     ------
     TypeError, ValueError
-        If `image` is not an array of this dtype and shape, or has no pixels or more than 2^30 values.
+        If `image` is not an array of this dtype and shape, or if it has no pixels or more than 2^30 values.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise TypeError(f"image must be an array (H, W, 3) of dtype uint8, got {shown(image)}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"image must have pixels and shape (H, W, 3), got {image.shape}")
+        raise ValueError(f"image must have shape (H, W, 3), with at least one pixel, got {image.shape}")
     check_size(image.shape, "image")
     from PIL import Image
 

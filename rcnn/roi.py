@@ -102,7 +102,7 @@ def roi_align(
 
     Examples
     --------
-    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel holds the index of its column
+    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel contains its column
     >>> roi_align(columns, [[1, 1, 5, 5]], [0], output_size=(1, 2))
     array([[[[2., 4.]]]])
     """
@@ -464,7 +464,7 @@ def roi_pool(
 
     Examples
     --------
-    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel holds the index of its column
+    >>> columns = np.arange(8.0) * np.ones((1, 1, 8, 1))  # each pixel contains its column
     >>> roi_pool(columns, [[1, 1, 4, 4]], [0], output_size=(1, 2))
     array([[[[2., 4.]]]])
     """

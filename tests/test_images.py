@@ -488,7 +488,7 @@ def test_only_pil_images_are_converted(image):
         (RGB / 255, TypeError, "of dtype uint8, got an array of shape "),
         (np.zeros((2, 2)), TypeError, "of dtype uint8, got array"),
         (np.broadcast_to(1.0, (2**20, 2**20)), TypeError, r"got an array of shape \(1048576, 1048576\)"),
-        (RGB[0], ValueError, r"image must have pixels and shape \(H, W, 3\), got \(3, 3\)"),
+        (RGB[0], ValueError, r"image must have shape \(H, W, 3\), with at least one pixel, got \(3, 3\)"),
         (RGB[:0], ValueError, r"got \(0, 3, 3\)"),
         (np.broadcast_to(np.uint8(1), (2**20, 2**20, 3)), ValueError, "image must be smaller: "),
     ],

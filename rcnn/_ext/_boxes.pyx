@@ -16,7 +16,7 @@ cdef struct Pairs:
 
 
 def iou(const floating[:, ::1] boxes1, const floating[:, ::1] columns2, floating[:, ::1] out, int threads):
-    """Fill `out` (N, M) with the IoU of each box in boxes1 (N, 4) with each box in columns2 (4, M), one per column."""
+    """Fill `out` (N, M) with the IoU of each row of boxes1 (N, 4) and each column of columns2 (4, M). All are boxes."""
     cdef Pairs pairs
     if out.shape[0] * out.shape[1] == 0:
         return

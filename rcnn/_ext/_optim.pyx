@@ -22,7 +22,7 @@ cdef inline Py_ssize_t blocks(Py_ssize_t size) noexcept nogil:
 
 
 cdef inline Py_ssize_t length(Py_ssize_t block, Py_ssize_t size) noexcept nogil:
-    """Return the number of elements of one block."""
+    """Return the number of elements in this block."""
     return min(BLOCK, size - block * BLOCK)
 
 

@@ -50,7 +50,7 @@ cdef inline Py_ssize_t blocks(Py_ssize_t size) noexcept nogil:
 
 
 cdef inline Py_ssize_t length(Py_ssize_t block, Py_ssize_t size) noexcept nogil:
-    """Return the number of elements of one block."""
+    """Return the number of elements in this block."""
     return min(BLOCK, size - block * BLOCK)
 
 
@@ -97,7 +97,7 @@ cdef inline Py_ssize_t row_blocks(const Rows* t) noexcept nogil:
 
 
 cdef inline Py_ssize_t block_length(const Rows* t, Py_ssize_t block) noexcept nogil:
-    """Return the number of rows of one block."""
+    """Return the number of rows in this block."""
     return min(t.count, t.rows - block * t.count)
 
 

@@ -34,7 +34,7 @@ enum {
 
 #define RCNN_SPIN 200000         /* ns until a worker without work sleeps */
 #define RCNN_CALLER_SPIN 50000   /* ns until the waiting caller yields */
-#define RCNN_LONG_WAIT 300000    /* ns; a wait this much longer than the caller's longest part: a worker had no processor */
+#define RCNN_LONG_WAIT 300000    /* ns; if a wait exceeds the caller's longest part by it, a worker had no processor */
 #define RCNN_LATE 1500000        /* ns; after a longer delay, an idle worker had no processor, or was woken late */
 #define RCNN_REST 10             /* loops run on one thread for this many times the delay */
 #ifndef RCNN_MOST_REST

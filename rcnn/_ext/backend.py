@@ -432,7 +432,7 @@ def _container_quota(otherwise: int) -> int:
 
 
 def _after_fork() -> None:
-    """Set a forked child process to one thread, because it often shares the processors with other workers of a pool."""
+    """Set a forked child process to one thread, because it often shares the processors with other child processes."""
     _state.forked = True
     _state.lock = threading.RLock()  # another thread of the parent may have held it
     _state.backend.reset(_state.backend.get())

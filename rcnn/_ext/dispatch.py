@@ -148,13 +148,13 @@ class Result:
 
 
 def floats(shape: tuple[int | None, ...], like: Any) -> Result:
-    """Return the requirements on a result of floats with this shape, which is converted to the dtype of `like`."""
+    """Return the requirements on a float result of this shape. The result is converted to the dtype of `like`."""
     dtype = np.asarray(like).dtype
     return Result(shape, dtype if dtype.kind == "f" else np.dtype(np.float64))
 
 
 def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
-    """Return the requirements on a result of `count` indices from `least` to `most`. `Result` explains `more`."""
+    """Return the requirements on a result of `count` indices from `least` to `most`. For `more`, see `Result`."""
     return Result((count,), None, least, most, **more)
 
 

@@ -85,7 +85,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def add_to(a: np.ndarray, b: np.ndarray) -> Any:
-    """Add b to a, in place, for two large arrays of the same shape; the rows of a must be a view of a."""
+    """Add `b` to `a`, in place, for two large arrays of the same shape. The rows of `a` must be a view of it."""
     if a.size < MANY or a.shape != b.shape or not _lies_in_rows(a):
         return NotImplemented
     _add(a, b, a)
@@ -152,7 +152,7 @@ def normalise(
     residual: np.ndarray | None = None,
     relu: bool = False,
 ) -> np.ndarray:
-    """Return (x - mean) * gain + bias + residual (N, C, H, W) for each channel, after a ReLU if `relu` is True."""
+    """Return (x - mean) * gain + bias + residual, of shape (N, C, H, W). If `relu` is True, apply a ReLU to it."""
     out, k = _empty(x.shape), _pixels_per_row(x)
     kernels.normalise(
         _rows(x, k),
@@ -199,7 +199,7 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain (N, C, H, W) for each channel."""
+    """Return (g - shift - (x - mean) * slope) * gain, of shape (N, C, H, W). First, g is set to 0 unless `out` > 0."""
     g_x, k = _empty(g.shape), _pixels_per_row(g)
     kernels.normalise_gradient(
         _rows(g, k),

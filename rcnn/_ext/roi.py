@@ -121,8 +121,8 @@ def _find_taps(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the taps along the rows of a feature map, then the taps along the columns.
 
-    The taps along an axis are three arrays: the start of each bin's taps, (R, bins + 1), the index of each tap's row or
-    column, (R, most), and the weight of each tap, (R, most).
+    Three arrays describe the taps along an axis: where the taps of each bin start (R, bins + 1), the row or column of
+    each tap (R, most), and the weight of each tap (R, most).
     """
     for axis in (1, 0):  # of a box: y, x
         bins, pixels = output_size[1 - axis], feature_size[1 - axis]

@@ -1,4 +1,4 @@
-"""A backbone that is small enough to train from random weights in minutes, without ImageNet."""
+"""A backbone that is small enough to be trained in minutes from random weights, without weights from ImageNet."""
 
 from __future__ import annotations
 

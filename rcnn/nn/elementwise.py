@@ -108,7 +108,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @compiled("elementwise.add_to")
 def add_to(a: np.ndarray, b: np.ndarray) -> None:
-    """Add b to a, in place.
+    """Add `b` to `a`, in place.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ class Deferred(Tensor):
 
     @property
     def data(self) -> np.ndarray:  # type: ignore[override]
-        """The value. It is read-only, because an operation with further fused steps would not see a change."""
+        """The value. It is read-only, because a change would not affect operations with further fused steps."""
         return read_only(self.computed().data)
 
     @property

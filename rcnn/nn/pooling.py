@@ -71,7 +71,7 @@ def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     stride : int or (rows, columns), optional
         The step between windows, in pixels, in 1 .. 4096; by default, the size of the window.
     padding : int or (rows, columns)
-        The width of the border of zeros, in pixels, at most the size of the window. The zeros count in the mean.
+        The width of the border of zeros, in pixels, at most the size of the window. The mean includes these zeros.
 
     Returns
     -------
