@@ -99,9 +99,9 @@ cdef inline bint is_removed(
     """Return whether the IoU of a box (x1, y1, x2, y2, area) with any kept box is greater than the threshold.
 
     The division takes as long as everything else. Therefore, the intersection is first compared, without a division,
-    with the union times a number slightly below the threshold. If the quotient rounds to more than the threshold, the
-    exact product is less than the intersection, and rounds to at most the intersection. Therefore, no chunk is missed,
-    and few divisions are unnecessary.
+    with the union times a number slightly below the threshold. If the rounded quotient intersection / union is greater
+    than the threshold, the exact product is less than the intersection, and rounds to at most the intersection.
+    Therefore, no chunk is missed, and few divisions are unnecessary.
     """
     cdef floating limit = <floating>(threshold * (1 - 1e-6)) if threshold > 1e-30 else 0
     cdef floating[CHUNK] overlaps

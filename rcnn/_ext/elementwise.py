@@ -170,7 +170,10 @@ def normalise(
 def normalise_sums(
     g: np.ndarray, x: np.ndarray, mean: np.ndarray, out: np.ndarray | None = None, keep: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return the sums (C,) of g and of g * (x - mean), and if `keep`, also g. First, g is set to 0 unless `out` > 0."""
+    """Return the sums (C,) of g and of g * (x - mean), and also g if `keep` is True.
+
+    If `out` is given, g is first set to 0 unless out > 0.
+    """
     k, passed = _pixels_per_row(g), _empty(g.shape) if keep else None
     rows = _rows(g, k)
     sums, products = _empty_sums(rows, 2)
@@ -199,7 +202,10 @@ def normalise_gradient(
     shift: np.ndarray,
     slope: np.ndarray,
 ) -> np.ndarray:
-    """Return (g - shift - (x - mean) * slope) * gain, of shape (N, C, H, W). First, g is set to 0 unless `out` > 0."""
+    """Return (g - shift - (x - mean) * slope) * gain, of shape (N, C, H, W).
+
+    If `out` is given, g is first set to 0 unless out > 0.
+    """
     g_x, k = _empty(g.shape), _pixels_per_row(g)
     kernels.normalise_gradient(
         _rows(g, k),

@@ -147,7 +147,7 @@ class Optimizer(abc.ABC):
 class SGD(Optimizer):
     """Stochastic gradient descent with momentum and weight decay, as in PyTorch.
 
-    Each step computes v <- momentum * v + gradient, and then w <- w - lr * v for each parameter w, which has a velocity v.
+    For each parameter w with velocity v, each step computes v <- momentum * v + gradient, and then w <- w - lr * v.
 
     Parameters
     ----------

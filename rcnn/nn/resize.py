@@ -121,7 +121,8 @@ def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     check_pixels("upsample_add", top, "top")
     if lateral.shape[:2] != top.shape[:2]:
         raise ValueError(
-            f"upsample_add: lateral and top must have the same N and C, got shapes {lateral.shape} and {top.shape}"
+            "upsample_add: lateral and top must have the same number of images and channels, "
+            f"got shapes {lateral.shape} and {top.shape}"
         )
     rows, columns = (nearest_sources(lateral.shape[axis], top.shape[axis]) for axis in (2, 3))
     out, shape, top_is_required = _nearest(top.data, rows, columns, lateral.data), top.shape, top.requires_grad

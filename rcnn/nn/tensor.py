@@ -212,7 +212,7 @@ class Tensor:
             If the tensor does not have exactly one element.
         """
         if self.size != 1:
-            raise ValueError(f"item() needs a tensor with one element, got one of shape {self.shape}")
+            raise ValueError(f"item() needs a tensor with one element, got a tensor of shape {self.shape}")
         return float(self.data.item())
 
     def computed(self) -> Tensor:

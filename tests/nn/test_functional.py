@@ -525,7 +525,7 @@ X = Tensor(MAPS)
         (
             lambda: F.upsample_add(X, X[:1]),
             ValueError,
-            "must have the same N and C, got shapes (2, 3, 5, 4) and (1, 3, 5, 4)",
+            "must have the same number of images and channels, got shapes (2, 3, 5, 4) and (1, 3, 5, 4)",
         ),
         (lambda: F.upsample_add(X, ONES), ValueError, "feature maps of shape (N, C, H, W), got (3,)"),
         (lambda: F.adaptive_avg_pool2d(X, 0), ValueError, "output_size must be one or two whole numbers of at least 1"),
