@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rcnn._validate import shown
 
-MOST_CHARACTERS = 4096  # of a path; the limit of Linux, and larger than that of other systems
+MOST_CHARACTERS = 4096  # of a path; this is the limit on Linux, and other systems have lower limits
 _NAME_LENGTH = 40  # the name of a temporary file repeats at most this many characters
 
 
@@ -103,7 +103,7 @@ def read_whole(path: str | os.PathLike[str], most: int) -> bytes:
         if size > most:
             raise ValueError(f"{path} has {size:,} bytes, but the limit is {most:,} bytes")
         content = file.read(size + 1)
-    if len(content) > size:  # such files exist in /proc
+    if len(content) > size:  # /proc contains such files
         raise ValueError(f"{path} contains more bytes than the system reports ({size:,})")
     return content
 

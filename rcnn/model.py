@@ -310,7 +310,7 @@ class FasterRCNN(Module):
         _check_features(features, len(batch.images), c.feat_channels)
         rois = as_dtype(check_boxes(rois, "rois"), self.dtype, "rois")
         roi_images = as_index_array(roi_images, "roi_images", len(rois))
-        # Only the RPN uses the last `num_extra` levels (the max-pooled one of an FPN). RoIs are pooled from the others.
+        # Only the RPN uses the last `num_extra` levels (in an FPN, the max-pooled one). RoIs are pooled from the others.
         roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
         # Only heights are needed, because RoIAlign uses one scale per level for both axes, as in torchvision.
         scales = roi.level_scales([level.shape[2] for level in roi_features], batch.images.shape[2])
@@ -385,9 +385,9 @@ class FasterRCNN(Module):
 
     # ------------------------------------------------------------------ methods that run the pass
     #
-    # Each of these methods runs the network within `network_pass()`. This context lets only one thread pool work, that
-    # of the kernels or that of BLAS, because two pools would compete for the processors. At the end of the pass, the
-    # context gives unused memory back to the system.
+    # Each of these methods runs the network within `network_pass()`. In this context, only one pool of threads works
+    # (either that of the kernels or that of BLAS), because two pools would compete for the processors. At the end of
+    # the pass, the context gives unused memory back to the system.
 
     def forward(self, images: Any, rois: Any = None, roi_images: Any = None) -> tuple[Tensor, Tensor]:
         """Return the class logits and box deltas of RoIs; gradients are recorded unless they are switched off.

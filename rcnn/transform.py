@@ -38,7 +38,7 @@ from rcnn.nn.resize import bilinear_taps
 
 Size = tuple[int, int]  # always (height, width), in pixels
 Taps = tuple[np.ndarray, np.ndarray, np.ndarray]  # see rcnn.nn.resize.bilinear_taps
-SIZE_DIVISOR = 32  # both sides of a batch are multiples of 32, and so also of all common strides
+SIZE_DIVISOR = 32  # both sides of a batch are multiples of 32, and therefore also of all common strides
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def make_batch(
     check_size((len(sizes), 3, *padded_size(sizes)), "min_size, max_size and the number of images")
     out = _blank(sizes, dtype)
     for array, (height, width), into in zip(resized, sizes, out.reshape(*out.shape[:2], -1), strict=True):
-        # Use rows of 3 * width numbers, because NumPy is slow if the last axis has only three.
+        # Use rows of 3 * width numbers, because NumPy is slow if the last axis has only three elements.
         rows = into[:height, : 3 * width]
         np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
         np.divide(rows, np.tile(std, width), out=rows)

@@ -31,9 +31,9 @@ else:
 
 Pair = tuple[int, int]
 
-WORTH_WINOGRAD = 16  # channels and filters; with fewer, the transforms cost more time than they save
-TASKS = 32  # parts of a weight gradient: enough for many threads, and independent of their number
-TILES = 192  # processed at a time in a weight gradient by Winograd's algorithm
+WORTH_WINOGRAD = 16  # channels and filters; with fewer of them, the transforms take more time than they save
+TASKS = 32  # parts of a weight gradient: enough for many threads, and independent of the number of threads
+TILES = 192  # tiles that a weight gradient by Winograd's algorithm processes at a time
 
 
 def convolve(

@@ -29,7 +29,7 @@ else:
     kernels = load("_passes")
 
 MANY = 1 << 14  # elements; for fewer, NumPy is faster than starting a kernel
-LONG = 128  # elements; in shorter rows, starting and ending the loops takes most of the time
+LONG = 128  # elements; for shorter rows, starting and ending the loops takes most of the time
 
 
 # ---------------------------------------------------------------------- activations
@@ -124,7 +124,7 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count[-1] = len(rows) - per_block * (len(sums) - 1)
     with np.errstate(all="ignore"):  # the maps can be infinite, and a sum can be too large for float32
         mean = _add_blocks(sums, channels) / size
-        deviations = (sums / count).reshape(-1, channels) - mean  # of the blocks' means from the mean of all
+        deviations = (sums / count).reshape(-1, channels) - mean  # deviations of the blocks' means from the mean of all
         between = np.repeat(count, rows.shape[1] // channels) @ (deviations * deviations)
         var = (_add_blocks(squares, channels) + between) / size
         return mean.astype(np.float32), var.astype(np.float32)

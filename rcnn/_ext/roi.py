@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     kernels, passes = load("_roi"), load("_passes")
 
-ORDER_ROWS = 32  # feature rows per band in the order in which RoIs are pooled
+ORDER_ROWS = 32  # feature rows per band; RoIs are pooled band by band
 BAND_BYTES = 2**20  # bytes of features; half of a usual second-level cache
 
 Size = tuple[int, int]
@@ -126,7 +126,8 @@ def _find_taps(
     """
     for axis in (1, 0):  # of a box: y, x
         bins, pixels = output_size[1 - axis], feature_size[1 - axis]
-        # At most two taps per sample; and at most two per pixel of a bin, because taps on the same pixel are merged.
+        # There are at most two taps per sample. Because taps on the same pixel are merged, there are also at most two
+        # taps per pixel of a bin.
         most = min(2 * bins * (sampling_ratio or pixels), 2 * (pixels + 2 * bins))
         starts, indices = np.empty((len(rois), bins + 1), np.int32), np.empty((len(rois), most), np.int32)
         weights = np.empty((len(rois), most), rois.dtype)

@@ -22,7 +22,7 @@ from rcnn.nn.tensor import Parameter
 T = TypeVar("T")
 Hook = Callable[["Module", tuple[Any, ...], Any], Any]
 
-MAX_NAMES = 120  # characters of names in the message of a `StateError`
+MAX_NAMES = 120  # the maximum number of characters of names in the message of a `StateError`
 
 _evaluating: contextvars.ContextVar[bool] = contextvars.ContextVar("evaluating", default=False)
 

@@ -501,7 +501,7 @@ class Tensor:
             if _takes_each_once(index):
                 gx[index] = g
             else:
-                np.add.at(gx, index, g)  # slower: adds the gradients of an element that was taken twice
+                np.add.at(gx, index, g)  # slower, but it adds the gradients of an element that was taken twice
             return (gx,)
 
         return record(x.data[index], (x,), vjp)
@@ -696,7 +696,7 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
     if id(tensor) not in waiting:
         return
     arrived, own = waiting.pop(id(tensor))
-    if arrived.shape != tensor.shape:  # a kernel would read past the end of the array
+    if arrived.shape != tensor.shape:  # otherwise, a kernel could read past the end of the array
         raise ValueError(
             f"a vjp (vector-Jacobian product) must return a gradient with the same shape as its parent, "
             f"{tensor.shape}, got {arrived.shape}"

@@ -16,7 +16,7 @@ from rcnn._validate import as_array, check_size, is_whole, shown
 from rcnn.nn.tensor import Tensor, check_tensor
 
 Pair = tuple[int, int]
-MOST_WINDOW = 2**12  # pixels: sides, strides, dilations and borders of windows
+MOST_WINDOW = 2**12  # the maximum side, stride, dilation and border of a window, in pixels
 
 
 def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MOST_WINDOW) -> Pair:
