@@ -310,7 +310,7 @@ class FasterRCNN(Module):
         _check_features(features, len(batch.images), c.feat_channels)
         rois = as_dtype(check_boxes(rois, "rois"), self.dtype, "rois")
         roi_images = as_index_array(roi_images, "roi_images", len(rois))
-        # Only the RPN uses the last `num_extra` levels (in an FPN, the max-pooled one). RoIs are pooled from the others.
+        # Only the RPN uses the last `num_extra` levels (in an FPN, the max-pooled one). RoIs are pooled from the rest.
         roi_features = features[: len(features) - getattr(features, "num_extra", 0)]
         # Only heights are needed, because RoIAlign uses one scale per level for both axes, as in torchvision.
         scales = roi.level_scales([level.shape[2] for level in roi_features], batch.images.shape[2])

@@ -1,7 +1,7 @@
 """Fixtures for all test files.
 
 RCNN_TEST_WITHOUT=fcntl,ssl,threads runs the tests as on platforms that lack these: modules cannot be imported, and rcnn
-cannot start a Python thread. Tests can, because some of them check what users do with threads.
+cannot start a Python thread. Tests can start threads, because some of them check what users do with threads.
 """
 
 import functools
@@ -18,7 +18,7 @@ start_thread = threading.Thread.start
 
 
 def start_thread_unless_rcnn(thread: threading.Thread) -> None:
-    """Start a thread, or raise the error of a platform without threads if a function of rcnn is among the callers."""
+    """Start a thread. If a function of rcnn is among the callers, raise the error of a platform without threads."""
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__", "").partition(".")[0] == "rcnn":
@@ -40,12 +40,12 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(params=["numpy", "cython"])
 def impl(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test on the NumPy reference and on the kernels; missing kernels fail it, because tests never skip."""
+    """Run the test on the NumPy reference and on the kernels. It fails if kernels are missing; tests never skip."""
     try:
         setting = rcnn.use_backend(request.param)
     except ImportError as error:
         pytest.fail(
-            f"this test requires the compiled kernels; build them by RCNN_REQUIRE_EXT=1 pip install -e . ({error})"
+            f"this test requires the compiled kernels; build them with RCNN_REQUIRE_EXT=1 pip install -e . ({error})"
         )
     with setting:
         yield request.param

@@ -31,16 +31,16 @@ def check_gradients(function: Callable[..., Tensor], *arrays: np.ndarray) -> Non
 
 
 def gradients(function: Callable[..., Tensor], weights, arrays, required):
-    """Return the gradient with respect to each array, None for those whose index is not in `required`."""
+    """Return the gradient with respect to each array, or None if the index of the array is not in `required`."""
     tensors = [Tensor(array, requires_grad=index in required) for index, array in enumerate(arrays)]
     function(*tensors).backward(weights)
     return [tensor.grad for tensor in tensors]
 
 
 def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
-    """Return pairs of the value and of each gradient: one in C order, one in the layout of `arrange`.
+    """Return the value and each gradient as pairs: from arrays in C order, and from arrays in the layout of `arrange`.
 
-    `upstream(size)` returns the gradient of the result, flat.
+    `upstream(size)` returns the gradient with respect to the result, as a vector.
     """
 
     def run(layout):
@@ -53,7 +53,7 @@ def in_layouts(function: Callable[..., Tensor], arrays, arrange, upstream):
 
 
 def central_differences(function: Callable[..., Tensor], weights, arrays, index: int) -> np.ndarray:
-    """Return the gradient from the change of the result when each element moves by a small step in both directions."""
+    """Return the gradient, measured by moving each element by a small step in both directions."""
     moved = [array.copy() for array in arrays]
     out = np.zeros_like(arrays[index])
     for element in np.ndindex(out.shape):

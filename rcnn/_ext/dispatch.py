@@ -104,7 +104,7 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether any array in `values`, or in a list or tuple of arrays in `values`, has one of these numbers."""
+    """Return whether any array in `values`, or in a list or tuple in `values`, has one of these dtype numbers."""
     for value in values:
         kind = type(value)
         if kind is np.ndarray:

@@ -84,7 +84,7 @@ class Operation(abc.ABC):
         return self.with_(relu=True)
 
     def with_(self, **changes: Any) -> Self:
-        """Return a copy with other values of some attributes. It takes a fifth of the time of `dataclasses.replace`."""
+        """Return a copy with some attributes changed. This takes a fifth of the time of `dataclasses.replace`."""
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **changes)
         return copy
