@@ -1,4 +1,4 @@
-"""Anchors: torchvision's numbers, the order, the rounding and the error messages."""
+"""Anchors: comparison with torchvision, their order, rounding, and error messages."""
 
 import numpy as np
 import pytest

@@ -50,7 +50,7 @@ RESERVED = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Yield the dotted names that the file imports, relative ones resolved: "rcnn.nn.tensor", "numpy"."""
+    """Yield the absolute names of the modules that the file imports, such as "rcnn.nn.tensor" and "numpy"."""
     package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -62,7 +62,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def part(name: str) -> str:
-    """Return the module or package below rcnn that a dotted name belongs to: "rcnn.nn.tensor.Tensor" to "nn"."""
+    """Return the module or package in rcnn to which a dotted name belongs, such as "nn" for "rcnn.nn.tensor.Tensor"."""
     parts = name.split(".")[1:]
     is_module = parts and ((ROOT / "rcnn" / parts[0]).is_dir() or (ROOT / "rcnn" / f"{parts[0]}.py").exists())
     return parts[0] if is_module else "__init__"
@@ -100,7 +100,7 @@ def test_libraries_are_imported_only_where_allowed(path):
 
 
 def config_fields_read(tree: ast.AST) -> set[str]:
-    """Return the attributes read from `config`, `something.config`, or a name that one of these was assigned to."""
+    """Return the attributes read from `config`, `something.config`, or a name to which one of these was assigned."""
 
     def is_config(node: ast.expr) -> bool:
         name = node.id if isinstance(node, ast.Name) else getattr(node, "attr", None)

@@ -1,4 +1,6 @@
-"""ResNet-50-FPN compared with torchvision, stage by stage: golden/detector.npz; names give the seeds of weights.
+"""ResNet-50-FPN, compared stage by stage with torchvision's results in golden/detector.npz.
+
+Both use the same random weights: the name of each parameter gives its seed (see seeded.py).
 
 Continuous stages agree to within 2e-5 of the largest value. Discrete stages get torchvision's own inputs, and must
 return the same boxes in the same order.
@@ -74,7 +76,7 @@ def assert_close(ours, theirs, relative=2e-5):
 
 
 def by_anchor(head_output, per_anchor):
-    """Return the RPN's (N, A * n, H, W) as (N, H * W * A, n)."""
+    """Return an output (N, A * n, H, W) of the RPN as (N, H * W * A, n)."""
     n, channels, height, width = head_output.shape
     split = head_output.reshape(n, channels // per_anchor, per_anchor, height, width)
     return split.transpose(0, 3, 4, 1, 2).reshape(n, -1, per_anchor)
@@ -192,7 +194,7 @@ def test_detections_are_the_same_in_the_same_order(model, detector, case, propos
 
 
 def nearest(ours, theirs):
-    """Return for each of our boxes the index of torchvision's nearest box, and the distance in pixels."""
+    """For each box of rcnn, return the index of torchvision's nearest box, and the distance in pixels."""
     distance = np.abs(ours[:, None] - theirs[None]).max(axis=2)
     return distance.argmin(axis=1), distance.min(axis=1)
 

@@ -1,4 +1,4 @@
-"""Reading of regular files and writing of whole files, also where a path is a pipe, a device, a link or a folder."""
+"""Reading of regular files and writing of whole files, even if a path is a pipe, a device, a link or a folder."""
 
 import errno
 import os

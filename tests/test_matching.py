@@ -1,4 +1,4 @@
-"""Matching and sampling: torchvision's results, ties, and the empty cases."""
+"""Matching and sampling: comparison with torchvision, ties, and empty input."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Arrays are enough: rcnn runs in a process that has no threads, no ssl and no fcntl, and few other packages."""
+"""With arrays as input, rcnn runs in a process that has no threads, no ssl, no fcntl, and few other packages."""
 
 import os
 import subprocess

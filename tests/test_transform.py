@@ -1,4 +1,4 @@
-"""Images to a batch, and boxes back to the images: sizes, resampling, padding, kinds of images, invalid input."""
+"""Conversion of images to a batch, and of boxes: sizes, resampling, padding, kinds of images, invalid input."""
 
 import numpy as np
 import pytest

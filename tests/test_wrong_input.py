@@ -1,7 +1,7 @@
-"""Wrong and odd arguments of public functions, on both backends: a TypeError or ValueError in one line that says why.
+"""Wrong and odd arguments of public functions, on both backends: each error is one line that gives the reason.
 
-The table `CALLS` has a valid call of each function. The fuzzer replaces one argument, or one element of it, with an odd
-value. For every value, both backends must raise the same error or return the same result.
+The table `CALLS` contains a valid call of each function. The fuzzer replaces one argument, or one element of it, with
+an odd value. For every value, both backends must raise the same error or return the same result.
 """
 
 import decimal

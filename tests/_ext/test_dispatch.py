@@ -1,4 +1,4 @@
-"""Dispatch of a call to a kernel, its reference, or a function that a user substituted."""
+"""Choice of the function that a call runs: a kernel, its reference, or a user's own function."""
 
 import threading
 

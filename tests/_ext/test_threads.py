@@ -1,4 +1,4 @@
-"""The pool of threads: every element once, answers that do not depend on threads, interruption, and forks."""
+"""The pool of threads: it visits every element once, gives the same results as one thread, and survives forks."""
 
 import contextvars
 import os

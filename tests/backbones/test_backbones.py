@@ -1,4 +1,4 @@
-"""The backbones, and how a checkpoint's description restores them."""
+"""The backbones, and their restoration from the description in a checkpoint."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Operations: PyTorch's results, gradients, probabilities at their extremes, losses by hand, dropout, batch norm."""
+"""Operations on tensors: comparisons with PyTorch, finite differences, and values worked out by hand."""
 
 import math
 import re

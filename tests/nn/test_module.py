@@ -1,4 +1,4 @@
-"""Evaluation as a context, and forward hooks."""
+"""The `evaluation` block, and forward hooks."""
 
 import copy
 import pickle
