@@ -1,7 +1,8 @@
 """Boxes: formats, area, intersection over union, clipping, and the deltas with which the network refines a box.
 
-A box is `x1, y1, x2, y2`, in pixels. Coordinates are continuous: the width is `x2 - x1`, without `+1`. Every function
-accepts lists and arrays. Float results are float32 for float16 and float32 input, and float64 for all other input.
+A box is `x1, y1, x2, y2`, in pixels. Coordinates are real numbers, and the width is `x2 - x1`, without `+1`. Every
+function accepts lists and arrays. Float results are float32 for float16 and float32 input, and float64 for all other
+input.
 """
 
 import math

@@ -84,7 +84,7 @@ def check_thresholds(
     high, low : float
         The thresholds.
     names : (str, str)
-        Their names in the caller, for error messages.
+        The names of the caller's arguments, for error messages.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def check_thresholds(
     Raises
     ------
     TypeError, ValueError
-        Unless both are numbers with 0 <= low <= high <= 1.
+        If the thresholds are not numbers with 0 <= low <= high <= 1.
     """
     high, low = FRACTION.check(names[0], high), FRACTION.check(names[1], low)
     if low > high:

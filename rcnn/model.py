@@ -303,7 +303,7 @@ class FasterRCNN(Module):
         Raises
         ------
         TypeError, ValueError
-            If the features or the RoIs do not belong to the batch.
+            If the features or the RoIs do not match the batch.
         """
         c, batch = self.config, self.make_batch(batch)
         _check_watch(watch)
@@ -359,7 +359,7 @@ class FasterRCNN(Module):
         list of dicts
             For each image, {"boxes": (D, 4), "scores": (D,), "labels": (D,)}. It contains the D detections of the image
             in descending order of score. A box that extends into the padding is cut at the border of the image. If less
-            than one pixel of the original image remains, the box is not a detection.
+            than one pixel of the original image remains, the box is dropped.
         """
         score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
         batch = self.make_batch(batch)

@@ -402,8 +402,8 @@ def _put_blas(counts: list[int]) -> None:
     """Set the number of threads of each BLAS library. The caller must hold the lock.
 
     In recent versions of threadpoolctl, only the thread that first set the limit of OpenBLAS can set it again. Here,
-    another thread may remove the limit, and the lock already prevents simultaneous calls. Therefore this restriction is
-    reset after each call.
+    another thread may remove the limit, and the lock already prevents simultaneous calls. Therefore, this restriction
+    is reset after each call.
     """
     for library, count in zip(_blas_libraries(), counts, strict=True):
         if library.num_threads != count:

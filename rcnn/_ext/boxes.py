@@ -15,7 +15,7 @@ else:
 
 
 def iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
-    """Return the (N, M) IoU of every box of `boxes1` (N, 4) with every box of `boxes2` (M, 4)."""
+    """Return the IoU (N, M) of every box of `boxes1` (N, 4) with every box of `boxes2` (M, 4)."""
     out = np.empty((len(boxes1), len(boxes2)), boxes1.dtype)  # (N, M)
     columns = np.ascontiguousarray(boxes2.T)  # (4, M)
     threads = backend.threads_for(out.size // 4)  # the kernel is vectorised: four pairs take about a nanosecond

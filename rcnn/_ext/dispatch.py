@@ -296,7 +296,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 def _accepted(
     name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]
 ) -> list[Any]:
-    """Return the arguments that the user's function takes. It may omit the last ones if they have default values."""
+    """Return the arguments that the user's function takes. It may omit the last arguments if these have defaults."""
     try:
         own = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin without a signature

@@ -29,7 +29,7 @@ def batched_nms(boxes: np.ndarray, scores: np.ndarray, groups: np.ndarray, iou_t
 def descending_order(scores: np.ndarray) -> np.ndarray:
     """Return the indices (N,) that sort the scores in descending order. Ties keep their order, and NaN comes last.
 
-    NumPy sorts integers several times as fast as float32. Therefore each score and its index are combined into one
+    NumPy sorts integers several times as fast as float32. Therefore, each score and its index are combined into one
     64-bit integer. Its upper half contains the bits of the negated score, transformed so that the integers have the
     same order as the numbers. Its lower half contains the index. A float64 score would leave no bits for the index.
     """

@@ -1,4 +1,4 @@
-"""The drivers of the kernels of `rcnn.nn.pooling`. A window is a kernel size, a stride and a padding."""
+"""The drivers of the kernels of `rcnn.nn.pooling`. A `window` consists of a kernel size, a stride and a padding."""
 
 from __future__ import annotations
 

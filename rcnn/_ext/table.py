@@ -1,7 +1,8 @@
 """The table of kernels, which setup.py, the loader and the tests read.
 
-The table contains only literals, because setup.py reads it before the package can be imported. The kernel `_name` is
-translated from `_name.pyx` to C, and the C is compiled once for each of its levels that the compiler supports.
+The table contains only literals, because setup.py reads it before the package can be imported. The source of a
+kernel, `_name.pyx`, is translated to C. The C code is compiled once for each level of the kernel that the compiler
+supports.
 """
 
 KERNELS = {

@@ -268,9 +268,10 @@ def at_offset(maps: np.ndarray, offset: Pair, stride: Pair, size: Pair) -> np.nd
 
 
 def scatter_windows(windows: np.ndarray, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> np.ndarray:
-    """Add every element of the windows to the pixel from which it was taken. This is the adjoint of `windows`.
+    """Add every element of the windows to the pixel from which it was taken.
 
-    Elements at the same offset in their windows never overlap, so they are added in one operation.
+    This is the adjoint (the transpose) of `windows`. Elements at the same offset in their windows never overlap, so
+    they are added in one operation.
 
     Parameters
     ----------
