@@ -167,7 +167,9 @@ def _show_messages_in_one_line(stops: _Stops) -> None:
         del place, more
         text = str(message)
         if _MISSING_GLYPH.match(text):  # matplotlib warns once for each character
-            text = "the font of the figures does not have all characters of the names; boxes replace them"
+            from rcnn.plot.style import MISSING_CHARACTERS  # imports matplotlib, which is already loaded then
+
+            text = MISSING_CHARACTERS
         if text not in shown:
             shown.add(text)
             tell(f"warning: {text}")

@@ -91,7 +91,7 @@ def annotate(
     Warns
     -----
     UserWarning
-        If the font has no glyphs for some characters of the class names.
+        If no installed font has all characters of the class names.
     """
     photo = as_array("image", image, (None, None, 3))
     if photo.dtype != np.uint8 or photo.size == 0:
@@ -162,7 +162,7 @@ def _draw_tags(
     size: tuple[int, int],
     font: ImageFont.FreeTypeFont,
 ) -> None:
-    """Draw the tags of `boxes` (D, 4) at the positions that `place` chooses. The best box is the first."""
+    """Draw the tags of `boxes` (D, 4) at the positions that `place` chooses. The best box comes first."""
     edge = _line_widths(font.size)[1]
     texts = [_fitted_text(text, font, size[0]) for text in texts]
     sizes = _tag_sizes(texts, font)  # (D, 2)
@@ -209,12 +209,10 @@ def _font(height: float, texts: Sequence[str]) -> ImageFont.FreeTypeFont:
 
 
 def _warn_of_missing_glyphs(texts: Sequence[str]) -> None:
-    """Warn if no font has glyphs for some characters, because Pillow silently draws empty boxes for them."""
+    """Warn if no font has all characters of `texts`, because Pillow silently draws empty boxes for missing ones."""
     letters = frozenset("".join(texts))
     if style.glyph_count(style.font_with(letters)[1], letters) < len(letters):
-        warnings.warn(
-            "the font of the figures does not have all characters of the names; boxes replace them", stacklevel=3
-        )
+        warnings.warn(style.MISSING_CHARACTERS, stacklevel=3)
 
 
 # ---- a contact sheet
@@ -231,8 +229,8 @@ def contact_sheet(
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
-    dashed. Boxes with non-finite coordinates are not drawn. If an image has more than 500 other boxes, 500 of them are
-    drawn, the invalid ones first. The number of boxes that are not drawn is written on the image.
+    dashed. Boxes with non-finite coordinates are not drawn. Of all other boxes, at most 500 are drawn for each image,
+    the invalid ones first. The number of boxes that are not drawn is written on the image.
 
     Parameters
     ----------

@@ -49,6 +49,10 @@ Corner = Literal["upper left", "upper right", "lower right", "best"]  # position
 TITLE_SIZE, TEXT_SIZE = 10.0, 8.0  # points; no text is smaller than TEXT_SIZE
 LINE_WIDTH, THIN_LINE = 1.6, 1.0  # points
 NO_FONT = "Last Resort"  # a font that has boxes for all characters
+MISSING_CHARACTERS = (  # a warning
+    "no installed font has all characters of the names in the image, so some are drawn as boxes; install a font that "
+    "has them"
+)
 DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
 
 
@@ -176,7 +180,7 @@ def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
 
 
 def clean(text: str) -> str:
-    """Return a text that can be drawn: control characters and lone surrogates become U+FFFD.
+    """Return a text that can be drawn: control characters and lone surrogates are replaced by U+FFFD.
 
     Parameters
     ----------
@@ -256,8 +260,8 @@ def font_with(letters: frozenset[str]) -> tuple[str, str]:
     Returns
     -------
     family, file : str
-        The font of the figures, which is installed with matplotlib. If it does not have all letters, the installed
-        font that has the most of them.
+        DejaVu Sans, the font of the figures, which is installed with matplotlib. If it does not have all letters, the
+        installed font that has the most of them.
     """
     own = ("DejaVu Sans", str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")))
     if glyph_count(own[1], letters) == len(letters):
@@ -293,7 +297,7 @@ def glyph_count(file: str, letters: frozenset[str]) -> int:
 
 
 def use_installed_fonts(figure: Figure) -> None:
-    """Draw the texts of a figure with an installed font where the font of the figures lacks their characters.
+    """Set another installed font for the texts of a figure whose characters the font of the figures does not have.
 
     Parameters
     ----------

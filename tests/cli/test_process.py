@@ -12,6 +12,7 @@ import pytest
 
 from rcnn import cli
 from rcnn.cli import info, process
+from rcnn.plot.style import MISSING_CHARACTERS
 
 # A command of a few lines in place of the real ones, which take a second to import.
 PROCESS = """
@@ -160,10 +161,7 @@ def test_warnings_and_errors_of_threads_are_single_lines():
     return 0
     """
     assert_ends(
-        run(body),
-        0,
-        "rcnn: warning: the font of the figures does not have all characters of the names; boxes replace them\n"
-        "rcnn: warning: two lines\nrcnn: division by zero\n",
+        run(body), 0, f"rcnn: warning: {MISSING_CHARACTERS}\nrcnn: warning: two lines\nrcnn: division by zero\n"
     )
 
 

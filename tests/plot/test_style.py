@@ -96,7 +96,7 @@ def test_names_are_drawn_literally(name):
 
 def test_annotate_warns_of_missing_glyphs():
     found = np.array([[2.0, 2, 20, 20]]), np.array([0.9]), np.array([1])
-    with pytest.warns(UserWarning, match="the font of the figures does not have all characters of the names"):
+    with pytest.warns(UserWarning, match="no installed font has all characters of the names in the image"):
         plot.annotate(np.zeros((40, 60, 3), np.uint8), *found, ("background", "\u676f"))
 
 
