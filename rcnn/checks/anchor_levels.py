@@ -57,7 +57,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     def levels(
         strides: Sequence[Size], counts: Sequence[int], hint: str, rest: Size = (0, 0), offset: float | None = None
     ) -> Case:
-        """Return a case with 2 x 3 cells on the last level, and `rest` pixels of the image that do not fill a cell."""
+        """Return a case with 2 x 3 cells on the last level. The image has `rest` more rows and columns of pixels."""
         height, width = 2 * strides[-1][0], 3 * strides[-1][1]
         feature_sizes = [(height // rows, width // columns) for rows, columns in strides]
         drawn = iter((2 * rng.permutation(np.arange(4, 40))).tolist())  # all different

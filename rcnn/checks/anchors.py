@@ -150,7 +150,7 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a size (1,) and a ratio (1,) so that half of `side` is rounded up, and half of the other side down."""
+    """Draw a size (1,) and a ratio (1,) for which rounding makes `side` longer and the other side shorter."""
     while True:
         sizes, ratios = _clear(rng, 1, 1)
         width, height = (sizes / np.sqrt(ratios)).item(), (sizes * np.sqrt(ratios)).item()

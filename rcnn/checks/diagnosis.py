@@ -131,7 +131,7 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector, and pages with the targets of other pages: page i has those of page i + k (cyclic).
+    """Return a detector, and pages with the targets of other pages: page i has the targets of page i + k.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def large_anchors(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector with a wrong image mean or standard deviation for pixels in 0 .. 1, and pages.
+    """Return pages, and a detector whose image mean or standard deviation is wrong for pixels from 0 to 1.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def wrong_normalisation(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector with a randomly initialised, frozen second stage, and pages.
+    """Return pages, and a detector whose second stage is randomly initialised and frozen.
 
     Parameters
     ----------

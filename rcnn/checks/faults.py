@@ -256,7 +256,7 @@ class _Pages:
 
 
 def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Failure] | None:
-    """Return (page index, mistake) or, without a mistake, None. The index is None if no single page is responsible."""
+    """Return (page index, mistake); None if there is no mistake. The index is None if no single page is responsible."""
     dataset = _Pages(pages)
     before = copy.deepcopy([dataset[i] for i in range(len(dataset))])
     expected = {i: page.kind for i, page in enumerate(pages) if page.kind is not None}
@@ -314,7 +314,7 @@ def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
-    """Draw pages in random order. One page has each kind of fault, in variant `number`. The others have no fault."""
+    """Draw pages in random order: one for each kind of fault, in its variant `number`, and others without a fault."""
     chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]

@@ -172,7 +172,7 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _head_case(rng: np.random.Generator, class_logits: np.ndarray, labels: list[int], moves: Any, hint: str) -> Case:
-    """Return a case of R RoIs. The deltas of the true class miss the targets by `moves` (R, 4), the others by more."""
+    """Return a case of R RoIs. The deltas of the true class miss the targets by `moves` (R, 4), all others by more."""
     rows, classes = class_logits.shape
     deltas = np.where(np.array(labels, int)[:, None] > 0, rng.integers(-16, 17, (rows, 4)) / 8, 0)
     box_deltas = deltas[:, None] + rng.choice([-1.0, 1.0], (rows, classes, 4)) * rng.integers(1, 9, (rows, classes, 4))

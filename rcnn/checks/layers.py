@@ -332,7 +332,7 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
 def _levels(
     rng: np.random.Generator, images: tuple[int, int], finer: tuple[int, int], coarser: tuple[int, int], hint: str
 ) -> Case:
-    """Return a case of two levels for `images` (N, C). The sum of an element of each level is never 0."""
+    """Return a case of two levels for `images` (N, C). No two elements of the two levels have the sum 0."""
     between_eighths = _eighths(rng, (*images, *coarser)) + 1 / 16
     return Case({"finer": _eighths(rng, (*images, *finer)), "coarser": between_eighths}, hint)
 

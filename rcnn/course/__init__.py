@@ -5,7 +5,7 @@ In a notebook:
     from rcnn import course
 
     course.source(boxes.iou)               # shows the source code of a function of the library
-    course.compare(boxes.iou, a, b)        # runs it with NumPy and with the kernels, and prints both times
+    course.compare(boxes.iou, a, b)        # runs it with NumPy and with the compiled kernels, and prints both times
 
 Lecturers use `export` to write the notebooks to a folder, either without solutions or as an nbgrader course. The
 command `rcnn course export` does the same.

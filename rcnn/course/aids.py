@@ -65,7 +65,7 @@ def _text(function: Callable[..., Any] | type) -> str:
 
 
 def compare(function: Callable[..., Any], *arguments: Any, repeat: int = 15, **options: Any) -> None:
-    """Print the running time of a function with NumPy and with the kernels, and the ratio of the two times.
+    """Print the running times of a function with NumPy and with the compiled kernels, and the ratio of the two.
 
     First, the function runs once with each backend, without timing. Then it runs `repeat` times with each backend,
     alternately. The printed times are medians. If the kernels are not compiled, only the time with NumPy is printed.

@@ -161,7 +161,7 @@ def read_coco(
 
 
 def _choose_classes(files: Sequence[Found], classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the class names and the category ids, in the order of `classes` or, without it, of the ids."""
+    """Return the class names and category ids in the order of `classes`, or sorted by id if `classes` is None."""
     ids = _ids_by_name(files)
     groups = _unused_groups(files)
     names = (BACKGROUND, *(name for name in ids if name not in groups)) if classes is None else check_classes(classes)
@@ -314,7 +314,7 @@ def _read_images(
 
 
 def _check_found(entries: Sequence[Record | Broken], table: Sequence[Any], path: Path, folders: Sequence[Path]) -> None:
-    """Raise FileNotFoundError if there are images, but none of their files exists."""
+    """Raise FileNotFoundError if the annotations list images, but none of the image files exists."""
     records = [entry for entry in entries if isinstance(entry, Record)]
     if not records or any(record.image.is_file() for record in records):
         return
@@ -326,7 +326,7 @@ def _check_found(entries: Sequence[Record | Broken], table: Sequence[Any], path:
 
 
 def _stated_side(value: object) -> object:
-    """Return the width or height that an image states; VIA writes -1 if it has not opened the image."""
+    """Return a width or height from the file. Return None for -1, which VIA writes if it has not opened the image."""
     return None if value == -1 else value
 
 

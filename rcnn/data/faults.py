@@ -117,7 +117,7 @@ def _check_boxes(item: Item, notes: Notes) -> None:
 
 
 def _fits(boxes: np.ndarray, size: Size) -> np.ndarray:
-    """Return a (G,) mask of boxes that exceed the image by at most `MAX_EXCESS` and have an area after clipping."""
+    """Return a (G,) mask of boxes that exceed the image by at most `MAX_EXCESS` and are not empty after clipping."""
     cut = clip(boxes, size)
     single = cut.astype(np.float32)  # as in training
     with np.errstate(invalid="ignore"):  # infinity minus infinity
@@ -197,13 +197,13 @@ def _note_verdict(verdict: Verdict, items: Mapping[int, Item], notes: Notes) -> 
 
 
 def _relative(boxes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if all coordinates of the boxes (N, 4) are fractions of the image size, else None."""
+    """Return (kind, detail) of a problem if all coordinates of `boxes` (N, 4) are fractions of the image size."""
     whole = boxes.min() >= 0 and boxes.max() <= 1
     return ("relative-boxes", "every coordinate lies between 0 and 1") if whole else None
 
 
 def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) are empty, but valid if read as x, y, width, height; else None."""
+    """Return (kind, detail) of a problem if many of the boxes (N, 4) seem to be written as x, y, width, height."""
     empty = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1)  # (N,)
     as_corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     fit = _inside(as_corners, sizes) & (boxes[:, 2:] > 0).all(axis=1)
@@ -214,7 +214,7 @@ def _widths_and_heights(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str]
 
 
 def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
-    """Return (kind, detail) if many boxes (N, 4) exceed their images, but not with x and y swapped; else None."""
+    """Return (kind, detail) of a problem if x and y seem to be swapped in many of the boxes (N, 4)."""
     fit, fit_swapped = _inside(boxes, sizes), _inside(boxes[:, [1, 0, 3, 2]], sizes)
     leave = ~fit & fit_swapped
     if not _is_evident(leave, fit & ~fit_swapped):
@@ -224,7 +224,7 @@ def _swapped(boxes: np.ndarray, sizes: np.ndarray) -> tuple[str, str] | None:
 
 
 def _is_evident(supporting: np.ndarray, contradicting: np.ndarray) -> bool:
-    """Return True if enough of N boxes support a fault and almost none contradict it; both masks are (N,)."""
+    """Return True if enough of N boxes support a conclusion and almost none contradict it; both masks are (N,)."""
     count = supporting.sum()
     return bool(count >= max(MIN_EVIDENCE, MIN_SHARE * len(supporting)) and contradicting.sum() <= MAX_AGAINST * count)
 

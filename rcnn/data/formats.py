@@ -57,7 +57,7 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
 
 
 def _annotation_files(folder: Path) -> Iterator[Path]:
-    """Yield the first files of each kind in a folder and its subfolders, without hidden ones."""
+    """Yield the first files with each suffix in a folder and its subfolders; leave out hidden files and folders."""
     counts = dict.fromkeys(SUFFIXES, 0)
     for above, folders, names in os.walk(folder, onerror=fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

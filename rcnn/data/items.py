@@ -1,7 +1,7 @@
 """Images and boxes for `rcnn.data.validate`, exactly as the data set states them, even if they are invalid.
 
-An item is an image with its annotation. In training, an invalid image or box is an error. Validation instead uses all
-readable parts of the item.
+An item is an image with its annotation. In training, an invalid image or box is an error. `rcnn.data.validate` instead
+uses all readable parts of the item.
 """
 
 from __future__ import annotations

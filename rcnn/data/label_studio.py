@@ -175,7 +175,7 @@ def _results(task: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _box_keys(region: Mapping[str, Any]) -> list[str]:
-    """Return a list with the key of a region's class names; empty if the region, such as a choice, is no object."""
+    """Return the keys that contain class names of a region; empty if the region is not an object (such as a choice)."""
     value = region.get("value")
     return [key for key in LABELS if isinstance(value, dict) and isinstance(value.get(key), list)]
 

@@ -119,7 +119,7 @@ def _read_shape(shape: Any, number: int) -> Thing:
 
 
 def _difficult(shape: Mapping[str, Any]) -> Any:
-    """Return the flag "difficult" of a shape; some programs write it beside "flags", not inside."""
+    """Return the flag "difficult" of a shape; some programs write it next to "flags" instead of inside."""
     flags = shape.get("flags")
     return shape.get("difficult", flags.get("difficult") if isinstance(flags, dict) else None)
 
@@ -141,7 +141,7 @@ def _around_circle(centre: tuple[float, float], edge: tuple[float, float]) -> Bo
 
 
 def _joined(thing: Thing, other: Thing) -> Thing:
-    """Return the object that two shapes form together."""
+    """Combine two shapes of one group: return an object whose box contains both boxes."""
     (x1, y1, x2, y2), (x3, y3, x4, y4) = thing.box, other.box
     box = min(x1, x3), min(y1, y3), max(x2, x4), max(y2, y4)
     return Thing(box, thing.name, thing.difficult or other.difficult)

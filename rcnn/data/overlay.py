@@ -307,7 +307,7 @@ def _unchanged(boxes: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
-    """Return the scale that fits the boxes to the image edges, and a description; None if their scale seems right."""
+    """Return a change that scales the boxes to the image edges, and its description; None if the scale seems right."""
     corners = np.concatenate([query.boxes[:, 2:] / query.size[::-1] for query in queries])  # (G, 2)
     reach = corners.max(axis=0)  # (2,) of x and y
     if len(corners) < MIN_OBJECTS or not ((reach <= ODD_REACH[0]).all() or (reach >= ODD_REACH[1]).all()):
@@ -317,7 +317,7 @@ def _rescaled(queries: Sequence[Reduced]) -> tuple[Change, str] | None:
 
 
 def _wrong_coordinates(queries: Sequence[Reduced], own: Fit) -> Verdict | None:
-    """Return the verdict on the change of coordinates with the best fit; None if no change fits clearly better."""
+    """Return the verdict on the change of coordinates with the best fit; None if no change clearly improves the fit."""
     if own.mean > MAX_MISFIT:
         return None
     changes: dict[str, tuple[Change, str]] = {
@@ -356,9 +356,9 @@ def _numbers(own: Fit, changed: Fit, words: str) -> str:
 def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, owners: np.ndarray) -> Verdict | None:
     """Return the verdict "shuffled" if many images have boxes that fit another image instead.
 
-    An image counts if it meets three conditions. Its boxes fit the image itself no better than by chance. They fit one
-    other image so well that chance does not explain it (Fisher's method on the ranks of the boxes, times the number of
-    images). None of the other `chosen` images has boxes that fit that other image better.
+    An image counts if it meets three conditions. Its boxes fit the image itself no better than by chance. They fit a
+    second image so well that chance does not explain it (Fisher's method on the ranks of the boxes, times the number
+    of images). No other image among `chosen` has boxes that fit the second image better.
     """
     tried = [query for query in range(len(chosen)) if (owners == query).sum() >= 2]
     if len(tried) < MIN_STRAYS:
@@ -417,10 +417,10 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _areas(boxes: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes that can show a contrast, and these boxes with their surroundings, in thumbnail pixels.
+    """Return the boxes that can show a contrast, and larger boxes that include their surroundings.
 
-    Both arrays are (K, 4). A box is left out if it extends beyond the image, if it is too small, or if too little of
-    its surroundings lies inside the image.
+    Both arrays are (K, 4), in thumbnail pixels. A box is left out if it extends beyond the image, if it is too small,
+    or if too little of its surroundings lies inside the image.
     """
     height, width = size
     scaled = boxes * (SIDE / np.array([width, height, width, height]))  # (G, 4)
@@ -456,6 +456,6 @@ def _contrasts(thumbnail: np.ndarray, inner: np.ndarray, outer: np.ndarray) -> n
 
 
 def _sum_over(sums: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return sums (C, B) over `areas` (B, 4) from integral images (C, SIDE + 1, SIDE + 1), and pixel counts (B,)."""
+    """Return the sums (C, B) of the pixels in `areas` (B, 4), from C integral images, and the pixel counts (B,)."""
     x1, y1, x2, y2 = areas.T
     return sums[:, y2, x2] - sums[:, y1, x2] - sums[:, y2, x1] + sums[:, y1, x1], (x2 - x1) * (y2 - y1)

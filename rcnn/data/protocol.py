@@ -146,7 +146,7 @@ def item_of(
 
 
 def check_keys(target: Any, name: str, keys: Sequence[str] = ("boxes", "labels")) -> Target:
-    """Return a target. Raise TypeError unless it is a mapping that has all keys.
+    """Return a target unchanged. Raise TypeError unless it is a mapping that has all `keys`.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def check_keys(target: Any, name: str, keys: Sequence[str] = ("boxes", "labels")
 
 
 def annotation_of(dataset: Any, index: int, keys: Sequence[str] = ("boxes",)) -> tuple[Size, Target]:
-    """Return the size and the target of an image; the image is not decoded if the data set has `annotation`.
+    """Return the size and the target of an image; do not decode the image if `dataset.annotation` exists.
 
     Parameters
     ----------

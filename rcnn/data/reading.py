@@ -464,7 +464,7 @@ def given_path(path: str | os.PathLike[str], name: str = "path") -> Path:
     TypeError
         If `path` is not a path.
     ValueError
-        If it is longer than the system allows, as a whole or between two slashes.
+        If the path, or the name between two slashes, is longer than the system allows.
     """
     text = os.path.expanduser(check_path(path, name))
     if max(len(part.encode("utf-8", "surrogatepass")) for part in text.split(os.sep)) > MAX_PART:
@@ -574,7 +574,7 @@ def is_entry(path: Path) -> bool:
 def matching(folder: Path, pattern: str, deep: bool = False) -> list[Path]:
     """Return the entries of a folder whose names match a pattern.
 
-    Path.glob and Path.rglob ignore a folder that cannot be read, so that its annotations would be missing silently.
+    Path.glob and Path.rglob silently ignore a folder that cannot be read, so its annotations would be missing.
 
     Parameters
     ----------
@@ -669,7 +669,7 @@ def check_link(path: Path, folder: Path) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _real_folder(folder: str) -> str:
-    """Return the path of a folder with all links followed; it is cached, because thousands of files may need it."""
+    """Return the path of a folder with all links followed; cache it, because thousands of files may need it."""
     return os.path.realpath(folder)
 
 

@@ -315,7 +315,7 @@ class AnnotatedImages:
         self.records = kept
 
     def _valid_part(self, record: Record, fix: bool) -> Record:
-        """Return the record with its valid objects; raise ValueError if it has objects, but none of them is valid."""
+        """Return the record with only its valid objects; raise ValueError if all of its objects are invalid."""
         frame = frame_size(record, images.header(record.image))
         cut_record = cut_boxes(record, frame) if fix else record
         wrong: dict[int, str] = {}  # index of an object -> reason
@@ -337,7 +337,7 @@ class AnnotatedImages:
 
 
 def cut_boxes(record: Record, frame: Size) -> Record:
-    """Return the record; each box that extends more than one pixel beyond the image is cut at its border.
+    """Cut each box that extends more than one pixel beyond the image at the border, and return the new record.
 
     Parameters
     ----------

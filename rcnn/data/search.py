@@ -58,8 +58,8 @@ class Search:
         Raises
         ------
         ValueError
-            If several files match, if an earlier name with other folders led to the same file, or if the file is a link
-            to a file outside the folder.
+            If several files match, if an earlier call found the same file for a name with other folders, or if the file
+            is a link to a file outside the folder.
         """
         parts = path_parts(name) if isinstance(name, str) else []
         for start in range(len(parts)):
@@ -89,7 +89,7 @@ class Search:
         return None if path.is_dir() else path
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Map plain names, and the stems of files with one of the suffixes, to the entries of a folder."""
+        """Return a dict from names in lower case to entries of a folder; "a/" is the key of files such as a.jpg."""
         if folder not in self._listed:
             names: dict[str, list[str]] = {}
             for name in sorted(os.listdir(folder)) if folder.is_dir() else ():
@@ -102,7 +102,7 @@ class Search:
 
 
 def _matches(names: dict[str, list[str]], name: str, suffixes: Sequence[str]) -> list[str]:
-    """Return the entries with this name or, if there are none, the entries with its stem."""
+    """Return the entries with this name or, if there are none, those with the same name but another suffix."""
     plain = _plain(name)
     found = names.get(plain, [])
     if not found and suffixes:

@@ -155,7 +155,7 @@ def _read_sheet(sheet: Sheet, read: Callable[[Sheet], Record]) -> Entry:
 
 
 def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[Sheet] | Path]]:
-    """Return the sheets of all images and, for each split, its sheets or the list of their names."""
+    """Return all sheets and, for each split, its sheets or the path of the list of their names."""
     everything = _sheets_of(root, root, suffix)
     if everything:
         lists = {} if everything[0].path.parent == root else _image_sets(root)
@@ -172,7 +172,7 @@ def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[S
 
 
 def _sheets_of(root: Path, folder: Path, suffix: str) -> list[Sheet]:
-    """Return the sheets of a folder that contains sheets, or contains a folder of sheets."""
+    """Return the sheets in a folder or, if there are none, in its subfolder for annotations."""
     image_folders = named_folders(folder, IMAGE_FOLDERS)
     if paths := matching(folder, f"[!.]*{suffix}"):  # no hidden files; archives made on macOS contain some
         search = Search([folder, *image_folders] if _has_images(folder) else [*image_folders, folder])
@@ -206,7 +206,7 @@ def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
 
 
 def _image_sets(root: Path) -> dict[str, Path]:
-    """Return the lists of names by split, or an empty dict if there is only a list for the whole data set."""
+    """Return a dict from splits to lists of names; empty if there is only a list for the whole data set."""
     for folder in IMAGE_SETS:
         if lists := by_split(matching(root / folder, "[!.]*.txt"), lambda path: path.stem):
             return {} if set(lists) == {WHOLE} else lists
@@ -214,7 +214,7 @@ def _image_sets(root: Path) -> dict[str, Path]:
 
 
 def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, Entry], suffix: str) -> list[Entry]:
-    """Return the entries of a split, which is stated by a list of names or by the folders of the sheets."""
+    """Return the entries of a split, given its sheets or the path of the list of their names."""
     if not isinstance(part, Path):
         return [entries[sheet.path] for sheet in part]
     check_link(part, root)
@@ -228,7 +228,7 @@ def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, En
 
 
 def _listed(line: str, source: str, search: Search, root: Path, entries: Mapping[Path, Entry], suffix: str) -> Entry:
-    """Return the entry that a line of a list names; "photo 1" is this name, or the name "photo" with the mark 1."""
+    """Return the entry that a line names. The line "photo 1" means "photo 1", or "photo" followed by the mark 1."""
     name = MARK.sub("", line).strip()
     try:
         sheet = search.find(line) or search.find(name)

@@ -300,7 +300,7 @@ def choose(
 
 
 def _of_same_folders(spare: Sequence[Record], chosen: Sequence[Entry], everything: Sequence[Entry]) -> list[Record]:
-    """Return the images without an annotation that are in a folder in which all other images are chosen."""
+    """Return the images of `spare`, which lack annotations, from folders whose annotated images are all `chosen`."""
     images = {entry.image for entry in chosen if isinstance(entry, Record)}
     others = {
         entry.image.parent

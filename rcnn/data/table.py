@@ -92,17 +92,20 @@ class CSV(AnnotatedImages):
 
     The columns may be in any order, and may have other common names, such as `filename`, `xmin` and `class` in files
     from TensorFlow's tutorials. A file whose first line does not name the columns has these six columns in this order,
-    as in keras-retinanet. The file uses UTF-8, or UTF-16 with a byte order mark. Columns are separated by commas,
-    semicolons, tabs or vertical bars; after semicolons, numbers may have a decimal comma. Coordinates are in pixels and
-    continuous: the left edge of the image is at 0. For an image without objects, write a row in which the four
-    coordinates and the label are empty. These columns are optional: `split`; `difficult`, `crowd` and `truncated`;
-    `width` and `height` (of the image, in pixels). All other columns are ignored. A file can be at most 2 GiB in size.
+    as in keras-retinanet. These columns are optional: `split`, `difficult`, `crowd`, `truncated`, and the `width` and
+    `height` of the image in pixels. All other columns are ignored.
+
+    Coordinates are in pixels and continuous: the left edge of the image is at 0. For an image without objects, write a
+    row in which the four coordinates and the label are empty. Columns are separated by commas, semicolons, tabs or
+    vertical bars. If they are separated by semicolons, numbers may have a decimal comma. The file uses UTF-8, or UTF-16
+    with a byte order mark. It can be at most 2 GiB in size.
 
     Parameters
     ----------
     path : path
-        The file, or a folder that contains train.csv and val.csv (also with further words, such as train_labels.csv),
-        folders `train` and `val` with one CSV file each, or a single CSV file.
+        The file, or a folder in one of three layouts. (1) It contains train.csv and val.csv. Their names may have
+        further words, as in train_labels.csv. (2) It contains folders `train` and `val` with one CSV file each. (3) It
+        contains a single CSV file.
     split : str, optional
         The split, such as "train" or "val": either a value in the column `split`, or the name of a CSV file without
         .csv. If no images belong to "val", some of the other images are held out for validation (see
@@ -424,7 +427,7 @@ def _columns(names: Sequence[Any], place: str, in_file: bool = False) -> dict[st
 
 
 def _read_images(rows: Iterable[Row], search: Search, classes: tuple[str, ...] | None) -> list[Entry]:
-    """Return the images in the order of their first rows, followed by the rows that belong to no image."""
+    """Return the entries of the images in the order of their first rows, then those of rows without a valid image."""
     groups: dict[Path, list[Row]] = {}
     entries: list[Entry] = []
     for row in rows:
@@ -438,7 +441,7 @@ def _read_images(rows: Iterable[Row], search: Search, classes: tuple[str, ...] |
 
 
 def _image_of(row: Row, search: Search) -> Path:
-    """Return the path of the image of a row, which need not exist."""
+    """Return the path of the image that a row names; the file need not exist."""
     name = _cell(row, "image")
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise ValueError(f"its image must be a file name, got {reprlib.repr(row.cells.get('image'))}")
@@ -446,7 +449,7 @@ def _image_of(row: Row, search: Search) -> Path:
 
 
 def _read_image(image: Path, rows: Sequence[Row], classes: tuple[str, ...] | None) -> Entry:
-    """Return the image of a group of rows, and its split."""
+    """Return the split and the record of an image, given its rows. If a row is invalid, return None and a `Broken`."""
     things: list[Thing] = []
     faults: list[Broken] = []
     sizes, splits = set(), set()

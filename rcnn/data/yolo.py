@@ -143,7 +143,7 @@ def read_yolo(
 
 
 def _read_settings(root: Path, given: Path | None) -> Settings:
-    """Return the contents of the YAML file of a folder, with the class names of other files if it has none."""
+    """Return the settings of a folder from its YAML file; read class names from another file if it states none."""
     content: Mapping[str, Any] = {}
     for path in [given] if given else [*matching(root, "[!.]*.yaml"), *matching(root, "[!.]*.yml")]:
         found = _read_yaml(path, root)
@@ -203,7 +203,7 @@ def _class_names(names: Mapping[int, str]) -> tuple[str, ...] | None:
 
 
 def _find_images(root: Path, settings: Settings) -> tuple[list[Path | Broken], dict[str, list[Path | Broken]]]:
-    """Return all images and, for each split, its images; a missing image is a `Broken`."""
+    """Return all images, and a dict from splits to their images; a missing image is listed as a `Broken`."""
     parts = {split: _images_at(root, split, places) for split, places in settings.places.items()}
     if not any(parts.values()):
         lists = by_split(
@@ -322,7 +322,7 @@ def _read_image(image: Path | Broken, labels: _Labels, settings: Settings) -> Re
 
 
 def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Thing]:
-    """Return a list with the object of a line; the list is empty if the line is."""
+    """Return a list with the object of a line; the list is empty if the line is empty."""
     words = line.split()
     if not words:
         return []

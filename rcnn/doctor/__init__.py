@@ -55,7 +55,7 @@ def examine(
         Name prefixes of the parameters that were pretrained and may therefore be frozen. For a ResNet with ImageNet
         weights, this is ("backbone.body",).
     num_images : int, optional
-        Largest number of images of each data set that the detector processes, in 1 .. 2^20.
+        Largest number of images that the detector processes from each data set, from 1 to 2^20.
     progress : bool, optional
         If True, show a progress bar.
 
@@ -127,7 +127,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def _wrap(text: str, heading: str = "") -> list[str]:
-    """Return the lines of a text next to its heading. Paths are not broken, so that they can be copied."""
+    """Wrap a text next to its heading and return the lines. Paths are not broken, so that they can be copied."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -247,7 +247,7 @@ class _Walker:
         return float(np.median(np.abs(self.norm_input.mean - expected) / spread))
 
     def _walk(self, image: np.ndarray, target: Mapping[str, np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Return the fields of `Objects` for one image."""
+        """Add an image to the statistics, and return the fields of `Objects` for its objects."""
         with _recording(self.first_norm, self.norm_input):
             trace = self.model.trace([image], [target], np.random.default_rng(0))
         (height, width), batch = trace.image_sizes[0], trace.batch[0]  # (3, H, W)
@@ -367,7 +367,7 @@ class Moments:
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """Return the backbone's first norm layer, or None if there is none or its statistics have their initial values."""
+    """Return the backbone's first norm layer; None if there is none, or if its statistics are unchanged."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()

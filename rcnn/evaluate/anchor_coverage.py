@@ -199,11 +199,11 @@ def coverage(
     generator : AnchorGenerator
         The anchor generator, such as `model.anchor_generator`.
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, in 1 .. 2^20, for example `model.strides()`. The number of anchor positions
-        along a side of the padded image is ceil(side / stride).
+        The stride of each level in pixels, from 1 to 2^20, for example `model.strides()`. The number of anchor
+        positions along a side of the padded image is ceil(side / stride).
     min_size, max_size : int
         The config fields of these names: the largest short side and the largest long side of a resized image, in
-        pixels, in 1 .. 2^14.
+        pixels, from 1 to 2^14.
     fg_iou_thresh : float
         The lowest IoU at which an anchor is positive; the config field is `rpn_fg_iou_thresh`.
     progress : bool
@@ -230,7 +230,7 @@ def coverage(
 def measure(
     objects: Objects, generator: AnchorGenerator, strides: Sequence[Sequence[int]], fg_iou_thresh: float = 0.7
 ) -> Coverage:
-    """Return the coverage, as `coverage` does, of objects that are already collected.
+    """Return the coverage of objects that `collect` returned.
 
     Parameters
     ----------
@@ -239,7 +239,7 @@ def measure(
     generator : AnchorGenerator
         The anchor generator.
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, in 1 .. 2^20.
+        The stride of each level in pixels, from 1 to 2^20.
     fg_iou_thresh : float
         The lowest IoU at which an anchor is positive, in (0, 1].
 
@@ -300,7 +300,7 @@ def check_strides(strides: Sequence[Sequence[int]]) -> None:
     Parameters
     ----------
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, in 1 .. 2^20.
+        The stride of each level in pixels, from 1 to 2^20.
 
     Raises
     ------
@@ -411,11 +411,11 @@ def nearest_iou(object_sides: np.ndarray, sides: np.ndarray, distances: np.ndarr
 def _count_positive(
     objects: Objects, sides: np.ndarray, grid: Grid, chosen: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Return how many anchors of one shape (C,) reach an IoU of `threshold` with each of C `chosen` objects.
+    """Return how many anchors of one shape have an IoU of at least `threshold` with each of C `chosen` objects, (C,).
 
     The anchors have the sides `sides` (2,). To reach an IoU of t, the intersection must be at least t / (1 + t) times
-    the sum of the two areas. In a given row, this determines the smallest overlap in width, and so the largest distance
-    between a column and the object's centre.
+    the sum of the two areas. In a given row, this determines the smallest overlap in width, and therefore the largest
+    distance between a column and the object's centre.
     """
     t = max(threshold - ROUNDING, ROUNDING)
     object_sides = objects.sides[:, chosen]  # (2, C)

@@ -124,7 +124,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     dataset : Images
         The data set.
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels, in 1 .. 2^14; see
+        The largest short side and the largest long side of a resized image, in pixels, from 1 to 2^14; see
         `rcnn.transform.resized_size`.
     progress : bool
         If True, show a progress bar.
@@ -165,7 +165,7 @@ def check_sizes(min_size: int, max_size: int) -> None:
     Parameters
     ----------
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels, in 1 .. 2^14.
+        The largest short side and the largest long side of a resized image, in pixels, from 1 to 2^14.
 
     Raises
     ------

@@ -105,15 +105,15 @@ def suggest(
         The data set. If it has an `annotation(i)` method, which returns ((height, width), target), its images are not
         decoded.
     strides : sequence of (rows, columns)
-        The stride of each level in pixels, in 1 .. 2^20, for example `model.strides()`.
+        The stride of each level in pixels, from 1 to 2^20, for example `model.strides()`.
     min_size, max_size : int
         The config fields of these names: the largest short side and the largest long side of a resized image, in
-        pixels, in 1 .. 2^14.
+        pixels, from 1 to 2^14.
     num_sizes : int, optional
-        The number of sizes on a single feature map, in 1 .. 64; by default, 3. A pyramid always has one size for each
+        The number of sizes on a single feature map, from 1 to 64; by default, 3. A pyramid always has one size for each
         level.
     num_ratios : int
-        The number of ratios, in 1 .. 64.
+        The number of ratios, from 1 to 64.
     generator : AnchorGenerator, optional
         The current anchors, which the search tries to improve.
     offset : float, optional
@@ -188,7 +188,7 @@ def _recall(best_iou: np.ndarray, threshold: float) -> float:
 
 
 def _floors(before: Coverage, sampled: bool) -> list[float]:
-    """Return the recall at each of the `THRESHOLDS` that a result must reach so that it is not worse than `before`.
+    """Return, for each of the `THRESHOLDS`, the lowest recall at which a result is not worse than `before`.
 
     A recall p that is measured on a sample of G objects has the standard error sqrt(p (1 - p) / G). Two standard errors
     are added as a margin.
@@ -250,7 +250,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """Return the best IoU of each object, (G,), without the anchors of `values[axis][index]`; 0 if none remain."""
+        """Return each object's best IoU, (G,), with the anchors that do not use `values[axis][index]`, or 0."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:
@@ -258,7 +258,7 @@ class _Search:
         return self._best_iou([values[SIZES][i] for i in sizes], [values[RATIOS][i] for i in ratios], sizes)
 
     def _candidates(self, values: Sequence[Sequence[float]], axis: int, index: int) -> Iterator[float]:
-        """Yield ascending candidates for `values[axis][index]`: over the range of the objects and near the value."""
+        """Yield ascending candidates for `values[axis][index]`, over the range of the objects and near this value."""
         row, given = values[axis], self.objects.sizes if axis == SIZES else self.objects.ratios
         spans = [(given.min(), given.max()), (row[index] / NEARBY, row[index] * NEARBY)]
         numbers = {_rounded(axis, x) for span in spans for x in np.geomspace(*span, NUM_CANDIDATES)}
@@ -278,7 +278,7 @@ class _Search:
         return nearest_iou(self.objects.sides, sides, distances).max(axis=(0, 1))  # (G,) from (R, S, G)
 
     def _judge(self, best_iou: np.ndarray) -> float:
-        """Return `_quality`. If a recall is below its floor, subtract a penalty that grows with the difference."""
+        """Return the quality of `best_iou` (G,), minus a large penalty if a recall is below its floor."""
         short = sum(
             max(floor - _recall(best_iou, threshold), 0.0)
             for floor, threshold in zip(self.floors, THRESHOLDS, strict=True)
@@ -290,7 +290,7 @@ class _Search:
 
 
 def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Numbers, Numbers]]:
-    """Return two starting points (sizes, ratios): one has values spaced by equal factors, the other quantiles."""
+    """Return two starting points (sizes, ratios): one contains geometric sequences, the other contains quantiles."""
     return [
         _start(spaced(objects.sizes, num_sizes), spaced(objects.ratios, num_ratios))
         for spaced in (_evenly, _by_quantiles)
@@ -298,7 +298,7 @@ def _starts(objects: Objects, num_sizes: int, num_ratios: int) -> list[tuple[Num
 
 
 def _evenly(values: np.ndarray, count: int) -> np.ndarray:
-    """Return `count` numbers from the 5 % quantile of `values` (G,) to the 95 % quantile, spaced by equal factors."""
+    """Return a geometric sequence of `count` numbers between the 5 % and the 95 % quantile of `values` (G,)."""
     low, high = np.quantile(values, (0.05, 0.95))
     return np.geomspace(low, high, 2 * count + 1)[1::2]
 
@@ -309,7 +309,7 @@ def _by_quantiles(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
-    """Return a starting point (sizes, ratios), spread, rounded and ascending. Sizes are large enough for anchors."""
+    """Spread and round ascending sizes and ratios, and return them. The sizes are large enough for all ratios."""
     some_ratios = [_rounded(RATIOS, ratio) for ratio in _spread(ratios)]
     some_sizes: list[float] = []
     for size in _spread(sizes):
@@ -319,7 +319,7 @@ def _start(sizes: np.ndarray, ratios: np.ndarray) -> tuple[Numbers, Numbers]:
 
 
 def _spread(values: np.ndarray) -> np.ndarray:
-    """Spread ascending `values` (N,), so that neighbours differ by a factor of `LEAST_FACTOR` or more, and return them.
+    """Return ascending `values` (N,), spread so that neighbours differ by a factor of at least `LEAST_FACTOR`.
 
     The geometric mean of the values does not change.
     """

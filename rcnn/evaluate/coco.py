@@ -128,7 +128,7 @@ def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], n
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "crowd" (G,) bool, "difficult"
         (G,) bool and "areas" (G,). The areas of the objects are in square pixels; the default is the area of each box.
     num_classes : int
-        The number of classes, including the background, in 1 .. 2^14.
+        The number of classes, including the background, from 1 to 2^14.
 
     Returns
     -------
@@ -254,7 +254,7 @@ def _overlaps(boxes: np.ndarray, objects: np.ndarray, crowd: np.ndarray) -> np.n
 def _rounds(
     detections: np.ndarray, objects: np.ndarray, overlaps: np.ndarray, ranks: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the pairs of the detections of rank 0, then those of rank 1, and so on, sorted by IoU per detection."""
+    """Yield the pairs of all detections of rank 0, then of rank 1, and so on, sorted by detection and then by IoU."""
     order = np.lexsort((objects, overlaps, detections, ranks[detections]))  # sorts by the last key first
     turns = np.flatnonzero(np.diff(ranks[detections[order]])) + 1
     for turn in np.split(order, turns):
@@ -265,7 +265,7 @@ def _rounds(
 def _accumulate(
     outcomes: np.ndarray, scores: np.ndarray, labels: np.ndarray, ranks: np.ndarray, num_objects: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the precision (T, R, L, A, M) and the recall (T, L, A, M) over all images, NaN without objects."""
+    """Return the precision (T, R, L, A, M) and the recall (T, L, A, M) over all images; NaN if there are no objects."""
     num_thresholds, num_limits = len(IOU_THRESHOLDS), len(MAX_DETECTIONS)
     precision = np.full((num_thresholds, len(RECALLS), *num_objects.shape, num_limits), np.nan)
     recall = np.full((num_thresholds, *num_objects.shape, num_limits), np.nan)

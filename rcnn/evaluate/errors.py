@@ -53,8 +53,8 @@ def confusion(
     are not yet taken and whose IoU with it is at least `iou_threshold`. It takes the object with the highest IoU. In a
     tie, it prefers an object of its own class, then the first one.
 
-    Difficult objects and crowds are not counted. If a detection takes no object, it is not counted either in two cases:
-    its IoU with a difficult object is at least `iou_threshold`, or at least this fraction of its area is in a crowd.
+    Difficult objects and crowds are not counted. A detection that takes no object is also not counted if its IoU with a
+    difficult object is at least `iou_threshold`, or if at least this fraction of its area is in a crowd.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def confusion(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes L, including the background, in 1 .. 2^15.
+        The number of classes L, including the background, from 1 to 2^15.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     score_thresh : float
@@ -100,7 +100,7 @@ def confusion(
 def _take_objects(
     detected: Found, target: Wanted, iou_threshold: float, score_thresh: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the index (G,) of each object's detection, or -1, and a mask (D,) of detections on ignored objects."""
+    """Return the index (G,) of each object's detection (-1: none), and a mask (D,) of detections on ignored objects."""
     overlaps = iou(detected.boxes, target.boxes)  # (D, G)
     inside = np.where(target.crowd, share_inside(detected.boxes, target.boxes), overlaps)  # (D, G)
     to_find = is_to_find(target)  # (G,)
@@ -198,7 +198,7 @@ def error_kinds(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes, including the background, in 1 .. 2^16.
+        The number of classes, including the background, from 1 to 2^16.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     background_iou : float

@@ -192,12 +192,12 @@ def recall_by_stage(
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        1 to 64 ascending integers in 1 .. 2^20. For each k, the best k proposals of each image are one stage. The
+        1 to 64 ascending integers from 1 to 2^20. For each k, the best k proposals of each image are one stage. The
         config of the model limits the number of proposals; see `most_proposals`.
     iou_threshold : float
         The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The largest number of images in a pass, in 1 .. 2^20.
+        The largest number of images in a pass, from 1 to 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional
@@ -237,11 +237,11 @@ def trace_dataset(
     dataset : Dataset
         The images and targets. Difficult objects and crowds do not count.
     ks : sequence of int
-        1 to 64 ascending integers in 1 .. 2^20. For each k, the best k proposals of each image are one stage.
+        1 to 64 ascending integers from 1 to 2^20. For each k, the best k proposals of each image are one stage.
     iou_threshold : float
         The lowest IoU at which a box reaches an object, in (0, 1].
     batch_size : int
-        The largest number of images in a pass, in 1 .. 2^20.
+        The largest number of images in a pass, from 1 to 2^20.
     progress : bool
         If True, show a progress bar.
     labels : (L,) int64 array, optional

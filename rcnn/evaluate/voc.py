@@ -103,7 +103,7 @@ def evaluate(
     dataset : Dataset
         The images and targets. The length of its `classes` is the number of classes, including the background.
     batch_size : int
-        The largest number of images in a call, in 1 .. 2^20.
+        The largest number of images in a call, from 1 to 2^20.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     method : str
@@ -142,7 +142,7 @@ def predictions(
     dataset : Dataset
         The images and targets.
     batch_size : int
-        The largest number of images in a call, in 1 .. 2^20.
+        The largest number of images in a call, from 1 to 2^20.
     progress : bool
         If True, show a progress bar.
 
@@ -176,7 +176,7 @@ def batches(dataset: Dataset, batch_size: int, progress: bool) -> Iterator[list[
     dataset : Dataset
         The images and targets.
     batch_size : int
-        The largest number of images in a batch, in 1 .. 2^20.
+        The largest number of images in a batch, from 1 to 2^20.
     progress : bool
         If False, hide the progress bar.
 
@@ -227,7 +227,7 @@ def evaluate_detections(
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}, and optionally "difficult" (G,) bool and
         "crowd" (G,) bool.
     num_classes : int
-        The number of classes, including the background, in 1 .. 2^16.
+        The number of classes, including the background, from 1 to 2^16.
     iou_threshold : float
         The lowest IoU of a match, in (0, 1].
     method : str
@@ -313,7 +313,7 @@ def precision_recall(correct: ArrayLike, num_objects: int) -> tuple[np.ndarray, 
     correct : (D,) bool array
         True for each detection that is right. The detections are in descending order of score.
     num_objects : int
-        The number of objects to find, in 0 .. 2^53. If it is 0, the recall is NaN.
+        The number of objects to find, from 0 to 2^53. If it is 0, the recall is NaN.
 
     Returns
     -------

@@ -180,7 +180,8 @@ def coverage(
     best_iou : (G,) array
         Best IoU of each object with an anchor, in [0, 1].
     anchors : (A, 4) array, optional
-        The A cell anchors of all levels, in pixels. A square marks the size and aspect ratio of each of them.
+        The anchors of one cell of each level, A in total, in pixels. A square marks the size and aspect ratio of each
+        anchor.
 
     Returns
     -------

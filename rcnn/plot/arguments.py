@@ -1,8 +1,8 @@
-"""Validation of the arguments of all drawing functions, based on their annotations.
+"""Validation of the arguments of all drawing functions, based on their type annotations.
 
 matplotlib accepts almost any value and fails much later, when it draws. Therefore, the decorator `checked` compares
-each argument with its annotation first. The functions themselves check what an annotation cannot say, such as shapes
-and ranges. A check takes the name and the value of an argument. It returns the value, or raises TypeError or
+each argument with its type annotation first. The functions themselves check what a type annotation cannot express, such
+as shapes and ranges. A check takes the name and the value of an argument. It returns the value, or raises TypeError or
 ValueError.
 """
 
@@ -35,12 +35,12 @@ WHOLE = ("labels", "labels_list", "matches", "color_of")  # arguments that conta
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that its arguments are compared with their annotations.
+    """Decorate a function so that its arguments are compared with their type annotations.
 
     Parameters
     ----------
     function : callable
-        A function with annotated parameters, in a module with `from __future__ import annotations`.
+        A function with type annotations, in a module with `from __future__ import annotations`.
 
     Returns
     -------

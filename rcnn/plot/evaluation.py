@@ -334,9 +334,9 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
 
     The background is row and column 0 of `counts`, but it is drawn as the last row and column. Cells on the diagonal
     are blue, and errors are orange. The colour of a cell shows its count as a fraction of the sum of its row: the
-    larger the fraction, the darker the cell. In the background row, it is a fraction of the sum of the column instead.
-    If there are more than 24 classes, the cells have no numbers. If there are more than 60 rows, only every n-th class
-    is labelled.
+    larger the fraction, the darker the cell. In the background row, it shows the fraction of the sum of the column
+    instead. If there are more than 24 classes, the cells have no numbers. If there are more than 60 rows, only every
+    n-th class is labelled.
 
     Parameters
     ----------

@@ -366,7 +366,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     ax : Axes
         Axes to draw on.
     fits : mapping of str to (B,) array
-        Fits of the B boxes in a group, in [0, 1], by name of the group.
+        Maps the name of each group to the fits, in [0, 1], of its B boxes.
 
     Returns
     -------

@@ -544,7 +544,7 @@ def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
 
 
 def _nominal_ratios(anchors: np.ndarray) -> list[float]:
-    """Return the ratio height / width (k,) of each of k anchors. Similar ratios become that of the largest anchor.
+    """Return height / width of k anchors (k, 4). Similar ratios are replaced by the ratio of their largest anchor.
 
     Anchors are rounded to whole pixels, so two anchors with the nominal ratio 0.5 may have the ratios 0.48 and 0.52.
     """

@@ -172,7 +172,7 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _overlap(fields: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Return the area (N,) that each of N `fields` (N, 4) shares with all M `boxes` (M, 4) together."""
+    """Return, for each of N `fields` (N, 4), the sum (N,) of its intersections with the M `boxes` (M, 4)."""
     low = np.maximum(fields[:, None, :2], boxes[None, :, :2])  # (N, M, 2)
     high = np.minimum(fields[:, None, 2:], boxes[None, :, 2:])  # (N, M, 2)
     return np.asarray(np.clip(high - low, 0, None).prod(axis=2).sum(axis=1))

@@ -624,7 +624,7 @@ def torchvision_names(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
 
 
 def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> Mapping[str, np.ndarray]:
-    """Remove a prefix, such as "module.", from the names of arrays if all of `names` then exist.
+    """Remove a prefix, such as "module.", from the names of arrays, if the result contains all of `names`.
 
     DataParallel, for example, adds the prefix "module.". Arrays without the prefix are dropped.
 
@@ -711,7 +711,7 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
 
 
 def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a file as `safetensors_format.read` does, with the same errors."""
+    """Read a file with the package safetensors; return and raise the same as `safetensors_format.read`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

@@ -274,12 +274,12 @@ def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
 
 
 def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str] | None:
-    """Return the class names in the file; without them, COCO's names if the number of classes fits, else None."""
+    """Return the class names in the file. If it has none, return COCO's names if their number fits, else None."""
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
 def _layers(weights: checkpoint.Weights) -> int:
-    """Return the number of layers of the ResNet in a file; the names of its blocks determine this number."""
+    """Return the number of layers of the ResNet in a file, which follows from the names of its blocks."""
     found = {match.groups() for name in weights.tensors if (match := re.match(BLOCK_NAME, name))}
     counts = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock

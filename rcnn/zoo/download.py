@@ -1,8 +1,8 @@
 """Download of published weights: torchvision's files, stored once in the user's cache.
 
 The whole SHA-256 hash of a file is checked after the download, and again each time the file is requested. This check is
-much faster than reading the weights. The cache may be a folder that several users share, so links in it are not
-followed.
+much faster than reading the weights. Several users may share the cache folder. One of them could put a link to another
+file there, so links in the folder are not followed.
 """
 
 from __future__ import annotations
@@ -237,8 +237,8 @@ def _complete(part: Path, name: str, url: str, timeout: float, progress: bool) -
     """Complete `part` with at most TRIES requests; raise _NetworkError if that fails.
 
     If a request fails after it received some data, another request continues the download. If the complete file has a
-    wrong hash, the file is removed. If the first part of the removed file came from earlier requests, the download then
-    starts again. An incomplete file is kept for the next call.
+    wrong hash, the file is removed. If a part of this file came from earlier requests, the download then starts again
+    from the beginning. An incomplete file is kept for the next call.
     """
     for left in reversed(range(TRIES)):
         start, problem = _size(part), None
@@ -329,7 +329,7 @@ def _check_no_link(path: Path) -> None:
 
 
 def _open_without_links(path: str, flags: int) -> int:
-    """Open a file of the cache; raise OSError for a link, and do not wait for the other end of a pipe."""
+    """Open a file of the cache; raise OSError if it is a link. If it is a pipe, do not wait for its other end."""
     descriptor = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -341,7 +341,7 @@ def _open_without_links(path: str, flags: int) -> int:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Handler that follows redirects only to the same scheme or to https; urllib also follows https to http or ftp."""
+    """Handler that refuses redirects from https to http or ftp, which urllib would follow."""
 
     def redirect_request(
         self,

@@ -1,7 +1,8 @@
 """Reading and writing of safetensors files without the safetensors package, which does not exist for browsers.
 
-A file is the length of the header (8 bytes, little-endian), the header (JSON), and the elements of all arrays. The
-header maps each name to a dtype, a shape, and the range of the array's bytes; these ranges cover the rest of the file.
+A file consists of the length of the header (8 bytes, little-endian), the header (JSON), and the elements of all
+arrays. The header maps each name to a dtype, a shape, and the range of the array's bytes; these ranges cover the rest
+of the file.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class UnknownDtypeError(Exception):
 
 
 def save(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """Return the content of a file: the same bytes as `safetensors.numpy.save` returns.
+    """Return the content of a file with these arrays; `safetensors.numpy.save` would return the same bytes.
 
     Parameters
     ----------
