@@ -265,7 +265,7 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """Return annotations with every fault, and two dicts by image name: true records and (fault, damaged record)."""
+    """Return annotations with every fault, and dicts from image names to true records and (fault, damaged record)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
@@ -350,7 +350,7 @@ class _Boxes:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of image: its size, `min_size`, the `smallest` object size in pixels, and the `lowest` object ratio."""
+    """A kind of image: its size, `min_size`, and the `smallest` size and `lowest` ratio of the objects."""
 
     size: Size
     min_size: int

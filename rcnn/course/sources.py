@@ -200,7 +200,7 @@ def _id(cell: Any, path: Path, seen: set[str]) -> str:
 
 
 def _grading(cell: Any, points: int, path: Path) -> dict[str, Any]:
-    """Return the metadata of a cell: the fields of nbgrader for an exercise or a check, otherwise an empty dict."""
+    """Return nbgrader's metadata for a cell that is an exercise or a check, and an empty dict for any other cell."""
     solution = cell.cell_type == "code" and BEGIN in cell.source
     if solution:
         try:

@@ -367,5 +367,5 @@ def _box_around(polygons: Sequence[Any], source: str) -> list[float] | None:
 
 
 def _text(value: object) -> str | None:
-    """Return a string without surrounding blanks; None for anything else."""
+    """Return a string without surrounding blanks, or None if `value` is not a string."""
     return value.strip() if isinstance(value, str) else None

@@ -123,7 +123,7 @@ def read_cvat(
 
 
 def _folders_of(bases: Sequence[Path], subset: str) -> list[Path]:
-    """Return the folders of the images of a subset, such as images/Train."""
+    """Return the existing folders for the images of a subset, such as images/Train."""
     named = [split_folders(base).get(plain_name(subset), base / subset) for base in bases]
     return [folder for folder in named if folder.is_dir()]
 

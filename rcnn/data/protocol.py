@@ -205,7 +205,7 @@ def annotation_of(dataset: Any, index: int, keys: Sequence[str] = ("boxes",)) ->
 
 
 def check_areas(target: Mapping[str, Any], boxes: np.ndarray, name: str) -> np.ndarray:
-    """Return the areas of the objects of a target; without the key "areas", the areas of the boxes.
+    """Return the areas of the objects of a target, or of their boxes if the target has no key "areas".
 
     Parameters
     ----------

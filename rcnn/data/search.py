@@ -89,7 +89,7 @@ class Search:
         return None if path.is_dir() else path
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
-        """Return a dict from names in lower case to entries of a folder; "a/" is the key of files such as a.jpg."""
+        """Return a dict from names in lower case to entries of a folder; a.jpg also has the key "a/"."""
         if folder not in self._listed:
             names: dict[str, list[str]] = {}
             for name in sorted(os.listdir(folder)) if folder.is_dir() else ():

@@ -155,7 +155,7 @@ def _read_sheet(sheet: Sheet, read: Callable[[Sheet], Record]) -> Entry:
 
 
 def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[Sheet] | Path]]:
-    """Return all sheets and, for each split, its sheets or the path of the list of their names."""
+    """Return all sheets and, for each split, its sheets or the path of the file that lists their names."""
     everything = _sheets_of(root, root, suffix)
     if everything:
         lists = {} if everything[0].path.parent == root else _image_sets(root)
@@ -206,7 +206,7 @@ def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
 
 
 def _image_sets(root: Path) -> dict[str, Path]:
-    """Return a dict from splits to lists of names; empty if there is only a list for the whole data set."""
+    """Return a dict from splits to files that list names; empty if the only list is for the whole data set."""
     for folder in IMAGE_SETS:
         if lists := by_split(matching(root / folder, "[!.]*.txt"), lambda path: path.stem):
             return {} if set(lists) == {WHOLE} else lists
@@ -214,7 +214,7 @@ def _image_sets(root: Path) -> dict[str, Path]:
 
 
 def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, Entry], suffix: str) -> list[Entry]:
-    """Return the entries of a split, given its sheets or the path of the list of their names."""
+    """Return the entries of a split, given its sheets or the path of the file that lists their names."""
     if not isinstance(part, Path):
         return [entries[sheet.path] for sheet in part]
     check_link(part, root)

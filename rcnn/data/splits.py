@@ -300,7 +300,7 @@ def choose(
 
 
 def _of_same_folders(spare: Sequence[Record], chosen: Sequence[Entry], everything: Sequence[Entry]) -> list[Record]:
-    """Return the images of `spare`, which lack annotations, from folders whose annotated images are all `chosen`."""
+    """Return the images without annotation (`spare`) in the folders whose annotated images are all in `chosen`."""
     images = {entry.image for entry in chosen if isinstance(entry, Record)}
     others = {
         entry.image.parent

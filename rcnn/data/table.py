@@ -362,7 +362,7 @@ def _read_rows(path: Path) -> list[Row]:
 
 
 def has_columns(text: str) -> bool:
-    """Return True if a text begins like a table that `CSV` reads.
+    """Return True if a file begins like a table that `CSV` reads.
 
     Parameters
     ----------

@@ -94,7 +94,7 @@ class YOLO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Settings:
-    """The contents of the YAML file that this reader uses."""
+    """Settings from the YAML file of a data set."""
 
     names: Mapping[int, str]
     places: Mapping[str, Sequence[str]]  # for each split, paths of folders or of lists of images
@@ -279,7 +279,7 @@ class _Labels:
         return None
 
     def _candidates(self, image: Path) -> list[tuple[Path, PurePosixPath]]:
-        """Return the folders that may contain the text file, and its path in each folder, without suffix."""
+        """Return the folders that may contain an image's text file, and its path in each folder, without suffix."""
         stem = PurePosixPath(image.relative_to(self.root).with_suffix(""))
         candidates = []
         for i, part in reversed([*enumerate(stem.parts[:-1])]):

@@ -127,7 +127,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
 
 
 def _wrap(text: str, heading: str = "") -> list[str]:
-    """Wrap a text next to its heading and return the lines. Paths are not broken, so that they can be copied."""
+    """Wrap text next to its heading and return the lines. Paths are not broken, so that they can be copied."""
     return textwrap.wrap(
         text,
         WIDTH,

@@ -200,7 +200,7 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
     first, third, last, lowest = levels[0], levels[len(losses) // 3], levels[-1], levels.min()
     number = (
         f"the total loss is {first:.2f} at the start, {third:.2f} after a third of the steps and {last:.2f} at the "
-        f"end; its lowest level is {lowest:.2f}"
+        f"end; its lowest value is {lowest:.2f}"
     )
     trouble = None
     if not np.isfinite(losses).all():

@@ -250,7 +250,7 @@ class _Search:
         return quality
 
     def _covered_by_rest(self, values: Sequence[Sequence[float]], axis: int, index: int) -> np.ndarray:
-        """Return each object's best IoU, (G,), with the anchors that do not use `values[axis][index]`, or 0."""
+        """Return each object's best IoU (G,) if `values[axis][index]` is removed; 0 if no anchors remain."""
         rows = [range(len(row)) for row in values]
         sizes, ratios = ([i for i in row if (which, i) != (axis, index)] for which, row in enumerate(rows))
         if not sizes or not ratios:

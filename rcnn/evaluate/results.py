@@ -144,7 +144,7 @@ def _numbers(entry: Any, key: str, count: int) -> list[float]:
 
 
 def _check_ids(ids: Sequence[Id], name: str) -> list[Id]:
-    """Return the ids as Python's own numbers and strings. Raise ValueError if an id occurs twice."""
+    """Return the ids as Python integers and strings. Raise ValueError if an id occurs twice."""
     check_sequence(ids, name)
     plain: list[Id] = []
     seen: set[Id] = set()

@@ -361,7 +361,7 @@ def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
 def _draw_sheet_legend(
     sheet: Figure, class_names: Sequence[str], labels_list: Sequence[np.ndarray], marked: bool, columns: int
 ) -> None:
-    """Draw a legend of the class colours, unless classes share a colour, and of invalid boxes if `marked` is True."""
+    """Draw a legend of the class colours, if they are unique, and of the invalid boxes, if `marked` is True."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
     if len(class_names) - 1 <= len(style.PALETTE):
@@ -392,7 +392,7 @@ def _draw_sheet_legend(
 
 
 def _shortened_middle(text: str, length: int) -> str:
-    """Return the text. If it is longer than `length`, replace its middle by an ellipsis, and keep more of its end."""
+    """Return the text. If it is longer than `length`, replace its middle by an ellipsis."""
     if len(text) <= length:
         return text
     end = 2 * (length - 1) // 3

@@ -565,7 +565,7 @@ def _pixels(ax: Axes) -> Axes:
 
 
 def _cell_borders(count: int, extent: int, offset: float) -> np.ndarray:
-    """Return the count + 1 borders of `count` cells with the centres (i + offset) * stride, from 0 to `extent`."""
+    """Return the count + 1 borders of `count` cells from 0 to `extent`. Their centres are (i + offset) * stride."""
     stride = extent / count
     inner = (np.arange(1, count) - 0.5 + offset) * stride
     return np.concatenate([[0.0], inner, [extent]])

@@ -116,10 +116,10 @@ def quantised_bins(
     output_size: tuple[int, int] = (7, 7),
     margin: float | None = 1.0,
 ) -> Axes:
-    """Draw the RoI and the rounded bins of RoIPool on a feature map, with a dot on the largest cell of each bin.
+    """Draw the RoI and the rounded bins of RoIPool on a feature map, and mark the largest value in each bin.
 
-    The dashed box is the RoI before rounding. Bins alternate between two colours, because neighbouring bins may share
-    cells. Empty bins are not drawn.
+    The dashed box is the RoI before rounding. A dot marks the cell with the largest value in each bin. Bins alternate
+    between two colours, because neighbouring bins may share cells. Empty bins are not drawn.
 
     Parameters
     ----------
@@ -487,7 +487,7 @@ def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
 
 
 def _mark_largest(ax: Axes, cells: np.ndarray, bounds: tuple[int, int, int, int]) -> None:
-    """Draw a dot on the largest cell of a bin. If there is a tie, draw it on the first of these cells."""
+    """Draw a dot on the cell with the largest value in a bin. In a tie, choose the first of these cells."""
     left, top, right, bottom = bounds
     row, column = np.divmod(cells[top:bottom, left:right].argmax(), right - left)
     ax.plot(

@@ -180,7 +180,7 @@ def outline(width: float, color: str = "black") -> list[Stroke | Normal]:
 
 
 def clean(text: str) -> str:
-    """Return a text that can be drawn: control characters and lone surrogates are replaced by U+FFFD.
+    """Return text that can be drawn: control characters and lone surrogates are replaced by U+FFFD.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def clean(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Escape a text so that matplotlib draws it literally, and not as a formula.
+    """Escape text so that matplotlib draws it literally, and not as a formula.
 
     matplotlib draws text between two dollar signs as a formula. Every name that a user chooses, such as a class name or
     a file name, passes through this function before it is drawn.
@@ -297,7 +297,7 @@ def glyph_count(file: str, letters: frozenset[str]) -> int:
 
 
 def use_installed_fonts(figure: Figure) -> None:
-    """Set another installed font for the texts of a figure whose characters the font of the figures does not have.
+    """Change the font of those texts in a figure that contain characters which DejaVu Sans does not have.
 
     Parameters
     ----------
@@ -514,7 +514,7 @@ def title(ax: Axes, heading: str, caption: str = "") -> Axes:
 
 @checked
 def note(ax: Axes, text: str) -> Axes:
-    """Write a text in the middle of axes that show no data.
+    """Write text in the middle of axes that show no data.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ _APART = 3.0  # extra cost of a position that does not touch the box, as a multi
 
 
 class Tags(Artist):
-    """Artist with one tag per box: a text on a background in the colour of the box.
+    """Artist with one tag per box: text on a background in the colour of the box.
 
     The positions are chosen each time the axes are drawn, because the sizes of texts and axes are known only then.
 

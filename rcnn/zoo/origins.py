@@ -14,7 +14,7 @@ START_LENGTH = 512  # bytes that `of_bytes` needs
 
 UNPACK = "it is a compressed archive; unpack it first"
 BEGINNINGS = (
-    (rb"version https://git-lfs", "it is a pointer of Git LFS, not the file itself; fetch the file: git lfs pull"),
+    (rb"version https://git-lfs", "it is a Git LFS pointer, not the file itself; fetch the file: git lfs pull"),
     (rb"(?i)\s*<", "it is a web page, such as an error or a login page; download the file again from a direct link"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", UNPACK),
     (rb"(?s).{257}ustar", "it is a tar archive; unpack it first"),
@@ -41,9 +41,9 @@ MODELS = (
     (r"^(neck|bbox_head|roi_head|rpn_head|mask_head)\.", f"{LAYERS} MMDetection"),
     (r"^backbone\.body\.stem\.|^roi_heads\.box\.", f"{LAYERS} maskrcnn-benchmark"),
     (r"^RCNN_", f"{LAYERS} the repository faster-rcnn.pytorch"),
-    (r"conv_encoder\.", f"{LAYERS} a detector of Hugging Face"),
+    (r"conv_encoder\.", f"{LAYERS} a Hugging Face detector"),
     (r"^(class|query)_embed\.|^transformer\.", f"{LAYERS} DETR"),
-    (r"^head\.(classification|regression)_head\.", "it is a RetinaNet, an FCOS or an SSD of torchvision"),
+    (r"^head\.(classification|regression)_head\.", "it is a RetinaNet, an FCOS or an SSD from torchvision"),
     (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO model"),
     (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it is a fasterrcnn_resnet50_fpn_v2, with other heads"),
     (r"^(roi_heads|rpn)\.", "it is a Faster R-CNN with another backbone"),
@@ -84,7 +84,7 @@ def of_names(names: Iterable[str], beside: Iterable[str] = ()) -> str:
         The end of an error message, such as "it has the layer names of DETR; rcnn reads ...".
     """
     names = list(names)
-    lightning = "it is a checkpoint of PyTorch Lightning, and " if any("lightning" in key for key in beside) else ""
+    lightning = "it is a PyTorch Lightning checkpoint, and " if any("lightning" in key for key in beside) else ""
     for pattern, text in MODELS:
         if any(re.search(pattern, name) for name in names):
             return f"{lightning}{text}; {READABLE}"

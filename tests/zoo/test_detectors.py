@@ -158,7 +158,7 @@ def test_checkpoint_of_lightning_without_a_detector(tmp_path):
     path.write_bytes(
         archive(dict_of({"pytorch-lightning_version": text("2.4"), "state_dict": dict_of({"net.a": tensor()})}))
     )
-    with pytest.raises(rcnn.CheckpointError, match="is a checkpoint of PyTorch Lightning, and .* such as net.a;"):
+    with pytest.raises(rcnn.CheckpointError, match="is a PyTorch Lightning checkpoint, and .* such as net.a;"):
         rcnn.load_detector(path)
 
 

@@ -255,7 +255,7 @@ MODULE = name("my", "Net") + b")\x81" + dict_of({"training": b"\x89", "_modules"
         (b"PK\3\4", "truncated"),
         (b"PK\3\4PK\5\6" + bytes(18), "not at the recorded offset"),
         (b"PK\3\4" + b"x" * 8 + b"PK\5\6.", "truncated"),
-        (pickle.dumps({"a": 1}, 2), "a plain pickle, not a file of torch.save; .*state_dict()"),
+        (pickle.dumps({"a": 1}, 2), "a plain pickle, not a file from torch.save; .*state_dict()"),
         (pickle.dumps({"model": {}, "__author__": "x"}, 2), "a plain pickle of Detectron2"),
         (
             pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1000, 2),

@@ -173,7 +173,7 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     folders = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(folders) != 1:
         raise CheckpointError(
-            f"a zip archive of torch.save has exactly one entry FOLDER/data.pkl, but this one has {len(folders)}"
+            f"a zip archive from torch.save has exactly one entry FOLDER/data.pkl, but this one has {len(folders)}"
         )
     folder = folders[0]
     extent = entries[f"{folder}/data.pkl"]
@@ -212,9 +212,9 @@ def _open_stream(file: BinaryIO, size: int, budget: Budget) -> _Contents:
     first = load(stream, {})
     if first != MAGIC_NUMBER:
         of = " of Detectron2" if isinstance(first, dict) and "__author__" in first else ""
-        raise CheckpointError(f"it is a plain pickle{of}, not a file of torch.save; in PyTorch, {WEIGHTS_ONLY}")
+        raise CheckpointError(f"it is a plain pickle{of}, not a file from torch.save; in PyTorch, {WEIGHTS_ONLY}")
     if load(stream, {}) != STREAM_VERSION:
-        raise CheckpointError(f"its version must be {STREAM_VERSION}, as torch.save writes it")
+        raise CheckpointError(f"its version must be {STREAM_VERSION}, which torch.save writes")
     load(stream, {})  # byte order and sizes of C integers on the machine; nothing else depends on them
     storages = _Storages()
     pickled = load(stream, NAMES, storages)
@@ -312,7 +312,10 @@ def _tensor_v2(
     """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor_v2."""
     del requires_grad, hooks
     if metadata is not None and metadata != {}:
-        raise CheckpointError("a tensor is a conjugate or a negative view of its storage, which is not supported")
+        raise CheckpointError(
+            "a tensor is stored as a negated or conjugated view, which is not supported; save "
+            "tensor.resolve_neg().resolve_conj() instead"
+        )
     return _tensor(storage, offset, shape, strides)
 
 

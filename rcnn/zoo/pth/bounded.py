@@ -156,7 +156,7 @@ class Stream:
 
 
 def quote(text: str) -> str:
-    """Quote a text from a file for a message: escaped, and cut after 60 characters.
+    """Quote text from a file for a message: escape it, and cut it after 60 characters.
 
     Parameters
     ----------

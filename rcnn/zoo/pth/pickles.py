@@ -81,8 +81,8 @@ def load(
 ) -> object:
     """Read the next pickle of a stream.
 
-    An OrderedDict becomes a dict, and its extra attributes are dropped. Bytes, sets and very long texts become None.
-    Items of a dict are dropped if their key is neither a text nor a small integer.
+    An OrderedDict becomes a dict, and its extra attributes are dropped. Bytes, sets and very long strings become None.
+    Items of a dict are dropped if their key is neither a string nor a small integer.
 
     Parameters
     ----------

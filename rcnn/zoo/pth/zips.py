@@ -86,7 +86,7 @@ def entries(file: BinaryIO, size: int, budget: Budget) -> dict[str, Extent]:
 
 
 def _check_kind(entries: Collection[_Entry]) -> None:
-    """Raise CheckpointError, which tells what the archive is, unless torch.save may have written these entries."""
+    """Raise CheckpointError with a description of the archive unless torch.save may have written these entries."""
     names = [entry.name for entry in entries]
     compressed = next((entry.name for entry in entries if entry.compressed), None)
     if any(name.endswith("/constants.pkl") for name in names):
