@@ -160,7 +160,7 @@ def test_detector_faults_change_nothing_else(planted):
     assert not (head.roi_heads.box_head.fc6.weight.data == sound["roi_heads.box_head.fc6.weight"]).any()
 
 
-def test_pages_are_unseen_and_hold_objects(planted):
+def test_pages_are_unseen_and_contain_objects(planted):
     for model, pages in planted.values():
         assert pages.classes == data.Digits.classes == model.config.class_names
         assert all(len(target["boxes"]) >= 2 for _, target in pages)
@@ -196,7 +196,7 @@ def with_each(found, wanted, share=share, order=(1, 0, 3, 2), moves=lambda n: ra
 
 
 def by_loops(found, wanted):
-    """Return the same by counting, with the detected pages moved instead."""
+    """Compute the three recalls by counting; move the detected pages instead of the annotated ones."""
 
     def recall(found, wanted):
         hits = [

@@ -1,4 +1,4 @@
-"""The references of the checks of measures agree with `rcnn.evaluate` on whole pages."""
+"""The reference functions of `rcnn.checks.measures` agree with `rcnn.evaluate` on whole pages."""
 
 import numpy as np
 import pytest

@@ -48,7 +48,7 @@ def test_image_ids_may_be_strings_and_sizes_may_be_missing(tmp_path):
 # ---------------------------------------------------------------------- classes
 
 
-def test_classes_are_the_categories_of_all_splits_used_or_not(tmp_path):
+def test_classes_are_the_categories_of_all_splits_even_unused_ones(tmp_path):
     for split, category in (("train", CATEGORIES[0]), ("val", CATEGORIES[1])):
         coco_folder(tmp_path, f"annotations/instances_{split}2017.json", categories=[category])
     for split in ("train", "val", None):
@@ -82,7 +82,7 @@ def test_a_background_and_an_unused_category_with_the_name_of_another_are_left_o
     assert found.records[0].labels.tolist() == [1]
 
 
-def test_a_group_without_objects_is_no_class(tmp_path):
+def test_a_group_without_objects_is_not_a_class(tmp_path):
     categories = [
         {"id": 0, "name": "pets", "supercategory": "none"},
         {"id": 1, "name": "cat", "supercategory": "pets"},
@@ -163,14 +163,14 @@ def test_ids_may_be_text_or_fractions(tmp_path, image_id, category_id):
         "1",
     ],
 )
-def test_the_path_of_an_image_may_be_that_of_another_computer(tmp_path, file_name):
+def test_the_path_of_an_image_may_come_from_another_computer(tmp_path, file_name):
     save_image(tmp_path / "images" / "1.png")
     content = coco_content([{"id": 1, "file_name": file_name}], [coco_object()])
     write(tmp_path / "result.json", json.dumps(content))
     assert COCO(tmp_path)[0][1]["boxes"].tolist() == [[10, 5, 30, 25]]
 
 
-def test_a_box_may_be_stated_by_an_outline(tmp_path):
+def test_a_box_may_be_computed_from_an_outline(tmp_path):
     outline = [[10, 5, 30, 5, 20, 25], [5, 6, 7, 8, 9, 6]]
     thing = {"image_id": 1, "category_id": 1, "segmentation": outline}
     assert read_coco(coco_folder(tmp_path, annotations=[thing])).records[0].boxes.tolist() == [[5, 5, 30, 25]]

@@ -53,7 +53,7 @@ def test_the_box_of_a_shape(tmp_path, shape, box):
         (BOX.replace('label="cat"', ""), "label of shape 1 must be a class name"),
     ],
 )
-def test_an_invalid_shape_does_not_cost_the_image(tmp_path, shape, reason):
+def test_one_invalid_shape_does_not_affect_the_others(tmp_path, shape, reason):
     record = one(tmp_path, BOX, shape)
     assert len(record.boxes) == 1 and re.search(reason, record.faults[0].reason)
 

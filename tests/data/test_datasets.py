@@ -61,7 +61,7 @@ def test_another_process_draws_the_same_page(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_seed_split_and_index_each_make_another_page(name):
+def test_seed_split_and_index_each_change_the_page(name):
     pages = [data.load(name, split, seed=seed)[i] for split in ("train", "val") for seed in (0, 1) for i in (0, 1)]
     assert len({digest(page) for page in pages}) == 8
 
@@ -136,7 +136,7 @@ def test_no_shape_is_almost_hidden():
     assert (shares < 0.95).any()  # some do overlap
 
 
-def test_every_glyph_belongs_to_one_split_in_equal_proportion():
+def test_every_glyph_belongs_to_one_split_in_equal_proportions():
     glyphs, values = digits.load_glyphs()
     split = digits.split_glyphs(values)
     assert sorted([*split["train"], *split["val"]]) == list(range(1797))
@@ -311,7 +311,7 @@ BROKEN = data.Broken("x.xml", "empty")
 @pytest.mark.parametrize(
     "count, share, held_out", [(2, 0.2, 1), (10, 0.2, 2), (13, 0.2, 3), (5, 0.9, 4), (100, 0.25, 25)]
 )
-def test_split_holds_out_a_share(count, share, held_out):
+def test_split_holds_out_a_fraction(count, share, held_out):
     annotations = numbered(count)
     rest, part = data.split(annotations, share)
     assert (len(rest.records), len(part.records)) == (count - held_out, held_out)

@@ -92,7 +92,7 @@ def test_invalid_points(tmp_path, points):
     assert not len(record.boxes) and "point" in record.faults[0].reason
 
 
-def test_an_invalid_region_does_not_cost_the_image(tmp_path):
+def test_one_invalid_region_does_not_affect_the_others(tmp_path):
     record = read(tmp_path, task(region(), region(RECTANGLE | {"x": "left"}))).records[0]
     assert len(record.boxes) == 1 and record.faults[0].reason == "x of region 1 must be a number, got 'left'"
 

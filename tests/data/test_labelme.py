@@ -70,7 +70,7 @@ def test_difficult_objects(tmp_path, extra, expected):
         ({"label": "cat", "points": [1, 2]}, r"points of shapes\[1\] must be \[x, y\], got 1"),
     ],
 )
-def test_an_invalid_shape_does_not_cost_the_image(tmp_path, given, reason):
+def test_one_invalid_shape_does_not_affect_the_others(tmp_path, given, reason):
     record = one(tmp_path, shape(), given)
     assert len(record.boxes) == 1 and re.search(reason, record.faults[0].reason)
 

@@ -78,7 +78,7 @@ def test_a_malformed_item_is_named(model: rcnn.FasterRCNN, reader: str, item: st
 @pytest.mark.parametrize(
     "dataset", [None, 3, range(3), {0: (IMAGE, TARGET)}, iter(())], ids=lambda value: type(value).__name__
 )
-def test_an_object_that_is_no_data_set_is_refused(
+def test_an_object_that_is_not_a_data_set_is_refused(
     model: rcnn.FasterRCNN, reader: str, dataset: Any, tmp_path: Path
 ) -> None:
     if dataset is None and reader == "fit val":

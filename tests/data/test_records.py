@@ -276,7 +276,7 @@ BOXES = [(10, 5, 30, 25), (20, 20, 20, 30), (50, 10, 70, 20), (70, 10, 90, 20), 
         ("fix", [[10, 5, 30, 25], [50, 10, 60, 20], [59, 30, 60, 40]], [2]),
     ],
 )
-def test_an_invalid_object_does_not_cost_the_image(image, on_error, kept, fixed):
+def test_one_invalid_object_does_not_affect_the_others(image, on_error, kept, fixed):
     pages = dataset(record(image, BOXES, [1, 2, 1, 2, 1, 2]), on_error=on_error)
     _, target = pages[0]
     assert target["boxes"].tolist() == kept and len(target["labels"]) == len(kept)
@@ -288,7 +288,7 @@ def test_an_invalid_object_does_not_cost_the_image(image, on_error, kept, fixed)
         assert target["areas"][1] == 100
 
 
-def test_an_object_of_another_class_does_not_cost_the_image(image):
+def test_an_object_of_another_class_does_not_affect_the_others(image):
     pages = dataset(record(image, BOXES[:1] * 2, labels=(1, -1), names=("class 1", "zebra")), on_error="skip")
     assert pages[0][1]["labels"].tolist() == [1]
     assert "'zebra', which is not among the classes" in pages.skipped[0].reason

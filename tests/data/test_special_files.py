@@ -169,7 +169,7 @@ def test_many_class_names_are_checked_quickly(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 256, "b/" * 500 + "c", "ä" * 128, "\ud800.png", "a\0b"])
-def test_paths_that_no_system_has_are_broken(folder: Path, name: str) -> None:
+def test_impossible_paths_are_broken(folder: Path, name: str) -> None:
     rows = [{"image": name, "x1": 1, "y1": 1, "x2": 9, "y2": 9, "label": "cat"}]
     found = data.read_table(rows, folder)
     assert not found.records and len(found.broken[0].reason) < 300

@@ -73,7 +73,7 @@ def test_boxes_lie_in_the_upright_image(tmp_path):
         ("1.5 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '1.5'"),
     ],
 )
-def test_an_invalid_line_does_not_cost_the_image(tmp_path, line, reason):
+def test_one_invalid_line_does_not_affect_the_others(tmp_path, line, reason):
     found = read(yolo_folder(tmp_path, {"a": LINE + line}, classes="cat\n"))
     assert len(found.records[0].boxes) == 1
     assert [(fault.source, fault.reason) for fault in found.unreadable()] == [("labels/a.txt", reason)]
@@ -100,7 +100,7 @@ def test_the_names_of_the_classes(tmp_path, files, expected):
     assert [record.labels.tolist() for record in found.records] == [[1], [2]] and not found.broken
 
 
-def test_a_list_of_darknet(tmp_path):
+def test_a_list_of_classes_from_darknet(tmp_path):
     write(yolo_folder(tmp_path, {"a": LINE}) / "obj.names", "cat\ndog\n")
     assert read(tmp_path).classes == ("background", "cat", "dog")
 
@@ -193,7 +193,7 @@ def test_lists_of_images_state_the_splits(tmp_path):
     ]
 
 
-def test_a_place_of_the_yaml_file_that_is_missing_is_an_error(tmp_path):
+def test_a_missing_folder_in_the_yaml_file_is_an_error(tmp_path):
     yolo_folder(tmp_path, {"a": LINE}, data="train: images\nval: valid/images\nnames: [cat]")
     with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file states for the split val"):
         read(tmp_path)

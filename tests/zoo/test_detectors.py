@@ -142,7 +142,7 @@ OTHER_MODELS = {
 
 
 @pytest.mark.parametrize("model", OTHER_MODELS)
-def test_load_detector_says_what_another_model_is(tmp_path, model):
+def test_load_detector_describes_other_models(tmp_path, model):
     path = tmp_path / "other.safetensors"
     path.write_bytes(safetensors.numpy.save({name: np.zeros((3, 3), np.float32) for name in OTHER_MODELS[model]}))
     for read in (rcnn.load_detector, lambda path: make(None, weights=path)):
@@ -169,7 +169,7 @@ def test_checkpoint_of_lightning_without_a_detector(tmp_path):
         ("imagenet", 'weights_backbone="imagenet"'),
     ],
 )
-def test_sources_that_are_no_detector_files(source, remedy):
+def test_sources_that_are_not_detector_files(source, remedy):
     with pytest.raises(ValueError, match=remedy):
         rcnn.load_detector(source)
 

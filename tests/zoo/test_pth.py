@@ -547,7 +547,7 @@ def test_invalid_views(refuse, wrapped, shape, strides, offset):
     ],
 )
 def test_invalid_tensors(refuse, wrapped, content):
-    refuse(wrapped(dict_of({"a": content})), "invalid description of a tensor|is not a tensor|negative view")
+    refuse(wrapped(dict_of({"a": content})), "invalid description of a tensor|is not a tensor|conjugated view")
 
 
 @pytest.mark.parametrize(
@@ -650,7 +650,7 @@ def test_truncated_64_bit_sizes(refuse, extra):
     refuse(content[: last + 24] + b"\xff\xff\xff\xff" + content[last + 28 :], "no 64-bit sizes")
 
 
-def test_two_entries_of_one_name(refuse):
+def test_two_entries_with_the_same_name(refuse):
     two = archive(dict_of({"six": tensor()}), extra=[("archive/data/1", bytes(24))])
     refuse(two.replace(b"archive/data/1", b"archive/data/0"), "has two entries named 'archive/data/0'")
 
