@@ -224,7 +224,7 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     glyph : (N, N) float32 array
         Amount of ink in each pixel, from 0 to 1.
     scale : float
-        Factor for both sides.
+        Factor by which both sides are multiplied.
     angle : float
         Rotation in radians.
     shear : float

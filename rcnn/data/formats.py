@@ -24,7 +24,7 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
     Parameters
     ----------
     path : path
-        A folder or a file. At most twenty files of each kind are opened.
+        A folder or a file. At most twenty files with each suffix are opened.
 
     Returns
     -------

@@ -6,8 +6,8 @@ high contrast between its inside and its surroundings. On other images, the same
 image. The fit is near 1 if the box belongs to its image. Otherwise, the fit is 1/2 on average. This is true for all
 kinds of images, even if the objects are usually in the same part of the image.
 
-- If the boxes do not fit as they are, but fit after a change of their coordinates, all coordinates are wrong. Three
-  changes are tried: x and y are swapped (kind "swapped-axes"), y is counted from the bottom ("upside-down"), and the
+- If the boxes fit only after a change of their coordinates, the coordinates of all boxes are wrong. Three changes are
+  tried: x and y are swapped (kind "swapped-axes"), y is counted from the bottom ("upside-down"), and the
   coordinates are multiplied by a factor ("wrong-scale").
 - If the boxes of an image do not fit this image, but all fit one other image, they belong to the other image (kind
   "shuffled").

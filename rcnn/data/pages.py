@@ -64,8 +64,8 @@ class DrawnPages(abc.ABC):
         image : (H, W, 3) float array
             Colours from 0 to 255.
         coverage : (G, H, W) float array
-            Fraction of each pixel that each of the G objects covers, from 0 to 1. The hidden parts of an object, where
-            later objects are in front of it, are included.
+            Fraction of each pixel that each of the G objects covers, from 0 to 1. The parts of an object that later
+            objects hide are included.
         labels : (G,) int array
             Label of each object.
         """

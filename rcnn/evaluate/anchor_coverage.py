@@ -66,7 +66,7 @@ class Coverage:
     cells : (G,) int64 array
         The index of the same anchor among the cell anchors of its level; -1 if no anchor overlaps the object.
     num_positive : (G,) int64 array
-        The number of anchors whose IoU with each object is at least `fg_iou_thresh`.
+        For each object, the number of anchors whose IoU with it is at least `fg_iou_thresh`.
     sizes : (G,) array
         The square root of each object's area, in pixels of the resized images.
     ratios : (G,) array

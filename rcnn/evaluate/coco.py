@@ -189,7 +189,7 @@ def _num_objects(wanted: Sequence[Wanted], num_classes: int) -> np.ndarray:
 
 
 def _outcomes(found: Sequence[Found], wanted: Sequence[Wanted], ranks: np.ndarray) -> np.ndarray:
-    """Return RIGHT, WRONG or IGNORED (D, A, T) for each detection of all images, area range and IoU threshold.
+    """Return the outcome (D, A, T), such as RIGHT, of each detection for each area range and IoU threshold.
 
     The first round matches the best detection of each class in each image. All of them can be matched at the same time,
     because no two of them can take the same object. The next round matches all second-best detections, and so on.

@@ -3,10 +3,10 @@
 The plots show ranked detections and their curves, average precision by class, the confusion matrix, kinds of error,
 recall by stage and a table of findings. `evaluation_page` draws the main results of an evaluation in one figure.
 
-Ranked detections are sorted by descending score. For D detections, the array `correct` has shape (D,). It is True for
-each true positive. In all plots of ranked detections, correct detections are blue with a dot, and wrong detections are
-orange with a cross. Only the first `admitted` detections are counted in the legend. All later detections are drawn in
-pale colours.
+Ranked detections are sorted by descending score. For D detections, the array `correct` has shape (D,). True means
+that a detection is correct. In all plots of ranked detections, correct detections are blue with a dot, and wrong
+detections are orange with a cross. Only the first `admitted` detections are counted in the legend. All later detections
+are drawn in pale colours.
 """
 
 from __future__ import annotations
@@ -485,7 +485,7 @@ def precision_recall_classes(
 def error_kinds(ax: Axes, kinds: Sequence[str], gains: np.ndarray, detections: np.ndarray, objects: np.ndarray) -> Axes:
     """Draw a bar for each kind of error, with the largest gain on top.
 
-    The gain of a kind is how much the average precision would increase if all errors of this kind were corrected.
+    The gain of a kind is the increase in average precision if all errors of this kind were corrected.
 
     Parameters
     ----------

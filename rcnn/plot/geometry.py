@@ -414,7 +414,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
 def delta_histograms(ax: Axes, deltas: np.ndarray, limit: float, unit: bool = False) -> Axes:
     """Draw four histograms of deltas, one for each of dx, dy, dw and dh.
 
-    The legend states the standard deviation of each.
+    The legend states the standard deviation of each delta.
 
     Parameters
     ----------

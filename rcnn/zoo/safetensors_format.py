@@ -1,4 +1,4 @@
-"""Reading and writing of safetensors files without the safetensors package, which does not exist for browsers.
+"""Reading and writing of safetensors files without the safetensors package, which is not available in browsers.
 
 A file consists of the length of the header (8 bytes, little-endian), the header (JSON), and the elements of all
 arrays. The header maps each name to a dtype, a shape, and the range of the array's bytes; these ranges cover the rest

@@ -280,7 +280,7 @@ def _are_sizes(values: Iterable[object]) -> bool:
 
 
 def _tensor(storage: object, offset: Any, shape: object, strides: object) -> _Tensor | Foreign:
-    """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor."""
+    """Validate and return a view. In a pickle, this function is called torch._utils._rebuild_tensor."""
     if type(storage) is Foreign:  # of an unsupported dtype
         return Foreign(storage.kind)
     if type(storage) is not _Storage or type(shape) is not tuple or type(strides) is not tuple:
@@ -309,7 +309,7 @@ def _tensor_v2(
     hooks: object,
     metadata: object = None,
 ) -> _Tensor | Foreign:
-    """Validate and return a view; the name of this function in a pickle is torch._utils._rebuild_tensor_v2."""
+    """Validate and return a view. In a pickle, this function is called torch._utils._rebuild_tensor_v2."""
     del requires_grad, hooks
     if metadata is not None and metadata != {}:
         raise CheckpointError(
@@ -322,7 +322,7 @@ def _tensor_v2(
 def _parameter(tensor: object, requires_grad: object, hooks: object, state: object = None) -> _Tensor | Foreign:
     """Return the tensor of a parameter.
 
-    The names of this function in a pickle are torch._utils._rebuild_parameter and _rebuild_parameter_with_state.
+    In a pickle, this function is called torch._utils._rebuild_parameter or _rebuild_parameter_with_state.
     """
     del requires_grad, hooks, state
     if not isinstance(tensor, _Tensor | Foreign):
@@ -331,7 +331,7 @@ def _parameter(tensor: object, requires_grad: object, hooks: object, state: obje
 
 
 def _ordered_dict(pairs: object = ()) -> dict[object, object]:
-    """Return a dict; the name of this function in a pickle is collections.OrderedDict. Python 2 passes the items."""
+    """Return a dict of `pairs`, which Python 2 passes. In a pickle, this function is called collections.OrderedDict."""
     if not isinstance(pairs, tuple | list):
         raise CheckpointError("its pickle contains an invalid OrderedDict")
     return {pair[0]: pair[1] for pair in pairs if type(pair) is list and len(pair) == 2 and type(pair[0]) is str}

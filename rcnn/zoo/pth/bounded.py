@@ -61,7 +61,7 @@ class Budget:
 
 
 class Stream:
-    """Part of a file; reads never pass the end of the part, and their memory is subtracted from a budget.
+    """Part of a file; reads never go beyond the end of the part, and their memory is subtracted from a budget.
 
     Parameters
     ----------
