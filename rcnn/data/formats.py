@@ -13,8 +13,8 @@ from rcnn.data.masks import LAYOUTS
 from rcnn.data.reading import ANNOTATION_FOLDERS, fail, given_path
 from rcnn.data.table import has_columns
 
-HEAD = 1 << 16  # bytes at the beginning of a file that are looked at
-MOST_FILES = 20  # number of files of each kind that are looked at
+HEAD = 1 << 16  # bytes to read from the beginning of a file
+MOST_FILES = 20  # number of files with each suffix to read
 SUFFIXES = (".xml", ".json", ".csv", ".txt", ".yaml", ".yml", ".names")
 
 

@@ -26,7 +26,7 @@ from rcnn.data.splits import SKIP
 
 MAX_XML = 1 << 23  # bytes of an XML file, enough for 20,000 objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-SLOW_ENCODINGS = ("idna", "punycode")  # decoding takes a time that grows with the square of the length
+SLOW_ENCODINGS = ("idna", "punycode")  # the time for decoding grows with the square of the length
 
 
 class VOC(AnnotatedImages):

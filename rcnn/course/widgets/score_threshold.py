@@ -88,7 +88,7 @@ def _ranked(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return three arrays for D detections, best first: (image, index) (D, 2), score (D,) and is-correct (D,)."""
     if any(np.any(target[flag]) for target in targets for flag in ("difficult", "crowd") if flag in target):
-        raise ValueError("targets must have no difficult objects and no crowds, because the curve ignores them")
+        raise ValueError("targets must have no difficult objects and no crowds: the curve has no points for them")
     pairs = [(image, i) for image, found in enumerate(detections) for i in np.flatnonzero(found["labels"] == label)]
     positions = np.array(pairs, np.int64).reshape(-1, 2)
     scores = np.array([detections[image]["scores"][i] for image, i in positions], float)

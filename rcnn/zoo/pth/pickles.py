@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from rcnn.zoo.pth.bounded import CheckpointError, Stream, quote
 
 LARGEST_KEY = 1 << 16  # limit for the integer keys of optimisers; an attacker could make larger keys collide
-LONGEST_TEXT = 1 << 16  # bytes; a longer text is skipped, because no name is as long
+LONGEST_TEXT = 1 << 16  # bytes; a longer string is skipped, because no name is as long
 LONGEST_KIND = 100  # characters
 
 KEPT = (
