@@ -36,7 +36,7 @@ class Case:
     Attributes
     ----------
     arguments : mapping of str to Any
-        Value of each argument by name, in the order of the function's parameters.
+        Maps the name of each argument to its value, in the order of the function's parameters.
     hint : str
         Hint to show if the result is wrong.
     named : tuple of str

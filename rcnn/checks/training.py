@@ -29,10 +29,10 @@ def training_step(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(model, optimizer, images, targets, max_norm, rng)``. The function calls `model.get_loss(images,
         targets, rng)` once, clears old gradients, computes the gradient of the total loss, scales the gradient to a
-        norm of at most `max_norm`, and moves the parameters once with the optimiser. It returns (losses, norm): the
-        five losses by name, as floats, and the norm of all gradients together before scaling. If the total loss is not
-        finite, the function raises FloatingPointError, and the parameters stay unchanged. The check uses a small model
-        with K weights, (K,), and with images and targets of shape (K,).
+        norm of at most `max_norm`, and moves the parameters once with the optimiser. It returns (losses, norm): a dict
+        from names to the five losses, as floats, and the norm of all gradients together before scaling. If the total
+        loss is not finite, the function raises FloatingPointError, and the parameters stay unchanged. The check uses a
+        small model with K weights, (K,), and with images and targets of shape (K,).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

@@ -114,7 +114,7 @@ READERS: dict[str, tuple[Callable[..., Annotations], tuple[str, ...]]] = {  # th
     "labelstudio": (read_label_studio, ("classes", "unannotated")),
     "masks": (read_masks, ("class_name", "images", "masks")),
 }
-OPTIONS = optional(Rule("a mapping of options by name", as_table))
+OPTIONS = optional(Rule("a mapping from option names to values", as_table))
 
 
 def load(

@@ -538,7 +538,7 @@ def stage_recall(ax: Axes, stages: Sequence[str], recalls: Mapping[str, np.ndarr
     stages : sequence of str
         Names of S stages.
     recalls : mapping of str to (S,) array
-        One or more arrays by name, such as "IoU 0.5". Each array contains the recall of every stage. The first array is
+        Maps one or more names, such as "IoU 0.5", to arrays that contain the recall of every stage. The first array is
         drawn as bars with numbers, and all other arrays are drawn as marks.
 
     Returns

@@ -276,8 +276,8 @@ def influence(ax: Axes, gradient: np.ndarray, fields: Mapping[str, Sequence[floa
     gradient : (H, W) array
         Gradient of the value of a cell with respect to each pixel.
     fields : mapping of str to (4,) sequence, optional
-        Boxes `x1, y1, x2, y2` in pixels, by name, such as the receptive field of the cell. At most four are drawn, with
-        a legend.
+        Maps names, such as "receptive field", to boxes `x1, y1, x2, y2` in pixels. At most four are drawn, with a
+        legend.
 
     Returns
     -------

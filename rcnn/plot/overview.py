@@ -378,8 +378,8 @@ def funnel(ax: Axes, counts: Mapping[str, int]) -> Axes:
     ax : Axes
         Axes to draw on.
     counts : mapping of str to int
-        Number of boxes after each step, by name of the step. The first step is drawn on top. `Trace.counts` returns
-        such a dictionary.
+        Maps the name of each step to the number of boxes after it. The first step is drawn on top. `Trace.counts`
+        returns such a dictionary.
 
     Returns
     -------

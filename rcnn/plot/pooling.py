@@ -268,7 +268,7 @@ def shift_curves(
     shifts : (S,) array
         S shifts of the RoI, ascending.
     curves : mapping of str to (S,) array
-        Values of each curve, by name. NaN leaves a gap.
+        Maps the name of each curve to its values. NaN leaves a gap.
     xlabel, ylabel : str
         Axis labels.
     at : float, optional

@@ -193,8 +193,8 @@ def recall_steps(ax: Axes, steps: Sequence[str], counts: np.ndarray, recalls: Ma
     counts : (S,) array
         Number of boxes after each step, written under the name of the step.
     recalls : mapping of str to (S,) array
-        Arrays by name. Each array contains the recall after every step and is drawn as a line. The first and the last
-        value are written next to the line. If several lines end at the same point, the value is written only once.
+        Maps the name of each line to the recall after every step. The first and the last value are written next to the
+        line. If several lines end at the same point, the value is written only once.
 
     Returns
     -------

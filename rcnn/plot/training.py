@@ -83,7 +83,7 @@ def lines(
     x : (K,) array
         Values along the x axis.
     series : mapping of str to (K,) array
-        Arrays by name. Each array contains the values of one line.
+        Maps the name of each line to its values.
     xlabel, ylabel : str
         Axis labels.
     levels : sequence of float, optional
@@ -129,7 +129,7 @@ def levels(ax: Axes, values: Mapping[str, float]) -> Axes:
     ax : Axes
         Axes to draw on.
     values : mapping of str to float
-        Value of each line, by name.
+        Maps the name of each line to its value.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def loss_curves(
     ax : Axes
         Axes to draw on.
     history : mapping of str to (S,) array
-        Losses by name. A loss whose name starts with "total" is a total loss.
+        Maps the name of each loss to its values. A loss whose name starts with "total" is a total loss.
     steps : (S,) array, optional
         Step of each of the S values; by default 1, 2, 3, ...
     smoothing : int, optional
@@ -228,12 +228,12 @@ def training_curves(
     Parameters
     ----------
     history : mapping of str to (S,) sequence
-        Losses by name. Each sequence contains one loss at each of S steps.
+        Maps the name of each loss to its values at S steps.
     lr : (S,) sequence
         Learning rate at each step.
     validation : mapping of str to (V,) sequence
-        Results of V validations, by name: "step" (the number of training steps before the validation), "ap50" (the
-        average precision at IoU 0.5), and the validation losses. V may be 0.
+        Results of V validations. The keys are "step" (the number of training steps before the validation), "ap50" (the
+        average precision at IoU 0.5), and the names of the validation losses. V may be 0.
 
     Returns
     -------
@@ -391,7 +391,7 @@ def gradient_errors(ax: Axes, steps: Values, errors: Mapping[str, Values]) -> Ax
     steps : (n,) array
         n step sizes, above 0.
     errors : mapping of str to (n,) array
-        Arrays by name. Each array contains the error, at least 0, at every step size. At most four curves can be drawn.
+        Maps the name of each curve to the error, at least 0, at every step size. At most four curves can be drawn.
 
     Returns
     -------

@@ -82,7 +82,7 @@ class _Tensor(NamedTuple):
 
 
 class StateDict(dict[str, np.ndarray]):
-    """The arrays of a state dict by name, in the file's order.
+    """Dict from the names in a state dict to its arrays, in the order of the file.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def read(path: str | os.PathLike[str]) -> StateDict:
     Returns
     -------
     StateDict
-        The arrays by name, in the file's order.
+        Maps the names to the arrays, in the order of the file.
 
     Raises
     ------
@@ -369,7 +369,7 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
 
 
 def _state_dict(pickled: object, path: str) -> dict[str, _Tensor]:
-    """Return the tensors by name, from a state dict or from dicts that contain a state dict."""
+    """Return a dict from names to tensors, given a state dict or dicts that contain one."""
     counts = {keys: count for keys, found in _dicts(pickled) if (count := sum(map(_is_tensor, found.values())))}
     if not counts:
         raise CheckpointError(_explain(pickled))
