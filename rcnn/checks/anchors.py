@@ -58,7 +58,8 @@ def grid_anchors(function: Function, seed: int | None = None) -> None:
         ``function(cell, feature_size, stride, offset=0.0)``. `cell` is an (A, 4) array: the A anchors of one position.
         `feature_size` is the size (H, W) of the feature map, and `stride` is a pair (rows, columns) in pixels. The
         function returns an (H * W * A, 4) array of boxes. The centre of the anchors in row i and column j is at x = (j
-        + offset) * stride[1] and y = (i + offset) * stride[0]. The order of the boxes is row, column, cell anchor.
+        + offset) * stride[1] and y = (i + offset) * stride[0]. The boxes are sorted by row,
+        then by column, and then by their index in `cell`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

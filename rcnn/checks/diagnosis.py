@@ -131,7 +131,7 @@ def swapped_axes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
 
 
 def shuffled_boxes(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
-    """Return a detector, and pages with the targets of other pages: page i has the targets of page i + k.
+    """Return a detector, and pages with the targets of other pages: page i has the targets of page i + k (cyclic).
 
     Parameters
     ----------

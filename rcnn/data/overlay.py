@@ -379,7 +379,7 @@ def _shuffled(images: Sequence[Reduced], chosen: np.ndarray, fits: np.ndarray, o
 
 
 def by_chance(fits: np.ndarray) -> np.ndarray:
-    """Return, for each image, how many images are expected to fit the k boxes at least as well by chance.
+    """Return, for each image, the number of images that would by chance fit the k boxes at least as well.
 
     For a box that fits by chance, -log(1 - fit) is exponentially distributed. The sum S of k such values therefore
     follows a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The true expected number is

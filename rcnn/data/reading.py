@@ -397,7 +397,7 @@ def as_flag(value: object, what: str) -> bool:
     Raises
     ------
     ValueError
-        If `value` is another word, or of another type.
+        If `value` is any other word, or has another type.
 
     Examples
     --------

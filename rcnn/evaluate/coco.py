@@ -164,13 +164,13 @@ def _ranks(detected: Found) -> np.ndarray:
 
 
 def _ignored(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return a mask (G, A) of the objects of all images that need not be found, for each area range."""
+    """Return a mask (G, A) of the objects, in all images, that need not be found in each of the A area ranges."""
     areas = concatenate([target.areas for target in wanted], np.float64)  # (G,)
     return _shared(wanted)[:, None] | _outside(areas)
 
 
 def _shared(wanted: Sequence[Wanted]) -> np.ndarray:
-    """Return a mask (G,) of the objects of all images that several detections may be matched to."""
+    """Return a mask (G,) of the objects, in all images, to which several detections may be matched."""
     return concatenate([~is_to_find(target) for target in wanted], np.bool_)
 
 

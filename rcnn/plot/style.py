@@ -297,7 +297,7 @@ def glyph_count(file: str, letters: frozenset[str]) -> int:
 
 
 def use_installed_fonts(figure: Figure) -> None:
-    """Change the font of those texts in a figure that contain characters which DejaVu Sans does not have.
+    """Change the font of the texts in a figure that contain characters which are missing in DejaVu Sans.
 
     Parameters
     ----------

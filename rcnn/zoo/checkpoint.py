@@ -89,7 +89,7 @@ WRAPPER = re.compile(r"(^|\.)(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wr
 
 
 def save(path: str | os.PathLike[str], model: FasterRCNN) -> None:
-    """Write the model's weights and config to a .safetensors file, atomically.
+    """Write the model's weights and config to a .safetensors file, either completely or not at all.
 
     Parameters
     ----------
@@ -654,7 +654,7 @@ def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) ->
 
 
 def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> None:
-    """Write arrays and metadata to a .safetensors file, atomically.
+    """Write arrays and metadata to a .safetensors file, either completely or not at all.
 
     Parameters
     ----------
