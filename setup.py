@@ -1,8 +1,8 @@
 """The build script: it compiles the kernels. All other settings of the package are in pyproject.toml.
 
-Cython translates each source once; the C compiler then compiles it for each of its levels of processors. What
-Cython's memoryviews need is a module of its own, `_cython`, which all others share. The modules use the limited API of
-Python 3.11, so that one wheel serves every later version.
+Cython translates each source once. The C compiler then compiles the result for several levels of processors. The code
+for Cython's memoryviews is in a separate module, `_cython`, which all kernels share. The modules use the limited API of
+Python 3.11, so one wheel works with every later version.
 
 Environment variables at build time:
     RCNN_REQUIRE_EXT=1   fail if a kernel cannot be compiled; by default, rcnn is then installed without this kernel
@@ -36,17 +36,17 @@ TABLE = runpy.run_path(str(SOURCES / "table.py"))
 FAST = {"unix": ["-O3", "-g0", "-fno-trapping-math", "-fno-math-errno"], "msvc": ["/O2", "/fp:precise"]}
 ROUNDING = {"fast": FAST, "exact": {"unix": [*FAST["unix"], "-ffp-contract=off"], "msvc": FAST["msvc"]}}
 
-# Builds of Python without the global interpreter lock have no limited API yet.
+# Python without the global interpreter lock has no limited API yet.
 IS_LIMITED = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 
-# -s removes the symbols that only a debugger reads; the linkers of other systems have no such option.
+# -s removes the symbols that only a debugger needs. The linkers of other systems do not have this option.
 LINK = {"unix": ["-pthread", *(["-Wl,-s"] if sys.platform == "linux" else [])], "msvc": []}
 
 PLAIN_PROGRAM = "int main(void) { return 0; }\n"
 
 
 class BuildKernels(build_ext):
-    """Compile the kernels for every level of processors that the compiler knows."""
+    """Build command that compiles the kernels for every level of processors that the compiler supports."""
 
     def finalize_options(self):
         super().finalize_options()
@@ -67,7 +67,7 @@ class BuildKernels(build_ext):
             extension.sources = [str(self.renamed(extension))]
             extension.extra_compile_args = [*extension.rounding[kind], *extension.level_flags]
             extension.extra_link_args = LINK[kind]
-        # The longest first, so that no processor waits for the last one.
+        # Compile the largest sources first, so that no processor waits for a large source at the end.
         self.extensions.sort(key=lambda extension: -Path(extension.sources[0]).stat().st_size)
         say(f"compiling {len(self.extensions)} modules for {', '.join(levels)}")
         super().build_extensions()
@@ -90,7 +90,7 @@ class BuildKernels(build_ext):
             list(pool.map(self.translate, kernels))
 
     def translate(self, kernel):
-        """Translate the source of a kernel to C, unless that was done since it changed."""
+        """Translate the source of a kernel to C, unless the C file is newer than the source."""
         target, source = self.translated(kernel), SOURCES / f"{kernel}.pyx"
         command = [sys.executable, "-m", "cython", "-3", "--module-name", f"rcnn._ext.{kernel}"]
         if kernel == SHARED:
@@ -105,7 +105,7 @@ class BuildKernels(build_ext):
         return Path(self.build_temp, f"{kernel}.c")
 
     def renamed(self, extension):
-        """Return the C source of a module: that of its kernel, with the name of the module where Python sees it."""
+        """Return the path of the C source of a module: the source of its kernel, with the name of the module inside."""
         source, name = self.translated(extension.kernel), extension.name.rpartition(".")[2]
         if name == extension.kernel:
             return source
@@ -136,7 +136,10 @@ def say(text):
 
 
 def module(kernel, rounding="exact", level="baseline"):
-    """Return a kernel for one level of processors; if it cannot be built, it is skipped unless RCNN_REQUIRE_EXT=1."""
+    """Return the extension module of a kernel for one level of processors.
+
+    If it cannot be built, it is skipped, unless RCNN_REQUIRE_EXT=1.
+    """
     extension = Extension(
         f"rcnn._ext.{kernel}" if level == "baseline" else f"rcnn._ext.{kernel}_{level}",
         [(SOURCES / f"{kernel}.pyx").as_posix()],
@@ -152,7 +155,7 @@ def module(kernel, rounding="exact", level="baseline"):
 
 
 def modules():
-    """Return every kernel for each of its levels."""
+    """Return the extension modules of all kernels, for all levels of each kernel."""
     if os.environ.get("RCNN_NO_EXT") == "1":
         return []
     compiled = [

@@ -1,4 +1,4 @@
-"""Measure the average precision of the detectors in the pages, and the running time of the notebooks.
+"""Measure the average precision of trained detectors, and the running time of the notebooks, for the documentation.
 
     python benchmarks/accuracy.py                        print the results; takes 15 minutes on two cores
     python benchmarks/accuracy.py --results              also write docs/results.json

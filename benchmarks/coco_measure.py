@@ -61,7 +61,7 @@ def results(detections: Sequence[PerImage], truth: COCO) -> COCO:
 
 
 def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COCOeval:
-    """Evaluate with pycocotools, without its printed output."""
+    """Return the evaluation of the results `found` by pycocotools, and discard the text that it prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         result = evaluation(truth, found, "bbox")
         result.evaluate()
@@ -70,7 +70,7 @@ def peer(truth: COCO, found: COCO, evaluation: type[COCOeval] = COCOeval) -> COC
 
 
 def difference(own: CocoEvaluation, theirs: COCOeval) -> float:
-    """Return the largest difference of any precision, recall or metric; NaN counts as -1, as in pycocotools."""
+    """Return the largest difference between any precision, recall or metric; NaN counts as -1, as in pycocotools."""
     with contextlib.redirect_stdout(io.StringIO()):
         theirs.summarize()
     pairs = (
@@ -96,7 +96,7 @@ def indexed(dataset: dict[str, object]) -> COCO:
 
 
 def draw(images: int, detections: int, classes: int, rng: np.random.Generator) -> tuple[list[PerImage], list[PerImage]]:
-    """Return random (detections, targets) for some images.
+    """Return random (detections, targets) for a number of images; each is a list with one dict for each image.
 
     An image has about seven objects, some of which are crowds. The detections are boxes near the objects.
     """

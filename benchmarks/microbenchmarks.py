@@ -1,4 +1,4 @@
-"""Benchmarks of each kernel separately, in the NumPy reference and in the compiled version, for pytest-benchmark.
+"""Benchmarks of every kernel and of its NumPy reference, for pytest-benchmark.
 
     pip install -e '.[bench]'
     pytest benchmarks/microbenchmarks.py                                           all kernels

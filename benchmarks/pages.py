@@ -36,7 +36,8 @@ from rcnn import cli
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- results: ([^>]+?) -->)(.*?)(<!-- /results -->)", re.DOTALL)
 LEVELS = {"baseline": "baseline", "v3": "AVX2", "v4": "AVX-512"}  # the levels of kernels, in words for readers
-SETUPS = {"demo": "The demo was", "tests": "The tests were"}  # the keys in the section "setup" start with these names
+SETUPS = ("demo", "tests")  # the keys in the section "setup" start with these names
+COSTS = {"download": "the download size", "install": "the set-up time", "run": "the running time"}
 Results = Mapping[str, Mapping[str, Entry]]
 
 
@@ -145,13 +146,14 @@ def setup(results: Results) -> str:
 def setup_machines(results: Results) -> str:
     """Return a sentence with the machine of both set-ups, or a list with one machine per set-up if they differ."""
     found: dict[str, str] = {}
-    for name, subject in SETUPS.items():
-        entries = {key: one for key, one in results["setup"].items() if key.startswith(f"{name}_")}
+    for name in SETUPS:
+        entries = {key: results["setup"][f"{name}_{key}"] for key in COSTS if f"{name}_{key}" in results["setup"]}
         if entries:
-            found[subject] = machine({"setup": entries}, "setup")
+            part = "" if len(entries) == len(COSTS) else " and ".join(COSTS[key] for key in entries) + " of "
+            found[f"Machine for {part}the {name}"] = machine({"setup": entries}, "setup")
     if len(found) == len(SETUPS) and len(set(found.values())) == 1:
         return f"The demo and the tests were measured on this machine: {machine(results, 'setup')}."
-    return "\n".join(f"- {subject} measured on this machine: {text}." for subject, text in found.items())
+    return "\n".join(f"- {subject}: {text}." for subject, text in found.items())
 
 
 def accuracy(results: Results) -> str:

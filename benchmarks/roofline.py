@@ -65,7 +65,7 @@ Bytes = Mapping[int, float]  # maps the size of a working set in bytes to a band
 
 
 def best(work: Callable[[], object], patience: float = PATIENCE) -> float:
-    """Return the seconds of the fastest call.
+    """Return the seconds of the fastest call of `work`.
 
     Calls are repeated until `patience` seconds have passed. The first call does not count.
     """
@@ -102,7 +102,7 @@ def bandwidth(size: int, threads: int, patience: float = PATIENCE / 4) -> float:
 
 
 def bandwidths(threads: int, sizes: Sequence[int] = SIZES) -> Bytes:
-    """Map each size to its bandwidth.
+    """Return {size in bytes: bandwidth in bytes per second} for the given number of threads.
 
     With several threads, sizes that fit into the private caches of the cores are left out.
     """
@@ -127,7 +127,7 @@ def intensity(layer: Convolution) -> float:
 
 
 def attainable(of: float, peak: float, bandwidth: float) -> float:
-    """Return the operations per second that both limits allow for the intensity `of`."""
+    """Return the operations per second that both limits allow for a layer of arithmetic intensity `of`."""
     return min(peak, of * bandwidth)
 
 

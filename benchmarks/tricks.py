@@ -45,7 +45,7 @@ PEAK = "import roofline; print(roofline.peak(1))"
 
 @dataclass(frozen=True)
 class Trick:
-    """The same work without and with a technique."""
+    """A piece of work without and with a technique, as two functions, and its name in the table."""
 
     name: str
     without: Work
@@ -67,7 +67,7 @@ def tricks() -> Iterator[Trick]:
 
 
 def picking_pixels() -> Trick:
-    """Read all channels of random pixels, as RoIAlign does for its samples."""
+    """Return the trick of reading all channels of random pixels, as RoIAlign does for its samples."""
     last = np.ascontiguousarray(features(*FINEST)[0].transpose(1, 2, 0))  # (H, W, C)
     first = np.ascontiguousarray(last.transpose(2, 0, 1))  # (C, H, W)
     rng = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def picking_pixels() -> Trick:
 
 
 def feeding_convolutions() -> Iterator[Trick]:
-    """Compute a convolution of feature maps in both memory layouts; channels-first maps are copied first."""
+    """Yield convolutions of feature maps in both memory layouts; channels-first maps must first be copied."""
     for kernel in (1, 3):
         layer = Convolution(256, 64, kernel, 1, *FINEST)
         x, weight = convolutions.arrays(layer)
@@ -92,7 +92,7 @@ def feeding_convolutions() -> Iterator[Trick]:
 
 
 def leaving_windows() -> Trick:
-    """Compare the reference, which copies the windows and calls BLAS, with the kernel, which does neither."""
+    """Return the trick of a convolution without copies: the reference copies the windows, and the kernel does not."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work = convolution(layer, *convolutions.arrays(layer))
     return Trick(
@@ -103,7 +103,7 @@ def leaving_windows() -> Trick:
 
 
 def fewer_multiplications() -> Iterator[Trick]:
-    """Compare Winograd's algorithms with the direct algorithm."""
+    """Yield a convolution with each of Winograd's algorithms instead of the direct algorithm."""
     layer = Convolution(256, 256, 3, 1, *FINEST)
     work = convolution(layer, *convolutions.arrays(layer))
     for name in ("winograd2", "winograd4"):
@@ -115,7 +115,7 @@ def fewer_multiplications() -> Iterator[Trick]:
 
 
 def finishing_in_the_same_pass() -> Trick:
-    """Compute the end of a bottleneck block (batch norm, shortcut, ReLU) as separate operations and fused."""
+    """Return the trick of fusing the end of a bottleneck block: batch norm, shortcut and ReLU."""
     layer = Convolution(64, 256, 1, 1, *FINEST)
     x, weight = convolutions.arrays(layer)
     maps, filters, shortcut = Tensor(x), Parameter(weight), Tensor(features(*FINEST, seed=1))
@@ -135,7 +135,7 @@ def finishing_in_the_same_pass() -> Trick:
 
 
 def using_memory_again() -> Iterator[Trick]:
-    """Fill feature maps of the finest level with zeros, in new memory and in reused memory.
+    """Yield the filling of feature maps with zeros, in reused memory instead of two kinds of new memory.
 
     Linux has pages of 4 KiB by default. NumPy requests pages of 2 MiB, which Linux provides if its settings allow it.
     """
@@ -166,7 +166,7 @@ def small_pages(size: int) -> mmap.mmap:
 
 
 def one_pool_at_a_time() -> Trick:
-    """Run a kernel and a BLAS matrix product alternately, with two thread pools and with one."""
+    """Return the trick of using one thread pool at a time when a kernel and a BLAS matrix product alternate."""
     layer = Convolution(256, 256, 3, 1, *MIDDLE)
     work, matrix = convolution(layer, *convolutions.arrays(layer)), np.ones((256, 256), np.float32)
 
@@ -243,7 +243,7 @@ def by_matrices(x: np.ndarray, weight: np.ndarray, points: Sequence[float], dtyp
 
 
 def errors(height: int = 48, width: int = 76, channels: int = 256) -> dict[str, tuple[float, float]]:
-    """Map each algorithm to its errors against float64: (largest, root mean square), relative to the largest value."""
+    """Return {algorithm: (largest, root mean square) error}, relative to the largest value of the float64 result."""
     layer = Convolution(channels, channels, 3, 1, height, width)
     x, weight = convolutions.arrays(layer)
     exact = convolution(layer, x.astype(np.float64), weight.astype(np.float64))().data[0]
@@ -278,7 +278,7 @@ def same_on_any_threads(most: int) -> bool:
 
 
 def peaks_by_level() -> dict[str, float]:
-    """Map each SIMD level to the peak FLOP/s of one core with its kernels, measured in a separate process."""
+    """Return {SIMD level: peak FLOP/s of one core with the kernels of this level}; each level runs in a new process."""
     found = {}
     for level in _ext.usable_levels():
         output = subprocess.run(

@@ -26,7 +26,7 @@ KINDS = ("one", "many", "control")
 
 
 def run(row: Row, settings: Settings, order: str, work: str, busy: int) -> Result:
-    """Measure one situation and return the result of the row."""
+    """Measure one kind of work with one number of busy processes, and return the result of the row."""
     samples = _samples("rcnn", measured("rcnn", order, settings.folder, settings.threads, settings.rounds)[work][busy])
     for peer, name in PEERS.items():
         if peer in settings.peers and order == "never":

@@ -4,9 +4,9 @@
 
 LIBRARY is rcnn, torchvision or onnxruntime. ORDER says when a process of rcnn imports PyTorch: "never", "first" (before
 rcnn) or "later" (after it). The program starts BUSY other processes, each of which runs an endless loop. Then it
-measures two works on 4 pages of handwritten digits: predict, and a training step (losses and backward). ONNX Runtime
-reads the detector from FILE, and only detects, on one page. Turns with one thread, with THREADS threads, and with one
-thread again as a control follow one another, REPEATS times, for each number of BUSY processes.
+measures two kinds of work on 4 pages of handwritten digits: predict, and a training step (losses and backward). ONNX
+Runtime reads the detector from FILE, and only detects, on one page. For each number of BUSY processes, the program
+repeats three turns REPEATS times: with one thread, with THREADS threads, and, as a control, with one thread again.
 
 The program prints {work: {busy: {"one": seconds, "many": seconds, "control": seconds}}} as JSON. The seconds are means
 over all calls: a median would hide the rare calls that wait for a thread without a CPU.
@@ -31,7 +31,7 @@ Work = Callable[[], object]
 
 
 def main() -> None:
-    """Measure the situations that the command line names, and print the means."""
+    """Measure the library with each number of busy processes on the command line, and print the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("order", choices=("never", "first", "later"))
@@ -55,7 +55,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Run `count` endless loops in other processes inside the block."""
+    """Within the `with` block, run `count` other processes, each with an endless loop."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         time.sleep(0.3)  # until they have started
@@ -81,7 +81,7 @@ def measure(call: Work, set_threads: Callable[[int], object], threads: int, repe
 
 
 def turn(call: Work) -> tuple[float, int]:
-    """Return the seconds and the number of the calls of one turn; the first call wakes up the threads.
+    """Run one turn; return the seconds of its calls and the number of calls. The first call wakes up the threads.
 
     The first call counts only if it takes as long as a turn.
     """
@@ -100,7 +100,7 @@ def turn(call: Work) -> tuple[float, int]:
 
 
 def with_rcnn(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
-    """Return the works of rcnn, and the function that sets the number of threads."""
+    """Return {name: function} for each kind of work in rcnn, and the function that sets the number of threads."""
     import numpy as np
 
     import rcnn
@@ -117,7 +117,7 @@ def with_rcnn(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[i
 
 
 def with_torchvision(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
-    """Return the same works of torchvision, with the same weights."""
+    """Return the same for torchvision, with the same weights."""
     import torch
 
     import rcnn
@@ -142,7 +142,7 @@ def with_torchvision(options: argparse.Namespace) -> tuple[dict[str, Work], Call
 
 
 def with_onnxruntime(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
-    """Return the detection of ONNX Runtime on one page; its number of threads belongs to a session."""
+    """Return the same for ONNX Runtime, which only detects, on one page. Each number of threads has its own session."""
     import numpy as np
 
     from rcnn import data

@@ -28,7 +28,7 @@ def textured_image(height: int, width: int, seed: int = SEED) -> np.ndarray:
 
 
 def detector_weights(shapes: Mapping[str, tuple[int, ...]], seed: int = SEED) -> dict[str, np.ndarray]:
-    """Return random weights {name: array} for {name: shape}, such that the detector finds objects."""
+    """Return random weights {name: array} for the given {name: shape}; with them, the detector finds objects."""
     return seeded_state(shapes, seed)
 
 
@@ -67,7 +67,7 @@ def feature_maps(batch: int, channels: int, height: int, width: int, seed: int =
 
 
 def targets(height: int, width: int, count: int = 8, seed: int = SEED) -> list[dict[str, np.ndarray]]:
-    """Return the target of one image in a list: random boxes (count, 4) and labels (count,)."""
+    """Return a list with the target of one image: random boxes (count, 4) and labels (count,)."""
     rng = np.random.default_rng(seed)
     sides = rng.uniform(0.1, 0.5, (count, 2)) * (width, height)
     corners = rng.uniform(size=(count, 2)) * (np.array([width, height]) - sides)

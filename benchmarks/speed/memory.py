@@ -22,7 +22,7 @@ NAMES = {"torchvision": "torchvision", "onnxruntime": "ONNX Runtime", "openvino"
 
 
 def measure(settings: Settings, kind: str) -> dict[str, list[float]]:
-    """Map each contestant to its peak bytes: of its "process", or "beyond" its memory after loading the detector."""
+    """Return {contestant: [peak bytes]}, where `kind` is "process" or "beyond", as in `memory_probe`."""
     names = {"rcnn": "rcnn", **{peer: name for peer, name in NAMES.items() if peer in settings.peers}}
     return {name: [float(_measured(who, settings.folder, settings.threads)[kind])] for who, name in names.items()}
 

@@ -1,4 +1,4 @@
-"""Reports of the results: tables in Markdown, and JSON with everything that was measured."""
+"""Functions that report the results: tables in Markdown, and JSON with everything that was measured."""
 
 from __future__ import annotations
 

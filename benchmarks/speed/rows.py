@@ -25,7 +25,7 @@ PEERS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run.
+    """The settings of a benchmark run.
 
     peers: the selected keys of `PEERS`. threads: the number of threads of each contestant. budget: the seconds for each
     row. rounds: the minimum number of rounds. folder: the folder for temporary files.

@@ -1,4 +1,4 @@
-"""Fair timing of several contestants (libraries) in one process.
+"""Timing of several contestants (libraries) in one process, under the same conditions.
 
 The contestants take turns, A B A B ..., so that a temporary slowdown of the machine affects all of them. The result of
 a contestant is the median time of its calls.
@@ -6,7 +6,7 @@ a contestant is the median time of its calls.
 The thread pools of the contestants can disturb each other. When a pool has finished its work, its threads keep running
 in a loop for a while and wait for more work (*spinning*). The next contestant then has to share the CPUs with them. We
 measured the duration of the spinning as the CPU time that a process uses while it sleeps after a call. For each
-thread, it was 100 ms with OpenBLAS, 28 ms with ONNX Runtime, 4 ms with GCC's OpenMP (1 ms if rcnn loaded it) and 0 ms
+thread, it was 100 ms with OpenBLAS, 28 ms with ONNX Runtime, 4 ms with GCC's OpenMP and 0 ms
 with oneTBB (in OpenVINO). A convolution that takes 2.6 ms in PyTorch took 30 ms right after a matrix product in NumPy.
 Environment variables can shorten the spinning (OPENBLAS_THREAD_TIMEOUT, OMP_WAIT_POLICY, GOMP_SPINCOUNT). But users run
 these libraries without them, so the benchmark does not set them either. Therefore each turn has three parts:
@@ -15,10 +15,6 @@ these libraries without them, so the benchmark does not set them either. Therefo
 - uncounted calls, which wake up the contestant's own threads and refill the caches. Two calls and 10 ms are enough. If
   the first call is long, it is counted, and the turn ends;
 - counted calls until the turn is over.
-
-PyTorch and rcnn share one OpenMP library in a process: the one that is imported first, here that of rcnn with its
-shorter waits. The order makes no measurable difference. In three runs with each order, the detector of PyTorch took 3.2
-to 3.4 and 3.1 to 3.4 times as long as that of rcnn.
 
 Other processes disturb the timing even more. With OpenMP, for example, each thread has a fixed part of the work. All
 threads then wait for the thread that has to share its CPU. When other processes used a fifth of the CPU, calls of such

@@ -1,4 +1,4 @@
-"""Writing of detections as annotations, to correct and then use for training: CSV tables, VOC and YOLO folders."""
+"""Functions that write detections as annotations (CSV, VOC or YOLO), which users can correct and then train with."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Folder:
             write_whole(root / "classes.txt", "".join(f"{name}\n" for name in class_names[1:]).encode())
 
     def add(self, entry: Entry, detections: Sequence[Entry]) -> None:
-        """Copy an image, and write its detections."""
+        """Copy the image of `entry` to the folder, and write `detections` to the annotation file of this image."""
         file = Path(entry["file"])
         stem, number = file.stem, 1
         while stem.casefold() in self.taken:
@@ -80,7 +80,7 @@ class Folder:
 
 
 def voc_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
-    """Return the XML of an image; VOC counts pixels from 1, and xmax and ymax are the last pixels inside the box."""
+    """Return the VOC annotation of an image as XML. Pixels count from 1; xmax and ymax are the last ones in the box."""
     root = ElementTree.Element("annotation")
     _add(root, "filename", name)
     sides = _add(root, "size")
@@ -100,7 +100,7 @@ def voc_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
 
 
 def yolo_lines(size: Entry, detections: Sequence[Entry]) -> str:
-    """Return a line for each detection: class number from 0, and centre, width and height as fractions of the image."""
+    """Return a line per detection: class number (from 0), then centre, width and height as fractions of the image."""
     lines = []
     for found in detections:
         x1, y1, x2, y2 = found["box"]

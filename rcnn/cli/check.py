@@ -54,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "dataset",
         metavar="DATASET|RUN.toml",
         help="the path of a folder or file, with or without its format "
-        f"({', '.join(f'{kind}:PATH' for kind in data.READERS)}); shapes; digits; or a plan (.toml)",
+        f"({', '.join(f'{kind}:PATH' for kind in data.READERS)}); shapes; digits; or a plan, the .toml file of a run",
     )
     parser.add_argument(
         "--split",
@@ -125,7 +125,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _fix_target(options: argparse.Namespace) -> str:
-    """Return the format and the path of the repaired copy."""
+    """Return the format and the path of the repaired copy, such as "voc:repaired"."""
     kind = options.dataset.partition(":")[0]
     has_format = options.fix.partition(":")[0] in WRITERS
     return str(options.fix) if has_format else f"{kind if kind in WRITERS else 'coco'}:{options.fix}"
@@ -189,7 +189,7 @@ def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -
 
 
 def _broken_once(datasets: dict[str, Any]) -> dict[str, Any]:
-    """Report each unreadable or missing annotation only in the first split, because its split is unknown."""
+    """Keep each unreadable or missing annotation only in the first data set, because its split is unknown."""
     first = next(iter(datasets.values()))
     return {
         split: dataclasses.replace(
@@ -248,7 +248,7 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
-    """Return (split, index) of up to `count` images: first those with problems (one of each in turn), then others."""
+    """Return (split, index) of up to `count` images: first, one per problem in turn, then images without problems."""
     columns = [
         [(split, example.image) for example in problem.examples if example.image is not None]
         for split, report in reports.items()

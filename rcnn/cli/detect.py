@@ -23,7 +23,7 @@ from rcnn.model import FasterRCNN
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
 MIN_SCORE = 0.5  # detections above this score are drawn and counted
-ERRORS = (OSError, ValueError, MemoryError)  # that concern one image; the others are processed
+ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -219,7 +219,7 @@ def _describe(
 
 
 def _count(detections: Sequence[Sequence[Entry]], min_score: float) -> str:
-    """Return a table of the number of detections of each class, and of the images that have at least one of them."""
+    """Return a table with two numbers for each class: its detections, and the images with at least one of them."""
     objects = Counter(name_of(found) for image in detections for found in image)
     images_with = Counter(name for image in detections for name in {name_of(found) for found in image})
     width = max(12, *map(len, objects)) if objects else 12
@@ -230,7 +230,7 @@ def _count(detections: Sequence[Sequence[Entry]], min_score: float) -> str:
 
 
 def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
-    """Return the detections as dicts of Python numbers."""
+    """Return a list with a dict of Python numbers for each detection."""
     return [
         {
             "box": [round(float(x), 2) for x in box],
@@ -252,7 +252,7 @@ def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return the same string for all paths to a file, even on a file system that does not distinguish A from a."""
+    """Return a string that is equal for all paths of a file, even if the file system does not distinguish A from a."""
     return os.path.realpath(path).casefold()
 
 

@@ -36,8 +36,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "dataset",
         metavar="DATASET|RUN.toml",
-        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan "
-        "(.toml)",
+        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan, "
+        "the .toml file of a run",
     )
     parser.add_argument(
         "--weights",
@@ -138,7 +138,7 @@ def _count(detections: Sequence[Detections]) -> int:
 
 
 def _print_measure(measure: str, detections: Sequence[Detections], targets: Targets, classes: Sequence[str]) -> None:
-    """Print a row for each class, the mean and, with --measure coco, the twelve numbers."""
+    """Print a row for each class, the mean and, with --measure coco, the twelve COCO metrics."""
     if measure != "coco":
         result = evaluate.evaluate_detections(detections, targets, len(classes), method=METHODS[measure])
         _print_table(classes, result.num_objects, result.num_detections, {"AP50": result.ap})

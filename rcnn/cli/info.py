@@ -1,4 +1,4 @@
-"""The command `rcnn info`, which prints what a bug report needs."""
+"""The command `rcnn info`, which prints the versions, the machine and the settings, for bug reports."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `rcnn info` to the commands."""
     parser = commands.add_parser(
         "info",
-        help="print versions, machine and settings, for a bug report",
+        help="print the facts that belong in a bug report: versions, machine and settings",
         description="Print the versions of rcnn and of the packages that it uses, the machine, the backend, the number "
-        "of threads, the folders and the environment variables that change its behaviour. Add this output "
-        "to a bug report.",
+        "of threads, the kernels, the compiler, the folders, and the environment variables that change how rcnn works. "
+        "If you report a bug, copy this output into your report.",
     )
     parser.set_defaults(run=run)
 

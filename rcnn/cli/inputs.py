@@ -1,4 +1,4 @@
-"""The images that the arguments of `rcnn detect` name: files, folders, patterns, and lists of paths."""
+"""Functions that find the images for `rcnn detect`: an argument is a file, a folder, a pattern or a list of paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LIST = 1 << 26  # bytes of a list of paths
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the files that the arguments name, each of them once, and a message for each argument that names none."""
+    """Return the files that the arguments name, without repetitions, and a message for each argument without files."""
     files: dict[str, Path] = {}
     problems = []
     for argument in arguments:
@@ -60,7 +60,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _listed(text: str, folder: Path, name: str) -> list[Path]:
-    """Return the paths in a list: one on each line, relative to the list's folder or else to the current folder."""
+    """Return the paths in `text`, one per line, relative to `folder` or, if not found there, to the current folder."""
 
     def paths() -> Iterator[Path]:
         for line in text.replace("\0", "\n").splitlines():  # find -print0 ends paths with zeros
@@ -69,5 +69,5 @@ def _listed(text: str, folder: Path, name: str) -> list[Path]:
                 yield path if path.exists() else Path(line.strip())
 
     if not (found := list(paths())):
-        raise ValueError(f"{name} names no images")
+        raise ValueError(f"{name} contains no paths of images")
     return found

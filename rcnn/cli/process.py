@@ -30,8 +30,8 @@ INTERRUPTED = 130  # conventional exit status after Ctrl-C: 128 plus the number 
 # Errors that the user can correct. Any other error is a bug in rcnn, so its message contains the line of code.
 EXPECTED = (OSError, ValueError, TypeError, ImportError, ArithmeticError, RuntimeError)
 
-# How much the command prints. QUIET: only warnings and errors. VERBOSE: also whole lists of names, of which messages
-# otherwise show only the first.
+# How much the command prints. QUIET: only warnings and errors. VERBOSE: messages also show whole lists of names,
+# instead of only the first names.
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 verbosity = contextvars.ContextVar("verbosity", default=NORMAL)
 

@@ -35,8 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "dataset",
         nargs="?",
         metavar="DATASET|RUN.toml",
-        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan "
-        "(.toml)",
+        help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan, "
+        "the .toml file of a run",
     )
     parser.add_argument("--model", choices=plan.KINDS, metavar="KIND", help=f"{', '.join(plan.KINDS)} (default: small)")
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: depends on the data set)")

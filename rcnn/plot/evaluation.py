@@ -11,6 +11,7 @@ are drawn in pale colours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -434,8 +435,9 @@ def precision_recall_classes(
 ) -> Axes:
     """Draw the precision-recall curve of every class that has objects.
 
-    If there are more than ten of these classes, their curves are pale, and the mean of their envelopes at 101 recalls
-    is drawn in black.
+    The axes show only the part in which the precision is below 1, so they start at a multiple of 0.1. If more than ten
+    classes have objects, the axes start at 0, the curves are pale, and the mean of their envelopes at 101 recalls is
+    drawn in black.
 
     Parameters
     ----------
@@ -472,7 +474,10 @@ def precision_recall_classes(
         else:
             precision_recall(ax, recalls[label], precisions[label], names[label], float(values[label]))
     style.graph(ax, "recall", "precision")
-    ax.set(xlim=(0, 1), ylim=(0, 1), aspect="auto")
+    low = (0.0, 0.0) if many or not known else _corner([(recalls[label], precisions[label]) for label in known])
+    ax.set(xlim=(low[0], 1), ylim=(low[1], 1), aspect="auto")
+    for line in ax.get_lines():
+        line.set_clip_on(low != (0.0, 0.0))
     if many:
         at = np.linspace(0, 1, 101)
         mean = np.mean([_best_from(at, recalls[label], precisions[label]) for label in known], axis=0)
@@ -634,10 +639,10 @@ def evaluation_page(
         "Average precision",
         f"mean {evaluation.mean_ap:.3f}, {objects:,} objects" if objects else "",
     )
-    style.title(
-        precision_recall_classes(panels["curves"], evaluation.recall, evaluation.precision, evaluation.ap, class_names),
-        "Precision and recall",
-    )
+    curves = panels["curves"]
+    precision_recall_classes(curves, evaluation.recall, evaluation.precision, evaluation.ap, class_names)
+    is_part = curves.get_xlim()[0] > 0 or curves.get_ylim()[0] > 0
+    style.title(curves, "Precision and recall", "the axes do not start at 0" if is_part else "")
     style.title(confusion_matrix(panels["confusion"], confusion, class_names), "Confusion")
     kinds = list(errors.repaired)
     at = [list(errors.examples).index(kind) for kind in kinds]
@@ -829,6 +834,23 @@ def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.
     """For each recall in `at`, return the best precision at this or a higher recall, or 0 beyond the highest recall."""
     best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
     return np.asarray(best[np.searchsorted(recall, at)])
+
+
+def _corner(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Return the multiples of 0.1 at which axes can start to show where curves (recall, precision) leave precision 1.
+
+    Points after the last true positive, which only lower the precision at the highest recall, do not count.
+    """
+    left, below = 1.0, 1.0
+    for recall, precision in curves:
+        best = np.maximum.accumulate(np.asarray(precision, float)[::-1])[::-1]
+        if not len(best):
+            return 0.0, 0.0
+        imperfect = np.asarray(recall)[best < 1]
+        left = min(left, float(imperfect[0]) if len(imperfect) else 1.0)
+        below = min(below, float(best[np.searchsorted(recall, recall[-1])]))
+    left, below = (min(math.floor(10 * value) / 10, 0.9) for value in (left, below))
+    return left, below
 
 
 def _three_digits(value: float) -> str:

@@ -21,7 +21,7 @@ MIN_STEPS, MAX_STEPS = 1500, 6000
 VALIDATIONS = 10
 MAX_SHORT_SIDE = 320  # pixels; training on larger images takes too long on a CPU
 SCALE_JITTER = (0.8, 1.25)
-# box_batch_size_per_image. With torchvision's value, 512, the head takes 90 % of the time of a step on small images.
+# The value of box_batch_size_per_image. With torchvision's value, 512, the head takes 90 % of a step on small images.
 RESNET_ROIS = 128
 RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with large gradients (norm 44 on digits)
 

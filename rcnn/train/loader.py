@@ -36,8 +36,9 @@ class Order:
     """Order of the training images. Each image appears once per epoch, and each epoch has its own random order.
 
     If `groups` is given, all images in a batch belong to the same group, with two exceptions. At the end of an epoch,
-    the images that are too few to fill a batch of their group may be mixed. If the batch size does not divide the
-    number of images, a batch may contain the last images of one epoch and the first images of the next epoch.
+    the remaining images of a group may be too few for a batch; then a batch mixes images of several groups. If the
+    batch size does not divide the number of images, a batch may contain the last images of one epoch and the first
+    images of the next epoch.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ def _search(
 
 
 def _watch(stage: str, **values: Any) -> None:
-    """Check all values of a stage in the order in which they were computed."""
+    """Raise NotFinite at the first non-finite value of a stage; the values are in the order of their computation."""
     for name, value in values.items():
         title = {
             "RPN head": f"the RPN head ({name})",

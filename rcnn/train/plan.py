@@ -74,7 +74,7 @@ MODEL_RULES = {
     "weights_backbone": optional(STRING),
     "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
 }
-STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # follow from kind and data set
+STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # these fields follow from `kind` and the data set
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
 ARRAY = re.compile(r"\[\n((?: +[^\s\]][^\n]*,\n)+) *\]")  # one item per line, as tomli_w writes it
 STRING_OR_COMMENT = re.compile(

@@ -342,7 +342,7 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
 
 
 def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Return a text, for messages, that lists the settings that differ from the saved settings.
+    """Return a text for a message: the settings that differ from the saved settings, with both values.
 
     Parameters
     ----------

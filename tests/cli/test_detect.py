@@ -343,7 +343,7 @@ def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, mon
     captured = capsys.readouterr()
     messages = (
         "contains no images; ",
-        "empty.txt names no images",
+        "empty.txt contains no paths of images",
         "*.tif: no file matches",
         "standard input names no",
     )
