@@ -393,7 +393,7 @@ def draw_roofline(
     style.title(
         ax,
         f"Roofline, layers on {cores(threads)}",
-        "each mark is a layer of ResNet-50-FPN; dotted line: the limit for a quarter of the operations",
+        "each mark is a layer of ResNet-50-FPN; dotted: the limit for 1/4 of the operations",
     )
     style.legend_inside(ax, ax.get_legend_handles_labels()[0], "lower right")
     return ax

@@ -365,7 +365,7 @@ def differences(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
 
 def _settings(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return the settings of a model and of its backbone, as JSON types."""
+    """Return the settings of a saved model, and the description of its backbone under the key "backbone"."""
     if not isinstance(metadata.get("settings"), dict):
         raise checkpoint.CheckpointError(f"{path} does not contain the settings of its model")
     return {**metadata["settings"], "backbone": metadata.get("backbone")}

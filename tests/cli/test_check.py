@@ -25,7 +25,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path, monkeypatch):
-    """A copy that a test may change; the current folder is the one that commands write to by default."""
+    """A copy of the folder `written` that a test may change. It is in the current folder, where commands write their files."""
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(written, tmp_path / "shapes")
 
@@ -165,7 +165,7 @@ def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def report_of(images, *columns):
-    """A report with a problem for each column of image indices."""
+    """Return a report on `images` images with a problem for each of `columns`, the indices of the images that have it."""
     problems = [Problem("box-outside", len(column), tuple(Example("here", i) for i in column)) for column in columns]
     return Report(Counts(images, 0, 0, 0, {}), tuple(problems), {})
 
@@ -181,7 +181,7 @@ def test_sheet_shows_each_problem_first_and_then_images_of_the_whole_set():
 
 
 def test_unreadable_image_has_its_own_tile(folder, monkeypatch):
-    """The captions name the problems of the first images."""
+    """The captions state the problems of the first images, which are drawn first."""
     from rcnn import plot
 
     (folder / "JPEGImages" / "train_000005.png").write_bytes(b"no")

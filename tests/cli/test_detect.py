@@ -287,7 +287,7 @@ def names_in(report):
 
 @pytest.fixture
 def album(tmp_path, finder):
-    """A folder with two images, a hidden file, a text, and a subfolder with an image."""
+    """A folder with two images, a hidden file, a text file, and a subfolder with an image."""
     folder = tmp_path / "album"
     (folder / "older").mkdir(parents=True)
     for name in ("b.PNG", "a.jpg", "older/c.png"):
@@ -384,7 +384,7 @@ def test_very_large_image_is_allowed_by_the_option_that_the_error_names(tmp_path
 
 
 class TwoScores(Finder):
-    """Detector that finds each red region also with a low score, as blue."""
+    """Detector that reports each red region twice: as red with a high score, and as blue with a low score."""
 
     def find(self, image):
         found = super().find(image)
@@ -439,7 +439,7 @@ def read_back(spec):
 
 @pytest.fixture
 def photos(tmp_path, finder):
-    """Two images of one name, one of them lying on its side, and one without objects."""
+    """Two images with the same name, one of them rotated by its EXIF orientation, and an image without objects."""
     folder = tmp_path / "photos"
     (folder / "b").mkdir(parents=True)
     exif = Image.Exif()

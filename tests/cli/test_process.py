@@ -14,7 +14,7 @@ from rcnn import cli
 from rcnn.cli import info, process
 from rcnn.plot.style import MISSING_CHARACTERS
 
-# A command of a few lines in place of the real ones, which take a second to import.
+# A command of a few lines that replaces the real commands, because their import takes a second.
 PROCESS = """
 import atexit, os, signal, sys, threading, time, types, warnings
 sys.modules["rcnn.cli.parser"] = types.ModuleType("parser")
@@ -28,7 +28,7 @@ sys.exit(main())
 
 
 def run(body: str, shell: str = 'exec "$0" "$@"', **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command whose body is given, started by a shell command."""
+    """Run a command with the given function body; `shell` is the shell command that starts it."""
     code = PROCESS.format(body=textwrap.indent(textwrap.dedent(body), "    "))
     return subprocess.run(
         ["sh", "-c", shell, sys.executable, "-c", code],

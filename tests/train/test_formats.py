@@ -1,4 +1,4 @@
-"""A set in any format trains to the same weights, bit for bit, as the drawn pages from which it was made."""
+"""Training on a data set in any format gives the same weights, bit for bit, as on the pages that it was made from."""
 
 import json
 

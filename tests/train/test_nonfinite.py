@@ -126,7 +126,7 @@ def test_total_loss(small: FasterRCNN, monkeypatch: pytest.MonkeyPatch) -> None:
 def added_to_the_loss(
     model: FasterRCNN, monkeypatch: pytest.MonkeyPatch, names: list[str], term: Callable[[Tensor], Tensor]
 ) -> None:
-    """Add `term` of the sum of each of these parameters to a loss."""
+    """Make `get_loss` add `term(sum of the values)` of each of these parameters to a loss."""
     parameters = dict(model.named_parameters())
     replaced(
         monkeypatch,
