@@ -7,14 +7,14 @@ from matplotlib.text import Text
 
 
 def texts(figure):
-    """Return the texts of a drawn figure, without its tick labels (some lie outside the view)."""
+    """Return the texts of a drawn figure, without its tick labels, because some are outside the view."""
     figure.draw_without_rendering()
     numbers = {text for ax in figure.findobj(Axes) for text in ax.get_xticklabels() + ax.get_yticklabels()}
     return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text() and text not in numbers]
 
 
 def assert_nothing_is_clipped(figure):
-    """Check that no text is too small and the outermost dots are white (clipped content would reach them)."""
+    """Check that no text is too small, and that the outermost pixels are white, because clipped content would reach them."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     dots = np.asarray(canvas.buffer_rgba())[:, :, :3]

@@ -1,4 +1,4 @@
-"""Builds of the checkout: the sdist, the wheel made from it, and installs without a working compiler."""
+"""Builds of the checkout: the sdist, the wheel built from it, and installation without a working compiler."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ def package_files():
 
 
 def expected_kernels():
-    """Return the names of the modules that the compiler makes here: one for each source, and one for each level."""
+    """Return the names of the modules that are compiled on this machine: one for each source and each level."""
     has_levels = platform.machine() in ("x86_64", "AMD64") and os.name == "posix"
     levels = {f"{kernel}_{level}" for kernel, gains in GAINS.items() for level in gains if has_levels}
     return {"_build", "_cython", "_threads", *KERNELS} | levels

@@ -1,4 +1,4 @@
-"""README and docs: their examples run as printed, their commands exist, and their links have an existing target."""
+"""README and docs: the examples run as printed, the commands exist, and the targets of links exist."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONGEST_README = 150  # lines
 
-# A snippet that a test cannot run stands below the comment "<!-- not run: the reason -->".
+# If a test cannot run a snippet, the snippet is below the comment "<!-- not run: the reason -->".
 SNIPPET = re.compile(r"^(?:<!-- not run: ([^\n]+) -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SHELL = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

@@ -25,7 +25,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def folder(written, tmp_path, monkeypatch):
-    """A copy of the folder `written` that a test may change. It is in the current folder, where commands write their files."""
+    """A copy of the folder `written` that a test may change. It is in the current folder."""
     monkeypatch.chdir(tmp_path)
     return shutil.copytree(written, tmp_path / "shapes")
 
@@ -165,7 +165,7 @@ def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
 
 
 def report_of(images, *columns):
-    """Return a report on `images` images with a problem for each of `columns`, the indices of the images that have it."""
+    """Return a report on `images` images with one problem for each column, a list of the images that have it."""
     problems = [Problem("box-outside", len(column), tuple(Example("here", i) for i in column)) for column in columns]
     return Report(Counts(images, 0, 0, 0, {}), tuple(problems), {})
 
