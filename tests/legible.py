@@ -14,7 +14,7 @@ def texts(figure):
 
 
 def assert_nothing_is_clipped(figure):
-    """Check that no text is too small, and that the outermost pixels are white, because clipped content would reach them."""
+    """Check that no text is too small, and that the outermost pixels are white (clipped content would reach them)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     dots = np.asarray(canvas.buffer_rgba())[:, :, :3]

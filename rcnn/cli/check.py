@@ -46,9 +46,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="find faults in a data set before training",
         description="Read every image of a data set once, count the objects of each class, list faults in images, "
         "boxes and labels, and draw sixteen images with their boxes. The exit status is 0 if training may start, 1 "
-        "if there are errors, and 2 if the data set cannot be read at all. To skip faulty images "
-        'and objects instead of correcting them, add options = {on_error = "skip"} to the [data] table of a plan '
-        '(.toml); with on_error = "fix", boxes are also cut at the border of their image.',
+        "if there are errors, and 2 if the data set cannot be read at all. To leave out faulty images and "
+        "objects instead of correcting them, train with rcnn train --on-error skip. With --on-error fix, boxes are "
+        "also cut at the border of their image.",
     )
     parser.add_argument(
         "dataset",

@@ -38,7 +38,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="the path of a folder or file, with or without its format (such as voc:PATH); shapes; digits; or a plan, "
         "the .toml file of a run",
     )
-    parser.add_argument("--model", choices=plan.KINDS, metavar="KIND", help=f"{', '.join(plan.KINDS)} (default: small)")
+    parser.add_argument(
+        "--model", choices=plan.KINDS, metavar="KIND", help=f"kind of model: {', '.join(plan.KINDS)} (default: small)"
+    )
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: depends on the data set)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed for all random numbers (default: 0)")
     parser.add_argument(
@@ -52,9 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--on-error",
         choices=ON_ERROR,
         metavar="ACTION",
-        help="raise: stop at the first unusable image or object; skip: leave out all of these and print their number; "
-        "fix: like skip, but cut boxes at the border of their image (default: raise). To list the faults, "
-        "use rcnn check",
+        help="raise: stop at the first unusable image or object; skip: leave out unusable images and objects, and "
+        "print their number; fix: like skip, but cut boxes at the border of their image (default: raise). To list the "
+        "faults, use rcnn check",
     )
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
