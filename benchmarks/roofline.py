@@ -281,7 +281,7 @@ def profile_table(spent: Mapping[str, Spent]) -> str:
 
 
 def roofs_table(peaks: Mapping[int, float], moved: Mapping[int, Bytes]) -> str:
-    """Return a table of the peak, the bandwidths, and the intensity at which both limits are equal, by threads."""
+    """Return a table of the limits, with a line for each number of threads."""
     rows = [
         ["threads", "peak, GFLOP/s", *(f"{human(size)}, GB/s" for size in SHOWN), "FLOP/byte where the limits meet"]
     ]

@@ -68,7 +68,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def measure(call: Work, set_threads: Callable[[int], object], threads: int, repeats: int) -> dict[str, float]:
-    """Return the mean seconds of a call with one thread, with `threads`, and with one thread again."""
+    """Return the mean seconds of a call with one thread, with `threads` threads, and with one thread again."""
     numbers = {"one": 1, "many": threads, "control": 1}
     seconds, calls = dict.fromkeys(numbers, 0.0), dict.fromkeys(numbers, 0)
     for repeat in range(repeats):
