@@ -117,7 +117,7 @@ def with_rcnn(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[i
 
 
 def with_torchvision(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
-    """Return the same for torchvision, with the same weights."""
+    """Return {name: function} for torchvision with the weights of rcnn, and the function that sets its threads."""
     import torch
 
     import rcnn
@@ -142,7 +142,7 @@ def with_torchvision(options: argparse.Namespace) -> tuple[dict[str, Work], Call
 
 
 def with_onnxruntime(options: argparse.Namespace) -> tuple[dict[str, Work], Callable[[int], object]]:
-    """Return the same for ONNX Runtime, which only detects, on one page. Each number of threads has its own session."""
+    """Return {"predict": function} for ONNX Runtime on one page, and the function that selects a number of threads."""
     import numpy as np
 
     from rcnn import data

@@ -80,7 +80,7 @@ class Folder:
 
 
 def voc_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
-    """Return the VOC annotation of an image as XML. Pixels count from 1; xmax and ymax are the last ones in the box."""
+    """Return the VOC annotation of an image as XML. Pixels count from 1; xmax, ymax are the last pixels inside."""
     root = ElementTree.Element("annotation")
     _add(root, "filename", name)
     sides = _add(root, "size")

@@ -160,7 +160,7 @@ def _folder_was_deleted() -> bool:
 
 
 def _show_messages_in_one_line(stops: _Stops) -> None:
-    """Show each warning and each error in a thread as one line; do not show errors that Python ignores."""
+    """Show each warning, and each error in a thread, as one line; do not show errors that Python ignores."""
     shown = set()
 
     def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
