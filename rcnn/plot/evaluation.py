@@ -846,8 +846,8 @@ def _corner(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, flo
         best = np.maximum.accumulate(np.asarray(precision, float)[::-1])[::-1]
         if not len(best):
             return 0.0, 0.0
-        imperfect = np.asarray(recall)[best < 1]
-        left = min(left, float(imperfect[0]) if len(imperfect) else 1.0)
+        perfect = int(np.sum(best == 1))  # number of points with precision 1, which come first
+        left = min(left, float(recall[perfect - 1]) if perfect else 0.0)
         below = min(below, float(best[np.searchsorted(recall, recall[-1])]))
     left, below = (min(math.floor(10 * value) / 10, 0.9) for value in (left, below))
     return left, below

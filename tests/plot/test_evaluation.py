@@ -245,6 +245,15 @@ def test_precision_recall_of_few_classes_has_a_legend(large_ax):
     assert [line.get_label() for line in large_ax.get_lines()] == ["cat  AP 0.900", "dog  AP 0.500"]
 
 
+def test_axes_start_where_the_curves_leave_precision_1(large_ax):
+    recall, precision = np.array([0.35, 0.65, 0.9, 0.9]), np.array([1.0, 1.0, 0.83, 0.5])  # the last one is wrong
+    perfect = np.array([0.5, 1.0]), np.array([1.0, 1.0])
+    plot.precision_recall_classes(
+        large_ax, [np.zeros(0), recall, perfect[0]], [np.zeros(0), precision, perfect[1]], np.array([np.nan, 0.8, 1.0])
+    )
+    assert large_ax.get_xlim() == (0.6, 1) and large_ax.get_ylim() == (0.8, 1)
+
+
 def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
     # Ten of 11 classes reach every recall with precision 1, and one reaches half of them with 0.12: 1, then 10/11.
     recalls = [np.zeros(0), *[np.array([1.0])] * 10, np.array([0.0, 0.5])]
