@@ -345,7 +345,7 @@ def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, mon
         "contains no images; ",
         "empty.txt contains no paths of images",
         "*.tif: no file matches",
-        "standard input names no",
+        "standard input contains no paths",
     )
     for line, message in zip(captured.err.splitlines(), messages, strict=True):
         assert message in line
