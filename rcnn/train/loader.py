@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -22,11 +21,12 @@ from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
 from rcnn.data.protocol import annotation_of, pair_of
+from rcnn.train.augment import Target, augment
+from rcnn.train.recipe import Recipe
 
-_ORDER, _CHANGES = 0, 2  # numbers of the random streams; step.py uses stream 1, and loop.py uses stream 3
+_ORDER = 0  # number of the random stream; step.py, augment.py and loop.py use other numbers
 T = TypeVar("T")
 U = TypeVar("U")
-Target = dict[str, np.ndarray]
 
 
 # ---------------------------------------------------------------------- the images of a step
@@ -126,80 +126,6 @@ def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
     return np.array([height > width for height, width in sizes])
 
 
-# ---------------------------------------------------------------------- augmentation
-
-
-@dataclass(frozen=True)
-class Change:
-    """Augmentation of one image.
-
-    Attributes
-    ----------
-    flipped : bool
-        If True, the image is mirrored horizontally.
-    scale : float
-        Factor that multiplies the target size of the image.
-    """
-
-    flipped: bool = False
-    scale: float = 1.0
-
-
-def draw_change(rng: np.random.Generator, flip: float, scale_jitter: tuple[float, float]) -> Change:
-    """Return a random augmentation of one image.
-
-    The logarithm of the scale is uniformly distributed: for example, a scale of 1/2 is as likely as a scale of 2. The
-    function always draws two random numbers, whatever the settings are.
-
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-        Random generator.
-    flip : float
-        Probability of a horizontal flip.
-    scale_jitter : (float, float)
-        Lowest and highest scale.
-
-    Returns
-    -------
-    Change
-        The augmentation.
-    """
-    mirrored, position = rng.random(2)
-    low, high = map(math.log, scale_jitter)
-    return Change(bool(mirrored < flip), math.exp(low + position * (high - low)))
-
-
-def flip(image: Any, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mirror an image and its boxes horizontally.
-
-    Parameters
-    ----------
-    image : array, PIL image or path
-        An image in any form that `rcnn.transform.as_image` accepts.
-    boxes : (G, 4) array
-        The boxes of the G objects in the image, in pixels.
-
-    Returns
-    -------
-    image : (H, W, 3) array
-        The mirrored image; a view if `image` is an array.
-    boxes : (G, 4) array
-        The mirrored boxes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `image` is not an image.
-    """
-    is_array = isinstance(image, np.ndarray) and image.ndim == 3
-    array = image if is_array else transform.as_image(image)
-    width = array.shape[1]
-    mirrored = boxes.copy()
-    mirrored[:, 0], mirrored[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
-    return array[:, ::-1], mirrored
-
-
 # ---------------------------------------------------------------------- reading
 
 
@@ -215,7 +141,7 @@ class TrainingBatch:
         The images, resized, normalised and padded.
     targets : list of dict
         For each image with G objects, the training target {"boxes": (G, 4), "labels": (G,)}. The boxes are in pixel
-        coordinates of the image before resizing.
+        coordinates of the augmented image before resizing.
     complete : list of dict
         For each image, the unchanged target of the data set, including difficult objects and crowds.
     """
@@ -244,15 +170,18 @@ class Loader:
     make_batch: Callable[[Sequence[Any], Sequence[float]], transform.Batch]
     num_classes: int
 
-    def load(self, indices: Sequence[int], changes: Sequence[Change] | None = None) -> TrainingBatch:
+    def load(self, indices: Sequence[int], recipe: Recipe | None = None, step: int = 0) -> TrainingBatch:
         """Read and augment images, and return them as a batch.
 
         Parameters
         ----------
         indices : sequence of int
             Indices of the images in the data set.
-        changes : sequence of Change, optional
-            The augmentation of each image. By default, images are not changed.
+        recipe : Recipe, optional
+            The recipe, which contains the seed and the settings of the augmentation. By default, images are not
+            changed.
+        step : int
+            Number of the batch, starting from 0. It determines the random numbers of the augmentation.
 
         Returns
         -------
@@ -266,15 +195,14 @@ class Loader:
         Exception
             Any error that the data set raises while it reads an image, with an added note that names the image.
         """
-        changes = changes or [Change()] * len(indices)
         read = [self._read(index) for index in indices]
         images, complete = [image for image, _ in read], [target for _, target in read]
         targets = [self._learned(index, target) for index, target in zip(indices, complete, strict=True)]
         try:
-            for i, change in enumerate(changes):
-                if change.flipped:
-                    images[i], targets[i]["boxes"] = flip(images[i], targets[i]["boxes"])
-            batch = self.make_batch(images, [change.scale for change in changes])
+            scales = [1.0] * len(indices)
+            if recipe is not None:
+                images, targets, scales = augment(images, targets, recipe, step)
+            batch = self.make_batch(images, scales)
         except (ValueError, TypeError):
             for index, (image, _) in zip(indices, read, strict=True):  # name the invalid image
                 transform.as_image(image, describe(self.dataset, index))
@@ -296,31 +224,6 @@ class Loader:
             return {name: array[kept] for name, array in checked.items()}
         except (ValueError, TypeError) as error:
             raise type(error)(f"{describe(self.dataset, index)}: {error}") from error
-
-
-def draw_changes(seed: int, step: int, count: int, flip: float, scale_jitter: tuple[float, float]) -> list[Change]:
-    """Return the random augmentations of the images of a step.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the run.
-    step : int
-        Number of the step, starting from 0.
-    count : int
-        Number of images.
-    flip : float
-        Probability of a horizontal flip.
-    scale_jitter : (float, float)
-        Lowest and highest scale.
-
-    Returns
-    -------
-    list of Change
-        One augmentation for each image.
-    """
-    rng = np.random.default_rng([seed, _CHANGES, step])
-    return [draw_change(rng, flip, scale_jitter) for _ in range(count)]
 
 
 def describe(dataset: Dataset, index: int) -> str:

@@ -29,7 +29,7 @@ from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
 from rcnn.train import run_folder
-from rcnn.train.loader import Loader, Order, TrainingBatch, aspect_groups, describe, draw_changes, prefetch
+from rcnn.train.loader import Loader, Order, TrainingBatch, aspect_groups, describe, prefetch
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
@@ -321,8 +321,7 @@ def _batches(
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
 
     def load(step: int) -> TrainingBatch:
-        indices = order.batch(step)
-        return loader.load(indices, draw_changes(recipe.seed, step, len(indices), recipe.flip, recipe.scale_jitter))
+        return loader.load(order.batch(step), recipe, step)
 
     return prefetch(load, steps, workers)
 

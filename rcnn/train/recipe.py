@@ -15,6 +15,7 @@ from rcnn._validate import (
     as_string,
     integer,
     normalise_fields,
+    number,
     one_of,
     tuple_of,
     wrong_value,
@@ -62,6 +63,17 @@ class Recipe:
         Factor by which the "steps" schedule multiplies the learning rate at each step in `milestones`.
     flip : float
         Probability that an image and its boxes are mirrored horizontally.
+    vertical_flip : float
+        Probability that an image and its boxes are mirrored vertically.
+    crop : float
+        Largest fraction of the height and of the width that a random crop cuts away, from 0 (no crop) to 0.9. The crop
+        contains at least one whole object, and does not change the size of the objects.
+    translate : float
+        Largest random shift, as a fraction of the height and of the width, from 0 (no shift) to 0.5.
+    rotate : float
+        Largest angle of a random rotation in degrees, from 0 (no rotation) to 45.
+    colour_jitter : float
+        Largest relative change of the brightness, the contrast and the saturation, from 0 (no change) to 1.
     scale_jitter : (float, float)
         Lowest and highest value of a random factor that multiplies the target size of each image, from 0.1 to 10. The
         logarithm of the factor is uniformly distributed. With (1, 1), the size does not change.
@@ -94,6 +106,11 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     flip: float = 0.0
+    vertical_flip: float = 0.0
+    crop: float = 0.0
+    translate: float = 0.0
+    rotate: float = 0.0
+    colour_jitter: float = 0.0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     group_by_aspect: bool = True
     freeze: tuple[str, ...] = ()
@@ -184,6 +201,11 @@ RULES: dict[str, Rule] = {
     ),
     "gamma": Rule("a number above 0 and at most 1", as_float, lambda x: 0 < x <= 1),
     "flip": FRACTION,
+    "vertical_flip": FRACTION,
+    "crop": number(0, 0.9),
+    "translate": number(0, 0.5),
+    "rotate": number(0, 45),
+    "colour_jitter": FRACTION,
     "scale_jitter": Rule(
         "two numbers in [0.1, 10], the lowest factor and the highest factor",
         tuple_of(as_float),

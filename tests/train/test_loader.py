@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rcnn import data
-from rcnn.train.loader import Change, Loader, Order, aspect_groups, describe, draw_changes, prefetch
+from rcnn.train import Recipe
+from rcnn.train.loader import Loader, Order, aspect_groups, describe, prefetch
 from rcnn.zoo.detectors import faster_rcnn_small
 
 PAGES = data.Shapes(5, seed=3)
@@ -90,21 +91,23 @@ def test_unchanged_images_equal_the_models_own_batch() -> None:
 
 
 def test_changed_images_and_their_boxes() -> None:
-    batch = loader().load([3, 1], [Change(flipped=True), Change(scale=1.5)])
-    assert batch.images.image_sizes == [(128, 128), (192, 192)]
-    assert batch.images.original_sizes == [(128, 128)] * 2
-    flipped = MODEL.make_batch([PAGES[3][0][:, ::-1]]).images[0]
-    np.testing.assert_array_equal(batch.images.images[0, :, :128, :128], flipped)
+    batch = loader().load([3, 1], Recipe(flip=1, scale_jitter=(1.5, 1.5)))
+    assert batch.images.image_sizes == [(192, 192)] * 2 and batch.images.original_sizes == [(128, 128)] * 2
+    expected = MODEL.make_batch([PAGES[index][0][:, ::-1] for index in (3, 1)], [1.5, 1.5])
+    np.testing.assert_array_equal(batch.images.images, expected.images)
     boxes = PAGES[3][1]["boxes"]
     np.testing.assert_array_equal(batch.targets[0]["boxes"][:, [0, 2]], 128 - boxes[:, [2, 0]])
-    np.testing.assert_array_equal(batch.targets[1]["boxes"], PAGES[1][1]["boxes"])  # in the image's own pixels
     np.testing.assert_array_equal(batch.complete[0]["boxes"], boxes)
 
 
-def test_changes_depend_on_seed_and_step_alone() -> None:
-    first, again = (draw_changes(1, 5, 4, 0.5, (0.5, 2.0)) for _ in range(2))
-    assert first == again and len({change.scale for change in first}) == 4
-    assert first != draw_changes(1, 6, 4, 0.5, (0.5, 2.0)) and first != draw_changes(2, 5, 4, 0.5, (0.5, 2.0))
+def test_cropped_images_and_their_boxes() -> None:
+    batches = [loader().load([0, 1, 2], Recipe(crop=0.5), step) for step in (0, 1)]
+    for batch in batches:
+        assert batch.images.image_sizes == batch.images.original_sizes  # the pages have the size of the model's input
+        for target, (height, width) in zip(batch.targets, batch.images.original_sizes, strict=True):
+            assert len(target["boxes"]) and (target["boxes"] >= 0).all()
+            assert (target["boxes"] <= [width, height, width, height]).all()
+    assert batches[0].images.original_sizes != batches[1].images.original_sizes
 
 
 class OnePage:
@@ -176,11 +179,13 @@ class GreyAt4:
         return (np.zeros(self.shape, np.uint8) if index == 4 else image), target
 
 
-@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("recipe", [{}, {"flip": 1}, {"crop": 0.5}])
 @pytest.mark.parametrize("shape", [(64, 64), (64,), (64, 64, 4)])
-def test_error_of_a_wrong_image_names_its_index_in_the_data_set(shape: tuple[int, ...], flipped: bool) -> None:
+def test_error_of_a_wrong_image_names_its_index_in_the_data_set(
+    shape: tuple[int, ...], recipe: dict[str, float]
+) -> None:
     with pytest.raises(ValueError, match=r"^image 4 must have (the )?shape \(H, W, 3\), (not|got) \(64,"):
-        loader(GreyAt4(shape)).load([1, 4], [Change(), Change(flipped=flipped)])
+        loader(GreyAt4(shape)).load([1, 4], Recipe(**recipe))
 
 
 # ---------------------------------------------------------------------- prefetching
