@@ -78,7 +78,7 @@ def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contes
 
     def call(_: None) -> float:
         step = next(steps)
-        losses, _norm = train.train_step(model, optimizer, loader.load(order.batch(step)), recipe, step)
+        losses, _norm = train.train_step(model, optimizer, [loader.load(order.batch(step))], recipe, step)
         return losses["total_loss"]
 
     return Contestant("rcnn", call)

@@ -201,6 +201,8 @@ def _fit(
             f"to continue: rcnn train --resume {out}"
         )
         return INTERRUPTED
+    if done.steps < followed.recipe.steps:
+        say(f"stopped early, because {followed.recipe.patience} validations in a row brought no better AP50")
     say(f"{done.steps} steps, {time.perf_counter() - started:.0f} s; weights: {out / run_folder.WEIGHTS}")
     if done.best is not None:
         say(

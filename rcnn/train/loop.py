@@ -2,8 +2,8 @@
 
 The random numbers in step k depend only on (seed, k). They determine the images and their augmentation, the sampled
 anchors and RoIs, and dropout. A run that is stopped and resumed at step k therefore gives bit-identical results. To
-resume it, only the weights and the state of the optimiser are needed. The number of loader threads does not change the
-results.
+resume it, only the weights, their average and the state of the optimiser are needed. The number of loader threads does
+not change the results.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
 from rcnn.train import run_folder
+from rcnn.train.average import WeightAverage, averaged
 from rcnn.train.loader import Loader, Order, TrainingBatch, aspect_groups, describe, prefetch
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
@@ -112,18 +113,21 @@ def fit(
     for name, flag in (("resume", resume), ("progress", progress)):
         FLAG.check(name, flag)
     stop_at = optional(integer(0)).check("stop_at", stop_at)
+    if recipe.patience and val is None:
+        raise ValueError(f"patience = {recipe.patience} requires validation images: pass val=...")
     if resume and out is None:
         raise ValueError("resume=True requires the folder of the run: pass out=...")
     integer(0, 256).check("workers", workers)
     integer(1).check("save_every", save_every)
     freeze(model, recipe.freeze)
     folder = None if out is None else Path(check_path(out, "out"))
-    training = _Training(model, dataset, recipe, recipe.make_optimizer(model), folder, val, workers)
+    average = WeightAverage(model, recipe.ema) if recipe.ema else None
+    training = _Training(model, dataset, recipe, recipe.make_optimizer(model), average, folder, val, workers)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(folder, run_folder.FILES)  # a run that was killed may have left temporary files
         if resume:
-            training.run = run_folder.resume(folder, model, training.optimizer, recipe, len(dataset))
+            training.run = run_folder.resume(folder, model, training.optimizer, average, recipe, len(dataset))
     run = training.run
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
     batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
@@ -134,16 +138,19 @@ def fit(
         if run.steps and training.validate_if_due(bar):  # the run was stopped before this validation
             training.save()
         _training_mode(model)
-        for batch in batches:
-            training.step(batch)
+        for batches_of_step in () if training.is_over() else batches:
+            training.step(batches_of_step)
             training.show(bar)
             is_last = run.steps == end
             validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
+            is_last = is_last or training.is_over()
             run.interrupted = interrupted.is_set() and not is_last
             if validated or run.interrupted or is_last or run.steps % save_every == 0:
                 training.save()
-            if run.interrupted:
+            if run.interrupted or is_last:
                 break
+    if average is not None:
+        model.load_state_dict(average.state)
     return run
 
 
@@ -240,21 +247,28 @@ class _Training:
     dataset: Dataset
     recipe: Recipe
     optimizer: optim.Optimizer
+    average: WeightAverage | None
     folder: Path | None
     val: Dataset | None
     workers: int
     run: Run = field(default_factory=Run)
 
-    def step(self, batch: TrainingBatch) -> None:
+    def step(self, batches: Sequence[TrainingBatch]) -> None:
         """Run one training step, and append its losses and its gradient norm to the history."""
         try:
-            losses, norm = train_step(self.model, self.optimizer, batch, self.recipe, self.run.steps)
+            losses, norm = train_step(self.model, self.optimizer, batches, self.recipe, self.run.steps)
         except FloatingPointError as error:
-            shown = ", ".join(describe(self.dataset, index) for index in batch.indices)
+            shown = ", ".join(describe(self.dataset, index) for batch in batches for index in batch.indices)
             raise FloatingPointError(f"{error}; images of this step: {shown}") from error
+        if self.average is not None:
+            self.average.update(self.model, self.run.steps)
         for name in LOSSES:
             self.run.history[name].append(losses[name])
         self.run.grad_norms.append(norm)
+
+    def is_over(self) -> bool:
+        """Return whether the run has done all its steps, or is stopped early by `patience`."""
+        return self.run.steps >= self.recipe.steps or self.run.lost_patience(self.recipe.patience)
 
     def validate_if_due(self, bar: tqdm[Any]) -> bool:
         """If a validation is due, run it, record its scores, and save the best model. Return whether it was due."""
@@ -264,7 +278,8 @@ class _Training:
             return False
         bar.set_description("validating")
         try:
-            scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
+            with averaged(self.average, self.model):
+                scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
         except BaseException:  # for example an unreadable image or a second Ctrl-C: save all steps so far
             self.save()
             raise
@@ -273,14 +288,17 @@ class _Training:
         bar.set_description(f"AP50 {scores['ap50']:.3f}")
         if self.folder is not None and run.best == len(run.validation["step"]) - 1:
             self._check_weights()
-            run_folder.save_best(self.folder, self.model)
+            with averaged(self.average, self.model):
+                run_folder.save_best(self.folder, self.model)
         return True
 
     def save(self) -> None:
         """Write the files of the run if it has a folder."""
         if self.folder is not None:
             self._check_weights()
-            run_folder.save(self.folder, self.model, self.optimizer, self.recipe, self.run, len(self.dataset))
+            run_folder.save(
+                self.folder, self.model, self.optimizer, self.average, self.recipe, self.run, len(self.dataset)
+            )
 
     def _check_weights(self) -> None:
         """Raise FloatingPointError if a weight is not finite, because such a weight must not replace a valid file."""
@@ -314,14 +332,15 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
 
 def _batches(
     model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
-) -> Generator[TrainingBatch]:
-    """Return an iterator over the training batches of the given steps."""
+) -> Generator[list[TrainingBatch]]:
+    """Return an iterator over the given steps. Each item contains the training batches of a step."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
     loader = Loader(dataset, model.make_batch, model.config.num_classes)
 
-    def load(step: int) -> TrainingBatch:
-        return loader.load(order.batch(step), recipe, step)
+    def load(step: int) -> list[TrainingBatch]:
+        numbers = range(step * recipe.accumulate, (step + 1) * recipe.accumulate)
+        return [loader.load(order.batch(number), recipe, number) for number in numbers]
 
     return prefetch(load, steps, workers)
 

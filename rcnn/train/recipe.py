@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from rcnn._validate import (
+    BELOW_ONE,
     FLAG,
     FRACTION,
     POSITIVE,
@@ -34,9 +35,12 @@ class Recipe:
     Attributes
     ----------
     steps : int
-        Number of training steps, at most 10^8. Each step uses one batch.
+        Number of training steps, at most 10^8. Each step uses `accumulate` batches.
     batch_size : int
         Number of images in a batch, at most 1,024.
+    accumulate : int
+        Number of batches in a step, at most 1,024. The gradient is the mean over these batches, so that a step uses
+        `accumulate * batch_size` images in the memory of `batch_size` images. Batch norms still see single batches.
     optimizer : str
         "adam" or "sgd". Both work like PyTorch's optimisers of the same name.
     lr : float
@@ -46,7 +50,8 @@ class Recipe:
     weight_decay : float
         Weight decay, as in PyTorch.
     warmup_steps : int
-        Number of steps at the start during which the learning rate increases linearly, at most 10^8.
+        Number of steps at the start during which the learning rate increases linearly, at most 10^8. In a short run,
+        it is only a quarter of all steps.
     final_lr : float
         Learning rate at the end of the "cosine" schedule, as a fraction of `lr`.
     max_norm : float
@@ -85,6 +90,13 @@ class Recipe:
     val_every : int
         Number of steps between two validations, at most 10^8; 0 turns them off. There is always a validation at the
         end.
+    patience : int
+        Number of validations without a better AP50 after which the training stops early, at most 10^8; 0 turns this
+        off.
+    ema : float
+        Decay of an exponential moving average of the weights, at least 0 and below 1; see
+        `rcnn.train.average.WeightAverage`. With 0, the weights are not averaged. Otherwise, the averaged weights are
+        validated and saved, and `fit` leaves them in the model.
 
     Raises
     ------
@@ -94,6 +106,7 @@ class Recipe:
 
     steps: int = 2500
     batch_size: int = 4
+    accumulate: int = 1
     optimizer: str = "adam"
     lr: float = 3e-3
     momentum: float = 0.9
@@ -115,6 +128,8 @@ class Recipe:
     group_by_aspect: bool = True
     freeze: tuple[str, ...] = ()
     val_every: int = 0
+    patience: int = 0
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         normalise_fields(self, RULES)
@@ -174,15 +189,17 @@ class Recipe:
             fall = optim.cosine(self.steps, self.final_lr)
         else:
             fall = optim.multi_step(self.milestones, self.gamma)
-        return self.lr * optim.product(optim.linear_warmup(self.warmup_steps), fall)(step)
+        warmup = optim.linear_warmup(min(self.warmup_steps, self.steps // 4))
+        return self.lr * optim.product(warmup, fall)(step)
 
 
 RULES: dict[str, Rule] = {
     "steps": integer(1, MAX_STEPS),
     "batch_size": integer(1, 1_024),
+    "accumulate": integer(1, 1_024),
     "optimizer": one_of(OPTIMIZERS),
     "lr": POSITIVE,
-    "momentum": Rule("a number of at least 0 and below 1", as_float, lambda x: 0 <= x < 1),
+    "momentum": BELOW_ONE,
     "weight_decay": Rule("a number of at least 0", as_float, lambda x: x >= 0),
     "warmup_steps": integer(0, MAX_STEPS),
     "final_lr": FRACTION,
@@ -214,4 +231,6 @@ RULES: dict[str, Rule] = {
     "group_by_aspect": FLAG,
     "freeze": Rule("a sequence of parameter names or prefixes", tuple_of(as_string), all),
     "val_every": integer(0, MAX_STEPS),
+    "patience": integer(0, MAX_STEPS),
+    "ema": BELOW_ONE,
 }

@@ -1,8 +1,8 @@
 """The folder of a training run: the names of its files, and functions that write and read them.
 
-model.safetensors   the weights after the last saved step (see `rcnn.load`)
-best.safetensors    the weights with the best AP50 on the validation images
-state.safetensors   everything needed to resume: weights, optimiser, recipe, history, number of training images
+model.safetensors   the weights after the last saved step (see `rcnn.load`), averaged if the recipe says so
+best.safetensors    the weights with the best AP50 on the validation images, averaged if the recipe says so
+state.safetensors   everything needed to resume: weights, their average, optimiser, recipe, history, number of images
 history.csv         for each step: learning rate, losses and gradient norm
 validation.csv      for each validation: AP50 and losses on the validation images
 run.toml            the plan of the run (see `rcnn.train.plan`)
@@ -30,6 +30,7 @@ from rcnn._validate import listed, shown
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, optim
 from rcnn.train import plan as plans
+from rcnn.train.average import WeightAverage, averaged
 from rcnn.train.recipe import Recipe
 from rcnn.zoo import checkpoint
 
@@ -79,6 +80,21 @@ class Run:
         scores = self.validation["ap50"]
         return max((i for i, ap in enumerate(scores) if not math.isnan(ap)), key=scores.__getitem__, default=None)
 
+    def lost_patience(self, patience: int) -> bool:
+        """Return whether the last `patience` validations brought no better AP50.
+
+        Parameters
+        ----------
+        patience : int
+            Number of validations. With 0, the result is always False.
+
+        Returns
+        -------
+        bool
+            True if the training should stop early.
+        """
+        return patience > 0 and self.best is not None and len(self.validation["step"]) > self.best + patience
+
 
 @dataclass(frozen=True, eq=False)
 class SavedRun:
@@ -93,7 +109,8 @@ class SavedRun:
     recipe : Recipe
         The recipe.
     model : FasterRCNN
-        The model after the last saved step, in evaluation mode. Frozen parameters have requires_grad = False.
+        The model after the last saved step, in evaluation mode. Its weights are not averaged. Frozen parameters have
+        requires_grad = False.
     run : Run
         The history of the run.
     frozen : tuple of str
@@ -122,7 +139,13 @@ class SavedRun:
 
 
 def save(
-    folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
+    folder: Path,
+    model: FasterRCNN,
+    optimizer: optim.Optimizer,
+    average: WeightAverage | None,
+    recipe: Recipe,
+    run: Run,
+    num_images: int,
 ) -> None:
     """Write the files of a run.
 
@@ -137,6 +160,8 @@ def save(
         The model.
     optimizer : Optimizer
         The optimiser of the model.
+    average : WeightAverage or None
+        The average of the weights, if the recipe has one.
     recipe : Recipe
         The recipe.
     run : Run
@@ -144,7 +169,8 @@ def save(
     num_images : int
         Number of training images.
     """
-    checkpoint.save(folder / WEIGHTS, model)
+    with averaged(average, model):
+        checkpoint.save(folder / WEIGHTS, model)
     steps = range(run.steps)
     _write_table(
         folder / HISTORY,
@@ -156,14 +182,21 @@ def save(
         remove_regular(folder / VALIDATION)
     if run.best is None:
         remove_regular(folder / BEST)
-    _save_state(folder / STATE, model, optimizer, recipe, run, num_images)
+    _save_state(folder / STATE, model, optimizer, average, recipe, run, num_images)
 
 
 def _save_state(
-    path: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, run: Run, num_images: int
+    path: Path,
+    model: FasterRCNN,
+    optimizer: optim.Optimizer,
+    average: WeightAverage | None,
+    recipe: Recipe,
+    run: Run,
+    num_images: int,
 ) -> None:
     tensors = {f"model.{name}": array for name, array in model.state_dict().items()}
     tensors |= {f"optimizer.{name}": array for name, array in optimizer.state_dict().items()}
+    tensors |= {f"average.{name}": array for name, array in (average.state if average else {}).items()}
     tensors |= {f"history.{name}": np.array(values, np.float64) for name, values in run.history.items()}
     tensors |= {f"validation.{name}": np.array(values, np.float64) for name, values in run.validation.items()}
     tensors["grad_norms"] = np.array(run.grad_norms, np.float64)
@@ -294,8 +327,15 @@ def open_run(folder: str | os.PathLike[str], backbone: Module | None = None) -> 
     )
 
 
-def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: Recipe, num_images: int) -> Run:
-    """Load the run saved in a folder into the model and the optimiser, and return its history.
+def resume(
+    folder: Path,
+    model: FasterRCNN,
+    optimizer: optim.Optimizer,
+    average: WeightAverage | None,
+    recipe: Recipe,
+    num_images: int,
+) -> Run:
+    """Load the run saved in a folder into the model, the optimiser and the average, and return its history.
 
     Parameters
     ----------
@@ -305,6 +345,8 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
         A model with the same settings.
     optimizer : Optimizer
         The optimiser of the model.
+    average : WeightAverage or None
+        The average of the weights, if the recipe has one.
     recipe : Recipe
         The recipe of the run.
     num_images : int
@@ -336,6 +378,9 @@ def resume(folder: Path, model: FasterRCNN, optimizer: optim.Optimizer, recipe: 
             f"cannot resume the run in {folder} with different frozen parameters: before, they were "
             f"{listed(_frozen(metadata, model, path)) or 'none'}; now, they are {listed(frozen_names(model)) or 'none'}"
         )
+    if average is not None:
+        model.load_state_dict(_part(tensors, "average."))
+        average.reset(model)
     model.load_state_dict(_part(tensors, "model."))
     optimizer.load_state_dict(_part(tensors, "optimizer."))
     return _run(tensors, recipe, path)

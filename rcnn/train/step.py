@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,12 +11,13 @@ from rcnn.nn import optim
 from rcnn.train.loader import TrainingBatch
 from rcnn.train.nonfinite import first_non_finite
 from rcnn.train.recipe import Recipe
+from rcnn.train.run_folder import LOSSES
 
 _SAMPLES = 1  # number of the random stream for sampling and dropout; loader.py and loop.py use other numbers
 
 
 def train_step(
-    model: FasterRCNN, optimizer: optim.Optimizer, batch: TrainingBatch, recipe: Recipe, step: int
+    model: FasterRCNN, optimizer: optim.Optimizer, batches: Sequence[TrainingBatch], recipe: Recipe, step: int
 ) -> tuple[dict[str, float], float]:
     """Run one training step: update the parameters, and return the losses and the gradient norm.
 
@@ -26,8 +27,8 @@ def train_step(
         The model, in training mode.
     optimizer : Optimizer
         The optimiser of the model's parameters, from `recipe.make_optimizer`.
-    batch : TrainingBatch
-        The images and targets of the step.
+    batches : sequence of TrainingBatch
+        The images and targets of the step. Their number is `recipe.accumulate`.
     recipe : Recipe
         The recipe, which contains the seed, the learning rate and the largest gradient norm.
     step : int
@@ -36,7 +37,7 @@ def train_step(
     Returns
     -------
     losses : dict of str to float
-        The four losses and their sum, "total_loss".
+        The four losses and their sum, "total_loss", averaged over the batches.
     norm : float
         Norm of all gradients together, before they are scaled down to `recipe.max_norm`.
 
@@ -47,17 +48,21 @@ def train_step(
     """
     buffers = {name: array.copy() for name, array in _buffers(model).items()}
     optimizer.zero_grad()
+    values, norm = dict.fromkeys(LOSSES, 0.0), np.nan
     try:
-        losses = model.get_loss(batch.images, batch.targets, _rng(recipe, step))
-        values, norm = {name: loss.item() for name, loss in losses.items()}, np.nan
+        for number, batch in _numbered(batches, step):
+            losses = model.get_loss(batch.images, batch.targets, _rng(recipe, number))
+            for name, loss in losses.items():
+                values[name] += loss.item() / len(batches)
+            if np.isfinite(values["total_loss"]):
+                losses["total_loss"].backward(1 / len(batches))  # adds to the gradients of the batches before
         if np.isfinite(values["total_loss"]):
-            losses["total_loss"].backward()
             norm = optim.clip_grad_norm(optimizer.parameters, recipe.max_norm)
         if not np.isfinite(norm):
             raise FloatingPointError(f"the losses are {values}, and the gradient norm is {norm}")
     except (ValueError, FloatingPointError) as error:  # a ValueError comes from a stage that itself found a NaN
         optimizer.zero_grad()
-        stage = _diagnose(model, batch, recipe, step, buffers)
+        stage = _diagnose(model, batches, recipe, step, buffers)
         if stage is None:
             raise
         raise FloatingPointError(
@@ -69,9 +74,14 @@ def train_step(
     return values, norm
 
 
-def _rng(recipe: Recipe, step: int) -> np.random.Generator:
-    """Return the generator for all random numbers in a step."""
-    return np.random.default_rng([recipe.seed, _SAMPLES, step])
+def _numbered(batches: Sequence[TrainingBatch], step: int) -> Iterator[tuple[int, TrainingBatch]]:
+    """Return the batches of a step with their numbers, counted from the start of the run."""
+    return enumerate(batches, start=step * len(batches))
+
+
+def _rng(recipe: Recipe, number: int) -> np.random.Generator:
+    """Return the generator for all random numbers in a batch with this number."""
+    return np.random.default_rng([recipe.seed, _SAMPLES, number])
 
 
 def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
@@ -81,13 +91,17 @@ def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
 
 
 def _diagnose(
-    model: FasterRCNN, batch: TrainingBatch, recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
+    model: FasterRCNN, batches: Sequence[TrainingBatch], recipe: Recipe, step: int, buffers: Mapping[str, np.ndarray]
 ) -> str | None:
     """Return the first non-finite stage of a step, and reset the model's buffers to `buffers`."""
-    model.load_state_dict(buffers, strict=False)
     try:
-        return first_non_finite(model, batch.images, batch.targets, _rng(recipe, step))
+        for number, batch in _numbered(batches, step):
+            model.load_state_dict(buffers, strict=False)
+            stage = first_non_finite(model, batch.images, batch.targets, _rng(recipe, number))
+            if stage is not None:
+                return stage
     except ValueError:  # the step raised the same ValueError again, but all values before it are finite
-        return None
+        pass
     finally:
         model.load_state_dict(buffers, strict=False)
+    return None

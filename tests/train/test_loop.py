@@ -14,6 +14,7 @@ import rcnn
 from rcnn import _files, boxes, data, evaluate, train
 from rcnn.model import FasterRCNN
 from rcnn.train import Recipe, loop, run_folder
+from rcnn.train.average import WeightAverage
 from rcnn.train.loader import Order
 from rcnn.zoo import checkpoint
 from rcnn.zoo.detectors import faster_rcnn_small
@@ -99,6 +100,7 @@ FULL = Recipe(
     val_every=2,
     seed=4,
 )
+EVERYTHING = dataclasses.replace(FULL, accumulate=2, ema=0.9, crop=0.3, rotate=10, colour_jitter=0.2, patience=3)
 
 
 def assert_same_files(a: Path, b: Path) -> None:
@@ -107,7 +109,9 @@ def assert_same_files(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [2, 3])  # at a validation and between two
-@pytest.mark.parametrize(("recipe", "val"), [(RECIPE, None), (FULL, PAGES)], ids=["plain", "full"])
+@pytest.mark.parametrize(
+    ("recipe", "val"), [(RECIPE, None), (FULL, PAGES), (EVERYTHING, PAGES)], ids=["plain", "full", "everything"]
+)
 def test_resumed_run_equals_an_uninterrupted_run(
     tmp_path: Path, recipe: Recipe, val: data.Dataset | None, stop_at: int
 ) -> None:
@@ -325,6 +329,44 @@ def test_dropout_in_a_users_backbone_resumes_bit_identically(tmp_path: Path) -> 
     resumed = model()
     train.fit(resumed, PAGES, RECIPE, tmp_path, resume=True, progress=False)
     assert_same_state(resumed, whole)
+
+
+# ---------------------------------------------------------------------- averages and early stopping
+
+
+def test_averaged_weights_are_validated_saved_and_left_in_the_model(tmp_path: Path) -> None:
+    plain, model = small_model(), small_model()
+    recipe = dataclasses.replace(RECIPE, ema=0.5, val_every=1)
+    expected = WeightAverage(plain, 0.5)
+    for step in range(recipe.steps):
+        plain = small_model()
+        train.fit(plain, PAGES, RECIPE, stop_at=step + 1, progress=False)
+        expected.update(plain, step)
+    run = train.fit(model, PAGES, recipe, tmp_path, PAGES, progress=False)
+    assert model.training and all(
+        np.array_equal(array, expected.state[name]) for name, array in model.state_dict().items()
+    )
+    assert_same_state(rcnn.load(tmp_path / run_folder.WEIGHTS), model)
+    assert_same_state(run_folder.open_run(tmp_path).model, plain)
+    assert train.validate(model, PAGES, 2, recipe.seed)["total_loss"] == run.validation["total_loss"][-1]
+
+
+def test_run_without_a_better_validation_stops_early_and_stays_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = dict.fromkeys(run_folder.LOSSES, 1.0)
+    results = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    monkeypatch.setattr(loop, "validate", lambda *_: {"ap50": next(results), **scores})
+    recipe = dataclasses.replace(RECIPE, steps=9, val_every=1, patience=2)
+    run = train.fit(small_model(), PAGES, recipe, tmp_path, PAGES, progress=False)
+    assert run.steps == 4 and run.best == 1 and not run.interrupted
+    again = train.fit(small_model(), PAGES, recipe, tmp_path, PAGES, resume=True, progress=False)
+    assert again == run and run_folder.open_run(tmp_path).run == run
+
+
+def test_patience_requires_validation_images() -> None:
+    with pytest.raises(ValueError, match="^patience = 2 requires validation images: pass val="):
+        train.fit(small_model(), PAGES, dataclasses.replace(RECIPE, patience=2))
 
 
 # ---------------------------------------------------------------------- validation

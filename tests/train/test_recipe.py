@@ -17,6 +17,12 @@ def test_learning_rate_rises_then_falls_along_a_cosine() -> None:
     assert np.argmax(rates) == 10
 
 
+def test_warm_up_of_a_short_run_is_a_quarter_of_its_steps() -> None:
+    short, long = Recipe(steps=40), Recipe(steps=800)
+    assert short.lr_at(9) < 0.92 * short.lr and short.lr_at(10) > 0.85 * short.lr
+    assert long.lr_at(199) < long.lr_at(200) > long.lr_at(201)
+
+
 def test_learning_rate_falls_in_steps() -> None:
     recipe = Recipe(steps=100, lr=2.0, warmup_steps=10, schedule="steps", milestones=(20, 50), gamma=0.5)
     assert [recipe.lr_at(step) for step in (10, 19, 20, 49, 50, 99)] == [2, 2, 1, 1, 0.5, 0.5]
@@ -69,6 +75,9 @@ def test_replace_with_none_keeps_the_value() -> None:
         ("scale_jitter", (1, 1, 1)),
         ("freeze", ("",)),
         ("val_every", -1),
+        ("accumulate", 0),
+        ("patience", -1),
+        ("ema", 1),
     ],
 )
 def test_wrong_values_are_named(name: str, value: object) -> None:
