@@ -71,7 +71,7 @@ def digits_contest(settings: Settings) -> Contest:
 
 def our_training(model: rcnn.FasterRCNN, dataset: Any, recipe: Recipe) -> Contestant:
     """Return a contestant whose calls are consecutive training steps in rcnn, including the reading of the images."""
-    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+    loader = Loader(dataset, model.make_batch)
     order, steps = Order(len(dataset), recipe.batch_size, recipe.seed), itertools.count()
     optimizer = recipe.make_optimizer(model)
     model.train()

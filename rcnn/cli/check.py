@@ -28,7 +28,10 @@ from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
 from rcnn.data.splits import TEST
 from rcnn.data.validation import shared_images, validate
-from rcnn.train import plan
+from rcnn.train import defaults, plan
+from rcnn.train.augment import augment
+from rcnn.train.loader import learned, read_image
+from rcnn.transform import as_image
 
 SPLITS = ("train", "val")
 BOTH = "both"
@@ -70,6 +73,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="PNG file for the drawing of sixteen images (default: %(default)s)",
     )
     parser.add_argument(
+        "--augmented",
+        action="store_true",
+        help="draw training images as the detector sees them in training, after the random changes of the plan or of "
+        "the default recipe",
+    )
+    parser.add_argument(
         "--json", metavar="FILE", help="also write the report to this JSON file (- for standard output)"
     )
     parser.add_argument(
@@ -95,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
         for split, dataset in datasets.items()
     }
     shared = shared_images(reports["train"], reports["val"]) if len(reports) == 2 else ()
-    sheet = _write_sheet(options.sheet, datasets, reports)
+    sheet = _write_augmented(options) if options.augmented else _write_sheet(options.sheet, datasets, reports)
     ok = all(report.ok for report in reports.values())
     if options.json:
         content = {
@@ -120,6 +129,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
     """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
     for name, file in (("--sheet", options.sheet), ("--json", options.json)):
         check_file(name, file)
+    if options.augmented and options.split not in ("train", BOTH):
+        raise ValueError(f"--augmented draws training images, but --split is {options.split}; leave one of them out")
     if options.sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet must name a file that ends in .png, got {options.sheet}")
 
@@ -245,6 +256,36 @@ def _tile(items: Items, index: int, split: str, kinds: Sequence[str]) -> tuple[A
     name = item.place if item.file is None else item.file.name
     text = ", ".join(kinds) or f"{len(boxes)} object{'s' * (len(boxes) != 1)}"
     return item.image, boxes, item.labels, f"{split}, {name}\n{text}"
+
+
+def _write_augmented(options: argparse.Namespace) -> str:
+    """Write the contact sheet of augmented training images, and return a line of text about it."""
+    from rcnn import plot  # imports matplotlib, which is slow
+
+    spec, count, reader = _specs(options)["train"]
+    usable = {} if spec in data.DRAWN else {**reader, "on_error": "skip"}
+    dataset = data.load(spec, "train", count, options=usable)
+    if not len(dataset):
+        return "no drawing, because there are no images"
+    is_plan = options.dataset.endswith(".toml")
+    recipe = (plan.read(options.dataset) if is_plan else defaults.for_dataset(spec, options=usable)).recipe
+    indices = np.unique(np.linspace(0, len(dataset) - 1, SHEET_IMAGES).astype(int)).tolist()
+    read = [read_image(dataset, index) for index in indices]
+    targets = [learned(dataset, index, target) for index, (_, target) in zip(indices, read, strict=True)]
+    changed, targets, scales = augment([image for image, _ in read], targets, recipe, step=0)
+    images = [as_image(image) for image in changed]
+    boxes_list, labels_list = ([target[name] for target in targets] for name in ("boxes", "labels"))
+    captions = [
+        f"train, {_file_name(dataset, index)}\nscaled by {scale:.2f}"
+        for index, scale in zip(indices, scales, strict=True)
+    ]
+    write_figure(options.sheet, plot.contact_sheet(images, boxes_list, labels_list, dataset.classes, captions))
+    return f"{len(images)} augmented training image{'s' * (len(images) != 1)}: {options.sheet}"
+
+
+def _file_name(dataset: data.Dataset, index: int) -> str:
+    is_file = isinstance(dataset, data.AnnotatedImages)
+    return Path(dataset.records[index].image).name if is_file else f"image {index}"
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:

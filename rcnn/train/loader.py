@@ -162,13 +162,10 @@ class Loader:
         The images and their targets.
     make_batch : callable
         Function (images, scales) -> `rcnn.transform.Batch`, such as `FasterRCNN.make_batch`.
-    num_classes : int
-        Number of classes, including the background.
     """
 
     dataset: Dataset
     make_batch: Callable[[Sequence[Any], Sequence[float]], transform.Batch]
-    num_classes: int
 
     def load(self, indices: Sequence[int], recipe: Recipe | None = None, step: int = 0) -> TrainingBatch:
         """Read and augment images, and return them as a batch.
@@ -195,9 +192,9 @@ class Loader:
         Exception
             Any error that the data set raises while it reads an image, with an added note that names the image.
         """
-        read = [self._read(index) for index in indices]
+        read = [read_image(self.dataset, index) for index in indices]
         images, complete = [image for image, _ in read], [target for _, target in read]
-        targets = [self._learned(index, target) for index, target in zip(indices, complete, strict=True)]
+        targets = [learned(self.dataset, index, target) for index, target in zip(indices, complete, strict=True)]
         try:
             scales = [1.0] * len(indices)
             if recipe is not None:
@@ -209,21 +206,64 @@ class Loader:
             raise
         return TrainingBatch(list(indices), batch, targets, complete)
 
-    def _read(self, index: int) -> tuple[Any, Target]:
-        try:
-            return pair_of(self.dataset, index)
-        except Exception as error:
-            error.add_note(f"The error occurred while reading {describe(self.dataset, index)}.")
-            raise
 
-    def _learned(self, index: int, target: Target) -> Target:
-        """Return the validated target, without difficult objects and crowds."""
-        try:
-            checked = transform.check_target(target, "target", self.num_classes, np.float64)
-            kept = counted(target, len(checked["boxes"]), "target")  # (G,)
-            return {name: array[kept] for name, array in checked.items()}
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"{describe(self.dataset, index)}: {error}") from error
+def read_image(dataset: Dataset, index: int) -> tuple[Any, Target]:
+    """Return an image of a data set and its target.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    index : int
+        Index of the image.
+
+    Returns
+    -------
+    image : image
+        The image, in any form that `rcnn.transform.as_image` accepts.
+    target : dict
+        Its target.
+
+    Raises
+    ------
+    Exception
+        Any error that the data set raises, with an added note that names the image.
+    """
+    try:
+        return pair_of(dataset, index)
+    except Exception as error:
+        error.add_note(f"The error occurred while reading {describe(dataset, index)}.")
+        raise
+
+
+def learned(dataset: Dataset, index: int, target: Target) -> Target:
+    """Return the validated target of an image, without difficult objects and crowds.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The data set.
+    index : int
+        Index of the image.
+    target : dict
+        The target of the image.
+
+    Returns
+    -------
+    dict
+        {"boxes": (G, 4), "labels": (G,)} of G objects.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the target is invalid. The message names the image.
+    """
+    try:
+        checked = transform.check_target(target, "target", len(dataset.classes), np.float64)
+        kept = counted(target, len(checked["boxes"]), "target")  # (G,)
+        return {name: array[kept] for name, array in checked.items()}
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{describe(dataset, index)}: {error}") from error
 
 
 def describe(dataset: Dataset, index: int) -> str:

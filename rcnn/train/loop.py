@@ -217,7 +217,7 @@ def validate(
     integer(1).check("batch_size", batch_size)
     integer(0, 256).check("workers", workers)
     sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
-    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+    loader = Loader(dataset, model.make_batch)
     indices = [
         list(range(first, min(first + batch_size, len(dataset)))) for first in range(0, len(dataset), batch_size)
     ]
@@ -336,7 +336,7 @@ def _batches(
     """Return an iterator over the given steps. Each item contains the training batches of a step."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
-    loader = Loader(dataset, model.make_batch, model.config.num_classes)
+    loader = Loader(dataset, model.make_batch)
 
     def load(step: int) -> list[TrainingBatch]:
         numbers = range(step * recipe.accumulate, (step + 1) * recipe.accumulate)

@@ -201,6 +201,29 @@ def test_unreadable_image_has_its_own_tile(folder, monkeypatch):
     assert re.fullmatch(r"train, train_000000.png\n\d objects", seen["captions"][2])
 
 
+def test_sheet_shows_training_images_after_the_changes_of_the_plan(folder, tmp_path, monkeypatch, capsys):
+    from rcnn import plot
+
+    (folder / "JPEGImages" / "train_000000.png").write_bytes(b"no")  # skipped
+    seen = {}
+
+    def spy(images, boxes_list, labels_list, class_names, captions):
+        seen.update(images=images, boxes_list=boxes_list, captions=captions)
+        return plot.figure(1, 1)
+
+    monkeypatch.setattr(plot, "contact_sheet", spy)
+    toml = tmp_path / "run.toml"
+    toml.write_text(f'[data]\ntrain = "voc:{folder}"\n[recipe]\nflip = 1\nscale_jitter = [0.5, 0.5]\n')
+    assert cli.main(["check", str(toml), "--augmented"]) == 1
+    assert "augmented training images: rcnn-check.png\n" in capsys.readouterr().out
+    image, target = data.VOC(folder, "train", on_error="skip")[0]
+    np.testing.assert_allclose(seen["images"][0] * 255, image[:, ::-1], rtol=1e-5)
+    np.testing.assert_array_equal(seen["boxes_list"][0][:, 0], image.shape[1] - target["boxes"][:, 2])
+    assert seen["captions"][0] == "train, train_000001.png\nscaled by 0.50"
+    assert cli.main(["check", f"voc:{folder}", "--augmented", "--split", "val"]) == 2
+    assert "--augmented draws training images, but --split is val" in capsys.readouterr().err
+
+
 def test_the_format_of_a_folder_is_found_and_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data.write_yolo(data.Shapes(6), "set", "train", progress=False)

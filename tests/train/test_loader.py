@@ -77,7 +77,7 @@ def test_groups_come_from_sizes_that_are_known_without_decoding() -> None:
 
 
 def loader(pages: object = PAGES) -> Loader:
-    return Loader(pages, MODEL.make_batch, 5)
+    return Loader(pages, MODEL.make_batch)
 
 
 def test_unchanged_images_equal_the_models_own_batch() -> None:

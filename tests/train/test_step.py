@@ -24,7 +24,7 @@ def small_model() -> FasterRCNN:
 def first_batches(model: FasterRCNN, count: int = 1) -> list[TrainingBatch]:
     """The first batches of a run, as the loop reads them."""
     order = Order(len(PAGES), RECIPE.batch_size, RECIPE.seed)
-    loader = Loader(PAGES, model.make_batch, model.config.num_classes)
+    loader = Loader(PAGES, model.make_batch)
     return [loader.load(order.batch(number)) for number in range(count)]
 
 
