@@ -118,6 +118,9 @@ class FasterRCNNConfig:
         The maximum number of RoIs per image that are sampled for the loss.
     box_positive_fraction : float
         The maximum fraction of positive RoIs in the sample.
+    box_class_weights : sequence of floats, optional
+        The weight of each class in the classification loss of the second stage, in [0, 1000], starting with the
+        background. Larger weights for rare classes compensate for class imbalance. By default, all weights are 1.
     bbox_reg_weights : 4 floats
         The weights of the deltas in the second stage, in [1e-6, 1e6]. The defaults are the inverses of 0.1 and 0.2, the
         values in the paper.
@@ -170,6 +173,7 @@ class FasterRCNNConfig:
     box_bg_iou_thresh: float = 0.5
     box_batch_size_per_image: int = 512
     box_positive_fraction: float = 0.25
+    box_class_weights: Numbers | None = None
     bbox_reg_weights: Numbers = (10.0, 10.0, 5.0, 5.0)
     sampling_ratio: int = 2
     aligned: bool = False
@@ -219,11 +223,13 @@ def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         if low in checked and high in checked and checked[low] > checked[high]:
             raise wrong_value(low, checked[low], f"at most {high} ({checked[high]})")
     _check_weights(checked)
-    names, num_classes = checked.get("class_names"), checked.get("num_classes")
-    if names is not None and num_classes is not None and len(names) != num_classes:
-        raise wrong_value(
-            "class_names", names, f"{num_classes} names, one per class (num_classes), starting with the background"
-        )
+    names, weights = checked.get("class_names"), checked.get("box_class_weights")
+    num_classes = checked.get("num_classes", None if names is None else len(names))
+    for name, values, kind in (("class_names", names, "names"), ("box_class_weights", weights, "numbers")):
+        if values is not None and num_classes is not None and len(values) != num_classes:
+            raise wrong_value(
+                name, values, f"{num_classes} {kind}, one per class (num_classes), starting with the background"
+            )
     return checked
 
 
@@ -328,6 +334,13 @@ RULES: dict[str, Rule] = {
     "box_bg_iou_thresh": FRACTION,
     "box_batch_size_per_image": integer(1, MOST_BOXES),
     "box_positive_fraction": FRACTION,
+    "box_class_weights": optional(
+        Rule(
+            "None, or a number in [0, 1000] for each class, not all 0, starting with the background",
+            _numbers,
+            lambda weights: 0 <= min(weights, default=-1) <= max(weights) <= 1e3 and max(weights) > 0,
+        )
+    ),
     "bbox_reg_weights": Rule(
         "4 numbers in [1e-6, 1e6]",
         _numbers,

@@ -572,7 +572,9 @@ class FasterRCNN(Module):
             rpn_cls_loss, rpn_reg_loss = rpn.loss(first.objectness, first.deltas, anchor_targets)
             sampled = join([target.rois for target in roi_targets])
             second = self.second_stage(batch, first.features, *sampled, watch=watch)
-            roi_cls_loss, roi_reg_loss = roi_heads.loss(second.class_logits, second.box_deltas, roi_targets)
+            roi_cls_loss, roi_reg_loss = roi_heads.loss(
+                second.class_logits, second.box_deltas, roi_targets, class_weights=c.box_class_weights
+            )
         losses = {
             "rpn_cls_loss": rpn_cls_loss,
             "rpn_reg_loss": rpn_reg_loss,

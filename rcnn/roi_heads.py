@@ -280,12 +280,18 @@ def find_targets(
     return RoITargets(rois, labels, deltas)
 
 
-def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]) -> tuple[Tensor, Tensor]:
+def loss(
+    class_logits: Tensor,
+    box_deltas: Tensor,
+    targets: Sequence[RoITargets],
+    *,
+    class_weights: Sequence[float] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Return the classification loss and the regression loss of the second stage.
 
-    The classification loss is the cross-entropy, averaged over all RoIs. The regression loss is the smooth L1 loss
-    (beta = 1/9) of the deltas of the true class. It is summed over the positive RoIs and divided by the number of all
-    RoIs.
+    The classification loss is the cross-entropy, averaged over all RoIs with the weights of their classes. The
+    regression loss is the smooth L1 loss (beta = 1/9) of the deltas of the true class. It is summed over the positive
+    RoIs and divided by the number of all RoIs.
 
     Parameters
     ----------
@@ -295,6 +301,8 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
         The deltas of each RoI for each class.
     targets : sequence of RoITargets
         The targets of each image.
+    class_weights : L floats, optional
+        The weight of each class in the classification loss, background first; by default, 1 for all classes.
 
     Returns
     -------
@@ -309,7 +317,7 @@ def loss(class_logits: Tensor, box_deltas: Tensor, targets: Sequence[RoITargets]
     labels = np.concatenate([t.labels for t in targets])  # (R,)
     target_deltas = np.concatenate([t.deltas for t in targets])  # (R, 4)
     positive = np.flatnonzero(labels > 0)
-    cls_loss = F.cross_entropy(class_logits, labels)
+    cls_loss = F.cross_entropy(class_logits, labels, class_weights)
     reg_loss = F.smooth_l1_loss(box_deltas[positive, labels[positive]], target_deltas[positive], SMOOTH_L1_BETA)
     return cls_loss, reg_loss * (1 / max(len(labels), 1))
 

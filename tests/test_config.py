@@ -71,6 +71,7 @@ def test_defaults_are_those_of_the_paper_under_torchvisions_names():
         "box_bg_iou_thresh": 0.5,
         "box_batch_size_per_image": 512,
         "box_positive_fraction": 0.25,
+        "box_class_weights": None,
         "bbox_reg_weights": (10.0, 10.0, 5.0, 5.0),
         "sampling_ratio": 2,
         "aligned": False,
@@ -163,6 +164,11 @@ NAMES = "None, or a unique name of at most 256 characters for each class, starti
         ("pool_size", (7, 0), ValueError, PAIR),
         ("image_std", {0.1: 1, 0.2: 2, 0.3: 3}, TypeError, r"3 numbers in \[0\.001, 1000\]"),
         ("class_names", (), ValueError, "3 names, one per class"),
+        ("box_class_weights", (1, 2), ValueError, "3 numbers, one per class"),
+        ("box_class_weights", (0, 0, 0), ValueError, r".*for each class, not all 0"),
+        ("box_class_weights", (), ValueError, r".*for each class, not all 0"),
+        ("box_class_weights", (1, 2, -1), ValueError, r".*for each class, not all 0"),
+        ("box_class_weights", 2, TypeError, r".*for each class, not all 0"),
         ("dropout", 1.0, ValueError, r"a number in \[0, 1\)"),
         ("anchor_offset", 1.5, ValueError, r"a number in \[0, 1\]"),
         ("image_mean", (0.5, 0.5), ValueError, "3 numbers"),
@@ -218,6 +224,7 @@ def test_the_ends_of_a_range_are_allowed(field, value):
         ("rpn_nms_thresh", np.float64(0.6), 0.6),
         ("image_mean", np.zeros(3), (0.0, 0.0, 0.0)),
         ("class_names", ["background", "a", "b"], ("background", "a", "b")),
+        ("box_class_weights", [1, 2.5, 0], (1, 2.5, 0)),
     ],
 )
 def test_sequences_and_numpy_scalars_are_normalised(field, given, kept):
@@ -251,6 +258,8 @@ def test_settings_are_checked_without_a_network():
         check_settings({"hidden_dim": "a"})
     with pytest.raises(ValueError, match="^class_names must be 2 names, one per class"):
         check_settings({"class_names": ["background"], "num_classes": 2})
+    with pytest.raises(ValueError, match="^box_class_weights must be 2 numbers, one per class"):
+        check_settings({"box_class_weights": [1, 1, 1], "class_names": ["background", "cat"]})
 
 
 def test_settings_that_depend_on_each_other_are_compared_if_both_are_given():

@@ -103,6 +103,16 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
+def test_class_weights_of_the_config_change_only_the_classification_loss():
+    losses = [
+        make(box_class_weights=weights).eval().get_loss(batch(), [OBJECTS, EMPTY], rng())
+        for weights in (None, (1, 1, 1, 1), (1, 5, 5, 5))
+    ]
+    plain, equal, weighted = ({name: loss.item() for name, loss in one.items()} for one in losses)
+    assert plain == equal
+    assert {name for name in LOSSES if weighted[name] != plain[name]} == {"roi_cls_loss"}
+
+
 def values(losses):
     return {name: loss.item() for name, loss in losses.items()}
 

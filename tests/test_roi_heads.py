@@ -220,6 +220,14 @@ def test_losses_by_hand():
     np.testing.assert_allclose(deltas.grad[[0, 2], [2, 1], [3, 1]], [-1 / 3, 0.9 / 3])
 
 
+def test_class_weights_count_only_in_the_classification_loss():
+    logits, deltas = nn.Parameter(np.array([[0.0, 0, 0], [2, 0, 0]])), nn.Parameter(np.ones((2, 3, 4)))
+    targets = [targets_of([2, 0], np.zeros((2, 4)))]
+    cls_loss, reg_loss = roi_heads.loss(logits, deltas, targets, class_weights=(1, 5, 3))
+    np.testing.assert_allclose(cls_loss.item(), (3 * np.log(3) + np.log(np.exp(2) + 2) - 2) / 4, rtol=1e-12)
+    assert reg_loss.item() == roi_heads.loss(logits, deltas, targets)[1].item()
+
+
 @pytest.mark.parametrize("labels", [[], [0, 0]])
 def test_the_loss_of_no_samples_is_zero(labels):
     logits, deltas = nn.Parameter(np.ones((len(labels), 3))), nn.Parameter(np.ones((len(labels), 3, 4)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rcnn._validate import (
     BELOW_ONE,
@@ -22,6 +23,7 @@ from rcnn._validate import (
     as_float_array,
     integer,
     number,
+    shown,
 )
 from rcnn.nn import elementwise
 from rcnn.nn.conv import conv2d, matrix_product
@@ -481,8 +483,8 @@ def _log_softmax_of(x: np.ndarray, axis: int) -> np.ndarray:
 # ---------------------------------------------------------------------- losses
 
 
-def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """Return the mean of -log softmax(logits)[label] over all samples.
+def cross_entropy(logits: Tensor, labels: np.ndarray, weight: ArrayLike | None = None) -> Tensor:
+    """Return the mean of -log softmax(logits)[label] over all samples, weighted by class.
 
     Parameters
     ----------
@@ -490,11 +492,14 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
         The logits of R samples for L classes.
     labels : (R,) integer array
         The correct class of each sample, in 0 .. L-1.
+    weight : (L,) array, optional
+        The weight of each class, at least 0: the sum of weight[label] * loss is divided by the sum of weight[label]. By
+        default, all weights are 1.
 
     Returns
     -------
     scalar Tensor
-        The loss; 0 if there are no samples.
+        The loss; 0 if there are no samples, or if their weights are all 0.
 
     Raises
     ------
@@ -523,15 +528,30 @@ def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     labels = labels.astype(np.int64)  # an empty list becomes a float array
     if count and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"cross_entropy: labels must be in 0 .. {classes - 1}, got {labels.min()} .. {labels.max()}")
-    rows, count = np.arange(count), max(count, 1)
+    rows = np.arange(count)
     log_p = _log_softmax_of(logits.data, -1)
+    if weight is None:
+        weights, total = np.ones((), log_p.dtype), max(count, 1)
+    else:
+        weights = _class_weights(weight, classes)[labels].astype(log_p.dtype)  # (R,)
+        total = weights.sum() or 1
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray]:
         g_logits = np.exp(log_p)
         g_logits[rows, labels] -= 1
-        return (g_logits * (g / count),)
+        return (g_logits * (weights[..., None] * (g / total)),)
 
-    return record(-log_p[rows, labels].sum() / count, (logits,), vjp)
+    return record(-(weights * log_p[rows, labels]).sum() / total, (logits,), vjp)
+
+
+def _class_weights(weight: ArrayLike, classes: int) -> np.ndarray:
+    """Return the weights of all classes, (L,). Raise ValueError unless they are finite and at least 0."""
+    weights = as_float_array(weight, "weight")
+    if weights.shape != (classes,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(
+            f"cross_entropy: weight must be {classes} finite numbers of at least 0, one per class, got {shown(weight)}"
+        )
+    return weights
 
 
 def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Tensor:

@@ -138,7 +138,7 @@ OPERATIONS = {
         (lambda x: F.log_softmax(x, 1), MAPS),
     ],
     "concatenate": [(lambda a, b: F.concatenate([a, b], axis=1), MAPS, MAPS[:, :2])],
-    "cross_entropy": [(lambda x: F.cross_entropy(x, LABELS), ROWS)],
+    "cross_entropy": [(lambda x, w=w: F.cross_entropy(x, LABELS, w), ROWS) for w in (None, [1, 0.5, 3])],
     "binary_cross_entropy_with_logits": [
         (lambda x, t=t: F.binary_cross_entropy_with_logits(x, t), ROWS) for t in (ROWS > 1, np.full(ROWS.shape, 0.3))
     ],
@@ -240,6 +240,17 @@ def test_cross_entropy_by_hand():
     loss.backward()
     assert loss.item() == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
     np.testing.assert_allclose(logits.grad, [[0.125, -0.125], [-0.25, 0.25]])
+
+
+def test_weighted_cross_entropy_by_hand():
+    """A weight of 3 counts as three samples."""
+    logits = leaf(np.log([[1.0, 3.0], [1.0, 1.0]]))
+    loss = F.cross_entropy(logits, [1, 0], [1, 3])
+    loss.backward()
+    assert loss.item() == pytest.approx((3 * np.log(4 / 3) + np.log(2)) / 4)
+    np.testing.assert_allclose(logits.grad, [[0.1875, -0.1875], [-0.125, 0.125]])
+    assert F.cross_entropy(logits, [0, 0], [0, 1]).item() == 0
+    assert F.cross_entropy(logits, [1, 0], [1, 1]).item() == F.cross_entropy(logits, [1, 0]).item()
 
 
 @pytest.mark.parametrize(
@@ -550,6 +561,11 @@ X = Tensor(MAPS)
         ),
         (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, 3]), ValueError, "labels must be in 0 .. 2, got 0 .. 3"),
         (lambda: F.cross_entropy(Tensor(ROWS), [0, 1, 2, -1]), ValueError, "labels must be in 0 .. 2, got -1 .. 2"),
+        (
+            lambda: F.cross_entropy(Tensor(ROWS), LABELS, [1, 2]),
+            ValueError,
+            "weight must be 3 finite numbers of at least 0, one per class, got [1, 2]",
+        ),
         (lambda: F.cross_entropy(Tensor(ROWS), [0.0, 1, 2, 1]), TypeError, "labels must be integers, got float64"),
         (
             lambda: F.binary_cross_entropy_with_logits(Tensor(ROWS), LABELS),
