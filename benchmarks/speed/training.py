@@ -11,7 +11,8 @@ import numpy as np
 import rcnn
 from rcnn import data, train
 from rcnn.train.defaults import RECIPES
-from rcnn.train.loader import Loader, Order
+from rcnn.train.loader import Loader
+from rcnn.train.order import Order
 from rcnn.train.recipe import Recipe
 from speed import detector, inputs
 from speed.agreement import Agreement, Arrays, same_step

@@ -1,4 +1,4 @@
-"""The data loader for training: it chooses, reads and augments the images of each step, and prefetches them in threads.
+"""The data loader for training: it reads and augments the images of each step, and prefetches them in threads.
 
 The images of a step and their augmentation depend only on the seed and the step, not on the number of threads.
 """
@@ -6,7 +6,6 @@ The images of a step and their augmentation depend only on the seed and the step
 from __future__ import annotations
 
 import contextvars
-import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -15,115 +14,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from rcnn import transform
 from rcnn._validate import counted
 from rcnn.data import AnnotatedImages, Dataset
-from rcnn.data.protocol import annotation_of, pair_of
+from rcnn.data.protocol import pair_of
 from rcnn.train.augment import Target, augment
 from rcnn.train.recipe import Recipe
 
-_ORDER = 0  # number of the random stream; step.py, augment.py and loop.py use other numbers
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-# ---------------------------------------------------------------------- the images of a step
-
-
-class Order:
-    """Order of the training images. Each image appears once per epoch, and each epoch has its own random order.
-
-    If `groups` is given, all images in a batch belong to the same group, with two exceptions. At the end of an epoch,
-    the remaining images of a group may be too few for a batch; then a batch mixes images of several groups. If the
-    batch size does not divide the number of images, a batch may contain the last images of one epoch and the first
-    images of the next epoch.
-
-    Parameters
-    ----------
-    length : int
-        Number of images.
-    batch_size : int
-        Number of images in a step.
-    seed : int
-        Seed for the random order.
-    groups : (length,) array, optional
-        Group of each image. By default, there are no groups, and all images are shuffled together.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int, groups: np.ndarray | None = None) -> None:
-        self.length, self.batch_size, self.seed, self.groups = length, batch_size, seed, groups
-        self._epoch = functools.lru_cache(maxsize=2)(self._draw_epoch)
-
-    def batch(self, step: int) -> list[int]:
-        """Return the indices of the images of a step.
-
-        Parameters
-        ----------
-        step : int
-            Number of the step, starting from 0.
-
-        Returns
-        -------
-        list of int
-            `batch_size` indices into the data set.
-        """
-        positions = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [self._epoch(position // self.length)[position % self.length] for position in positions]
-
-    def _draw_epoch(self, epoch: int) -> list[int]:
-        """Return the indices of all images in the order of an epoch."""
-        order = np.random.default_rng([self.seed, _ORDER, epoch]).permutation(self.length).tolist()
-        if self.groups is None:
-            return order
-        start = -epoch * self.length % self.batch_size  # the first images complete a batch of the previous epoch
-        return order[:start] + _group_batches(order[start:], self.groups, self.batch_size)
-
-
-def _group_batches(order: Sequence[int], groups: np.ndarray, batch_size: int) -> list[int]:
-    """Rearrange `order` so that each batch contains images of only one group. Incomplete batches come last."""
-    full: list[int] = []
-    incomplete: dict[int, list[int]] = {}
-    for index in order:
-        batch = incomplete.setdefault(int(groups[index]), [])
-        batch.append(index)
-        if len(batch) == batch_size:
-            full += batch
-            batch.clear()
-    return full + [index for batch in incomplete.values() for index in batch]
-
-
-def aspect_groups(dataset: Dataset, progress: bool = True) -> np.ndarray | None:
-    """Return, for each image, whether its height is larger than its width. No image is decoded.
-
-    Parameters
-    ----------
-    dataset : Dataset
-        The images.
-    progress : bool
-        If True, show a progress bar.
-
-    Returns
-    -------
-    (length,) bool array or None
-        True for each image whose height is larger than its width. The result is None if the data set does not know the
-        image sizes without decoding the images.
-    """
-    if not hasattr(dataset, "annotation"):
-        return None
-    sizes = [
-        annotation_of(dataset, index, keys=())[0]
-        for index in tqdm(
-            range(len(dataset)),
-            desc="sizes",
-            unit="image",
-            leave=False,
-            disable=None if progress else True,
-            dynamic_ncols=True,
-        )
-    ]
-    return np.array([height > width for height, width in sizes])
 
 
 # ---------------------------------------------------------------------- reading

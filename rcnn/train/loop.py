@@ -30,7 +30,8 @@ from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
 from rcnn.train import run_folder
 from rcnn.train.average import WeightAverage, averaged
-from rcnn.train.loader import Loader, Order, TrainingBatch, aspect_groups, describe, prefetch
+from rcnn.train.loader import Loader, TrainingBatch, describe, prefetch
+from rcnn.train.order import Order, aspect_groups, repeat_factors
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
@@ -335,7 +336,8 @@ def _batches(
 ) -> Generator[list[TrainingBatch]]:
     """Return an iterator over the given steps. Each item contains the training batches of a step."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
-    order = Order(len(dataset), recipe.batch_size, recipe.seed, groups)
+    repeats = repeat_factors(dataset, recipe.repeat_thresh, progress) if recipe.repeat_thresh and steps else None
+    order = Order(len(dataset), recipe.batch_size, recipe.seed, groups, repeats)
     loader = Loader(dataset, model.make_batch)
 
     def load(step: int) -> list[TrainingBatch]:

@@ -85,6 +85,9 @@ class Recipe:
     group_by_aspect : bool
         If True, images that are taller than wide are not in the same batch as other images. The batches then contain
         less padding. This has an effect only if the data set knows the image sizes without decoding the images.
+    repeat_thresh : float
+        If a class is in a smaller fraction of the images than this, images with the class appear more often in an
+        epoch; see `rcnn.train.order.repeat_factors`. With 0, no image is repeated.
     freeze : tuple of str
         Names of the parameters or modules to freeze, such as "backbone" or "backbone.stem.0".
     val_every : int
@@ -126,6 +129,7 @@ class Recipe:
     colour_jitter: float = 0.0
     scale_jitter: tuple[float, float] = (1.0, 1.0)
     group_by_aspect: bool = True
+    repeat_thresh: float = 0.0
     freeze: tuple[str, ...] = ()
     val_every: int = 0
     patience: int = 0
@@ -229,6 +233,7 @@ RULES: dict[str, Rule] = {
         lambda factors: len(factors) == 2 and 0.1 <= factors[0] <= factors[1] <= 10,
     ),
     "group_by_aspect": FLAG,
+    "repeat_thresh": FRACTION,
     "freeze": Rule("a sequence of parameter names or prefixes", tuple_of(as_string), all),
     "val_every": integer(0, MAX_STEPS),
     "patience": integer(0, MAX_STEPS),

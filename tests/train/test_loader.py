@@ -1,4 +1,4 @@
-"""The images of a step, their augmentation, and the prefetching threads."""
+"""The batches of a step, their augmentation, and the prefetching threads."""
 
 import threading
 from collections.abc import Iterator
@@ -10,67 +10,11 @@ import pytest
 
 from rcnn import data
 from rcnn.train import Recipe
-from rcnn.train.loader import Loader, Order, aspect_groups, describe, prefetch
+from rcnn.train.loader import Loader, describe, prefetch
 from rcnn.zoo.detectors import faster_rcnn_small
 
 PAGES = data.Shapes(5, seed=3)
 MODEL = faster_rcnn_small(PAGES.classes)
-
-
-def stream(order: Order, steps: int) -> list[int]:
-    return [index for step in range(steps) for index in order.batch(step)]
-
-
-# ---------------------------------------------------------------------- order
-
-
-def test_every_image_appears_once_per_epoch() -> None:
-    seen = stream(Order(10, 4, seed=0), 5)
-    assert sorted(seen[:10]) == sorted(seen[10:20]) == list(range(10))
-    assert seen[:10] != seen[10:20]
-    assert seen[:10] != stream(Order(10, 4, seed=1), 5)[:10]
-
-
-def test_batch_may_be_larger_than_the_data_set() -> None:
-    assert sorted(Order(2, 4, seed=0).batch(0)) == [0, 0, 1, 1]
-    assert sorted(Order(2, 5, seed=0, groups=np.array([0, 1])).batch(1)) in ([0, 0, 0, 1, 1], [0, 0, 1, 1, 1])
-
-
-@pytest.mark.parametrize("group", [0, 1])
-def test_one_group_changes_nothing(group: int) -> None:
-    groups = np.full(11, group)
-    assert stream(Order(11, 4, 5, groups), 30) == stream(Order(11, 4, 5), 30)
-
-
-@pytest.mark.parametrize(
-    ("length", "batch_size", "upright"), [(40, 4, 12), (37, 4, 9), (50, 3, 25), (8, 4, 1), (9, 2, 4)]
-)
-def test_groups_share_batches(length: int, batch_size: int, upright: int) -> None:
-    groups = np.arange(length) < upright
-    order = Order(length, batch_size, 3, groups)
-    epochs, steps = 2 * batch_size, 2 * length
-    seen = stream(order, steps)
-    for epoch in range(epochs):
-        assert sorted(seen[epoch * length : (epoch + 1) * length]) == list(range(length))
-    mixed = [step for step in range(steps) if len(set(groups[order.batch(step)])) > 1]
-    within = [step for step in mixed if step * batch_size // length == ((step + 1) * batch_size - 1) // length]
-    assert len({step * batch_size // length for step in within}) == len(within)
-    if length % batch_size == upright % batch_size == 0:
-        assert not mixed
-
-
-def test_steps_can_be_requested_in_any_order() -> None:
-    groups = np.arange(23) % 3 == 0
-    order = Order(23, 4, 9, groups)
-    expected = [order.batch(step) for step in range(40)]
-    assert [Order(23, 4, 9, groups).batch(step) for step in reversed(range(40))] == expected[::-1]
-
-
-def test_groups_come_from_sizes_that_are_known_without_decoding() -> None:
-    sizes = [(480, 640), (640, 480), (500, 500), (501, 500)]
-    known = type("Known", (), {"__len__": lambda self: 4, "annotation": lambda self, i: (sizes[i], {})})()
-    np.testing.assert_array_equal(aspect_groups(known, progress=False), [False, True, False, True])
-    assert aspect_groups(PAGES) is None
 
 
 # ---------------------------------------------------------------------- loading

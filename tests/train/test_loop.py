@@ -15,7 +15,7 @@ from rcnn import _files, boxes, data, evaluate, train
 from rcnn.model import FasterRCNN
 from rcnn.train import Recipe, loop, run_folder
 from rcnn.train.average import WeightAverage
-from rcnn.train.loader import Order
+from rcnn.train.order import Order
 from rcnn.zoo import checkpoint
 from rcnn.zoo.detectors import faster_rcnn_small
 

@@ -8,7 +8,8 @@ from rcnn import data, train
 from rcnn.model import FasterRCNN
 from rcnn.nn import optim
 from rcnn.train import Recipe
-from rcnn.train.loader import Loader, Order, TrainingBatch
+from rcnn.train.loader import Loader, TrainingBatch
+from rcnn.train.order import Order
 from rcnn.train.run_folder import LOSSES
 from rcnn.zoo.detectors import faster_rcnn_small
 
