@@ -68,9 +68,10 @@ def judge(evidence: Evidence) -> list[Verdict]:
     Returns
     -------
     list of Verdict
-        The verdicts of all rules.
+        The verdicts of all rules. After too few training steps, the stages after "learning" are not judged.
     """
-    return [verdict for rule in RULES for verdict in rule(evidence)]
+    rules = RULES[: RULES.index(learning) + 1] if _is_short(evidence) else RULES
+    return [verdict for rule in rules for verdict in rule(evidence)]
 
 
 def data(evidence: Evidence) -> Iterator[Verdict]:
@@ -177,7 +178,7 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
     Yields
     ------
     Verdict
-        A verdict on the frozen parameters, and one on the loss if there are enough steps.
+        A verdict on the frozen parameters, and one on the loss or on the number of steps.
     """
     frozen = Counter(part_of(name) for name in evidence.frozen)
     stuck = [
@@ -193,6 +194,13 @@ def learning(evidence: Evidence) -> Iterator[Verdict]:
         "frozen",
     )
     losses = evidence.losses
+    if _is_short(evidence):
+        yield Verdict(
+            "learning",
+            f"the detector was trained for {len(losses)} steps",
+            "too few steps to judge",
+            f"train longer: a pretrained detector needs at least {FEW_STEPS} steps, and random weights need some 1,000",
+        )
     if len(losses) < FEW_STEPS:
         return
     window = max(len(losses) // 10, FEW_STEPS // 4)
@@ -327,6 +335,11 @@ def _right(objects: Objects) -> float:
 def _is_good(objects: Objects) -> bool:
     """Return True if the detector finds these objects and predicts their classes well."""
     return len(objects) >= FEW_OBJECTS and _right(objects) >= WELL
+
+
+def _is_short(evidence: Evidence) -> bool:
+    """Return True if the detector was trained for too few steps, and is not good yet."""
+    return 0 < len(evidence.losses) < FEW_STEPS and not _is_good(evidence.train)
 
 
 def _percent(share: float) -> str:

@@ -126,13 +126,22 @@ def test_each_trouble_is_named(changes: dict[str, object], trouble: str) -> None
         {"drift": None},
         {"val": None},
         {"losses": np.zeros(0)},
-        {"losses": np.full(99, 2.0), "train": HALF_RIGHT},
+        {"losses": np.full(99, 2.0)},  # a pretrained detector that is good after a few steps
         {"train": objects(n=5, anchors=0.1, proposals=0.1, detections=0.1), "val": None},  # too few objects
         {"train": objects(predicted=[2, 2, 3] + (np.arange(3, 100) % 3 + 1).tolist())},  # one confused
     ],
 )
 def test_harmless_measurements_are_no_trouble(changes: dict[str, object]) -> None:
     assert troubles(**changes) == []
+
+
+def test_later_stages_are_not_judged_after_too_few_steps() -> None:
+    unseen = objects(proposals=0.1, detections=0.1, predicted=np.zeros(100, int))
+    few = dataclasses.replace(HEALTHY, losses=np.full(40, 2.0), train=unseen, val=unseen)
+    verdicts = judge(few)
+    assert [verdict.trouble for verdict in verdicts if verdict.trouble] == ["too few steps to judge"]
+    assert verdicts[-1].stage == "learning" and verdicts[-1].number == "the detector was trained for 40 steps"
+    assert troubles(losses=np.full(99, 2.0), train=HALF_RIGHT) == ["too few steps to judge"]
 
 
 def test_few_positives_and_poor_anchors_are_a_trouble_only_if_the_rpn_finds_little() -> None:
