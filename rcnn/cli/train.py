@@ -193,7 +193,7 @@ def _fit(
 ) -> int:
     """Train the detector, draw the curves and print a summary; return the exit status."""
     started = time.perf_counter()
-    done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers)
+    done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers, report=say)
     _draw_curves(out, done, followed.recipe)
     if done.interrupted:
         say(

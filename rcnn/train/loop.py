@@ -12,7 +12,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
-from rcnn.train import run_folder
+from rcnn.train import forecast, run_folder
 from rcnn.train.average import WeightAverage, averaged
 from rcnn.train.loader import Loader, TrainingBatch, describe, prefetch
 from rcnn.train.order import Order, aspect_groups, repeat_factors
@@ -53,6 +54,7 @@ def fit(
     stop_at: int | None = None,
     workers: int = WORKERS,
     progress: bool = True,
+    report: Callable[[str], None] | None = None,
 ) -> Run:
     """Train the model in place on the data set, and leave it in training mode.
 
@@ -85,6 +87,8 @@ def fit(
         several threads read from the data set at the same time. The result does not depend on this number.
     progress : bool
         If True, show a progress bar.
+    report : callable, optional
+        Function that receives a line of text after ten steps: a forecast of how long the rest of the run will take.
 
     Returns
     -------
@@ -142,6 +146,7 @@ def fit(
         for batches_of_step in () if training.is_over() else batches:
             training.step(batches_of_step)
             training.show(bar)
+            training.tell_forecast(report)
             is_last = run.steps == end
             validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
             is_last = is_last or training.is_over()
@@ -253,6 +258,7 @@ class _Training:
     val: Dataset | None
     workers: int
     run: Run = field(default_factory=Run)
+    ends: list[float] = field(default_factory=list)  # times at which the first steps ended
 
     def step(self, batches: Sequence[TrainingBatch]) -> None:
         """Run one training step, and append its losses and its gradient norm to the history."""
@@ -266,6 +272,16 @@ class _Training:
         for name in LOSSES:
             self.run.history[name].append(losses[name])
         self.run.grad_norms.append(norm)
+
+    def tell_forecast(self, report: Callable[[str], None] | None) -> None:
+        """Report a forecast of the duration after the first steps, if most of the run is still to come."""
+        if report is None or len(self.ends) == forecast.STEPS:
+            return
+        self.ends.append(time.perf_counter())
+        if len(self.ends) == forecast.STEPS < self.recipe.steps - self.run.steps:
+            seconds = (self.ends[-1] - self.ends[0]) / (forecast.STEPS - 1)
+            num_val = 0 if self.val is None else len(self.val)
+            report(forecast.forecast(seconds, self.run.steps, self.recipe, num_val))
 
     def is_over(self) -> bool:
         """Return whether the run has done all its steps, or is stopped early by `patience`."""
