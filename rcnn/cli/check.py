@@ -284,8 +284,7 @@ def _write_augmented(options: argparse.Namespace) -> str:
 
 
 def _file_name(dataset: data.Dataset, index: int) -> str:
-    is_file = isinstance(dataset, data.AnnotatedImages)
-    return Path(dataset.records[index].image).name if is_file else f"image {index}"
+    return Path(dataset.records[index].image).name if isinstance(dataset, data.AnnotatedImages) else f"image {index}"
 
 
 def choose(reports: Mapping[str, Report], count: int = SHEET_IMAGES) -> list[tuple[str, int]]:
