@@ -14,7 +14,7 @@ from rcnn.cli.shared import add_max_pixels, known_format, write_figure
 from rcnn.data import Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.model import FasterRCNN
-from rcnn.train import defaults, plan, run_folder
+from rcnn.train import defaults, memory, plan, run_folder
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import Run
@@ -94,6 +94,12 @@ def run(options: argparse.Namespace) -> int:
     if left_out:
         names = ", ".join(left_out) if verbosity.get() == VERBOSE else listed(left_out)
         say(f"randomly initialised, because their shapes differ from those in {chosen.weights}: {names}")
+    fitted, text = memory.fit_batch(model, dataset, chosen.recipe)
+    if text and _is_plan(options.dataset):
+        say(f"warning: {text}")
+    elif text:
+        say(f"{text}; this choice is written to {run_folder.PLAN}")
+        chosen = dataclasses.replace(chosen, recipe=fitted)
     out.mkdir(parents=True, exist_ok=True)
     plan.write(out / run_folder.PLAN, chosen)
     return _fit(out, chosen, model, dataset, val, options.workers, resume=False)

@@ -14,7 +14,7 @@ from PIL import Image
 import rcnn
 from rcnn import data
 from rcnn.cli import train as train_command
-from rcnn.train import plan, run_folder
+from rcnn.train import memory, plan, run_folder
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 
@@ -121,6 +121,21 @@ def test_default_folder_has_the_name_of_the_data_set(tmp_path: Path, monkeypatch
     saved = run_folder.open_run(tmp_path / "runs" / "shapes")
     assert saved.plan is not None and saved.plan.train == "shapes"
     assert (saved.recipe.steps, saved.recipe.seed, saved.plan.recipe) == (1, 3, saved.recipe)
+
+
+def test_batch_size_fits_the_memory_unless_a_plan_states_it(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(data.Shapes, "__len__", lambda self: 4)
+    monkeypatch.setattr(memory, "available", lambda: 20_000_000)
+    assert command("shapes", "--steps", "1", "--out", tmp_path / "a") == 0
+    assert "use batch_size = 1 and accumulate = 4; this choice is written to run.toml" in capsys.readouterr().out
+    recipe = run_folder.open_run(tmp_path / "a").recipe
+    assert (recipe.batch_size, recipe.accumulate) == (1, 4)
+    monkeypatch.setattr(memory, "available", lambda: 6_000_000)
+    assert command(planned, "--out", tmp_path / "b") == 0
+    assert "warning: a step with batch_size = 2 needs about " in capsys.readouterr().out
+    assert run_folder.open_run(tmp_path / "b").recipe == RECIPE
 
 
 @pytest.mark.parametrize(
