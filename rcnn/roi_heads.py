@@ -34,7 +34,7 @@ from rcnn._validate import (
     integer,
 )
 from rcnn.matching import check_thresholds, match, sample
-from rcnn.nms import batched_nms
+from rcnn.nms import suppress
 from rcnn.nn import Dropout, Linear, Module, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
@@ -367,6 +367,8 @@ def detect(
     score_thresh: float = 0.05,
     nms_thresh: float = 0.5,
     top_k: int = 100,
+    class_agnostic: bool = False,
+    soft_nms: str | None = None,
     weights: Sequence[float] = DELTA_WEIGHTS,
     visible: tuple[float, float] = (0.0, 0.0),
 ) -> dict[str, np.ndarray]:
@@ -393,6 +395,10 @@ def detect(
         The maximum intersection over union (IoU) of two detections of the same class, in [0, 1].
     top_k : int
         The maximum number of detections, in 1 .. 2^20.
+    class_agnostic : bool
+        If True, boxes of different classes suppress each other, too.
+    soft_nms : {"linear", "gaussian"}, optional
+        If given, lower the scores of overlapping boxes instead of dropping these boxes; see `rcnn.nms.soft_nms`.
     weights : four floats
         The factors by which the deltas dx, dy, dw and dh were multiplied in training.
     visible : (height, width)
@@ -432,8 +438,17 @@ def detect(
     kept = box_ops.remove_small(boxes, MIN_SIDE)
     kept = kept[~_are_slivers(whole[kept], boxes[kept], visible)]
     boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
-    kept = batched_nms(boxes, scores, labels, nms_thresh)[:top_k]
-    return {"boxes": boxes[kept], "scores": scores[kept], "labels": labels[kept].astype(np.int64)}
+    kept, scores = suppress(
+        boxes,
+        scores,
+        labels,
+        score_thresh=score_thresh,
+        nms_thresh=nms_thresh,
+        top_k=top_k,
+        class_agnostic=class_agnostic,
+        soft_nms=soft_nms,
+    )
+    return {"boxes": boxes[kept], "scores": scores, "labels": labels[kept].astype(np.int64)}
 
 
 def _are_slivers(whole: np.ndarray, clipped: np.ndarray, visible: tuple[float, float]) -> np.ndarray:

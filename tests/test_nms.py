@@ -3,7 +3,7 @@ import pytest
 
 import rcnn
 from rcnn.boxes import iou
-from rcnn.nms import batched_nms, descending_order, nms
+from rcnn.nms import batched_nms, descending_order, nms, soft_nms, suppress
 
 # IoU of neighbours: 8 / 12 = 0.667; of the first and the third: 6 / 14 = 0.43.
 ROW = np.array([[0, 0, 10, 1], [2, 0, 12, 1], [4, 0, 14, 1]], np.float32)
@@ -153,3 +153,93 @@ def test_groups_do_not_depend_on_the_number_of_threads():
 def test_nms_reports_invalid_input(arguments, error, message):
     with pytest.raises(error, match=message):
         batched_nms(*arguments)
+
+
+# ---------------------------------------------------------------------- soft NMS
+
+OVERLAPS = (8 / 12, 6 / 14)  # the IoUs of neighbours in ROW, and of the first and the third
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    [
+        # The first lowers both; then the third, which is now better, lowers the second.
+        (0.3, [0.9, 0.7 * (1 - OVERLAPS[1]), 0.8 * (1 - OVERLAPS[0]) ** 2]),
+        (0.5, [0.9, 0.7, 0.8 * (1 - OVERLAPS[0]) ** 2]),
+        (0.7, [0.9, 0.7, 0.8]),
+    ],
+)
+def test_linear_soft_nms_by_hand(impl, threshold, expected):
+    keep, scores = soft_nms(ROW, [0.9, 0.8, 0.7], threshold, method="linear")
+    order = [0, 1, 2] if threshold == 0.7 else [0, 2, 1]
+    assert keep.tolist() == order and keep.dtype == np.int64
+    np.testing.assert_allclose(scores, np.array(expected)[[0, 2, 1] if threshold == 0.7 else [0, 1, 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_gaussian_soft_nms_by_hand(impl, sigma):
+    near, far = np.exp(-np.square(OVERLAPS) / sigma)
+    keep, scores = soft_nms(ROW, [0.9, 0.3, 0.7], sigma=sigma)
+    assert keep.tolist() == [0, 2, 1]
+    np.testing.assert_allclose(scores, [0.9, 0.7 * far, 0.3 * near * near], rtol=1e-6)
+
+
+def test_soft_nms_drops_scores_that_are_not_above_the_threshold(impl):
+    keep, scores = soft_nms(ROW, [0.5, np.nan, 0.9], score_thresh=0.5)
+    assert keep.tolist() == [2] and scores.tolist() == [0.9]
+    assert soft_nms(np.repeat(ROW[:1], 3, axis=0), [0.4, 0.5, 0.5], method="linear")[0].tolist() == [1]
+    keep, scores = soft_nms([], [])
+    assert keep.shape == scores.shape == (0,)
+
+
+def test_soft_nms_keeps_the_input(impl):
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    new = soft_nms(ROW, scores)[1]
+    assert new.dtype == np.float32 and scores.tolist() == np.float32([0.9, 0.8, 0.7]).tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_soft_nms_is_the_loop_of_the_paper(impl, seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 40, (40, 2))
+    boxes, scores = np.concatenate([corner, corner + rng.uniform(5, 30, (40, 2))], axis=1), rng.uniform(size=40)
+    kept, left, current = [], list(range(40)), scores.copy()
+    while left:
+        best = max(left, key=lambda i: current[i])
+        left.remove(best)
+        kept.append(best)
+        for i in left:
+            overlap = iou(boxes[[best]], boxes[[i]])[0, 0]
+            current[i] *= 1 - overlap if overlap > 0.3 else 1
+    found, new = soft_nms(boxes, scores, method="linear", score_thresh=0.0)
+    assert found.tolist() == kept
+    np.testing.assert_allclose(new, current[kept])
+
+
+def test_suppression_within_classes_or_across_them(impl):
+    scores, labels = [0.9, 0.8, 0.7], [1, 2, 1]
+    for options, expected in (
+        ({}, [0, 1, 2]),
+        ({"class_agnostic": True}, [0, 2]),
+        ({"soft_nms": "linear"}, [0, 1, 2]),
+        ({"soft_nms": "linear", "class_agnostic": True}, [0, 2, 1]),
+        ({"soft_nms": "linear", "class_agnostic": True, "score_thresh": 0.5}, [0, 2]),
+        ({"soft_nms": "linear", "class_agnostic": True, "top_k": 1}, [0]),
+    ):
+        keep, new = suppress(ROW, scores, labels, **options)
+        assert keep.tolist() == expected, options
+        assert len(new) == len(keep) and (np.diff(new) <= 0).all()
+    assert suppress(ROW, scores, labels)[1].tolist() == scores
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "hard"}, "method must be one of linear, gaussian, got 'hard'"),
+        ({"sigma": 0}, "sigma must be a number above 0, got 0"),
+        ({"score_thresh": 2}, r"score_thresh must be a number in \[0, 1\], got 2"),
+    ],
+)
+def test_soft_nms_reports_invalid_input(options, message):
+    with pytest.raises(ValueError, match=message):
+        soft_nms(ROW, [1, 2, 3], **options)

@@ -242,13 +242,11 @@ def test_the_loss_of_no_samples_is_zero(labels):
 # ---------------------------------------------------------------------- detection
 
 
-def detect(probabilities, rois, deltas=None, size=(100, 100), score_thresh=0.05, nms_thresh=0.5, top_k=100):
+def detect(probabilities, rois, deltas=None, size=(100, 100), score_thresh=0.05, **options):
     probabilities = np.array(probabilities, np.float64).reshape(len(rois), -1)
     deltas = np.zeros((*probabilities.shape, 4)) if deltas is None else np.array(deltas, np.float64)
     rois = np.array(rois, np.float64)
-    return roi_heads.detect(
-        np.log(probabilities), deltas, rois, size, score_thresh=score_thresh, nms_thresh=nms_thresh, top_k=top_k
-    )
+    return roi_heads.detect(np.log(probabilities), deltas, rois, size, score_thresh=score_thresh, **options)
 
 
 A, B = [0, 0, 10, 10], [20, 0, 30, 10]  # far from each other
@@ -287,6 +285,22 @@ def test_suppression_runs_within_a_class_only():
     np.testing.assert_allclose(found["scores"], [0.6, 0.5])
     np.testing.assert_allclose(found["boxes"], [A, overlapping])
     assert len(detect([[0.1, 0.6, 0.3], [0.4, 0.1, 0.5]], [A, overlapping], nms_thresh=0.6)["boxes"]) == 4
+
+
+def test_suppression_runs_across_classes_if_it_is_class_agnostic():
+    overlapping = [0, 0, 10, 6]  # IoU 0.6
+    found = detect([[0.1, 0.6, 0.3], [0.4, 0.1, 0.5]], [A, overlapping], class_agnostic=True)
+    assert found["labels"].tolist() == [1]
+    np.testing.assert_allclose(found["boxes"], [A])
+
+
+def test_soft_suppression_lowers_scores():
+    probabilities, rois = [[0.1, 0.9], [0.4, 0.6], [0.2, 0.8]], [A, [0, 0, 10, 6], B]
+    found = detect(probabilities, rois, soft_nms="linear")
+    np.testing.assert_allclose(found["boxes"], [A, B, [0, 0, 10, 6]])
+    np.testing.assert_allclose(found["scores"], [0.9, 0.8, 0.6 * 0.4])
+    assert len(detect(probabilities, rois, soft_nms="linear", top_k=2)["scores"]) == 2
+    assert len(detect(probabilities, rois, soft_nms="linear", score_thresh=0.3)["scores"]) == 2
 
 
 def test_top_k_counts_all_classes():
