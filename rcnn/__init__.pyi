@@ -17,6 +17,7 @@ from . import roi_heads as roi_heads
 from . import rpn as rpn
 from . import train as train
 from . import transform as transform
+from . import views as views
 from . import zoo as zoo
 from ._ext.backend import set_conv_algorithm, set_num_threads, use_backend
 from ._ext.dispatch import replace

@@ -20,13 +20,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rcnn import nn, roi, roi_heads, rpn, transform
+from rcnn import nn, roi, roi_heads, rpn, transform, views
 from rcnn._ext.memory import network_pass
 from rcnn._validate import (
+    FLAG,
     FRACTION,
     MOST_BOXES,
     as_dtype,
@@ -35,10 +37,12 @@ from rcnn._validate import (
     check_sequence,
     integer,
     is_finite,
+    optional,
 )
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import Pyramid
+from rcnn.nms import SOFT
 from rcnn.nn import Module, Tensor
 from rcnn.nn.random import drawing_from, generator
 from rcnn.trace import Detections, Trace
@@ -338,6 +342,9 @@ class FasterRCNN(Module):
         score_thresh: float | None = None,
         nms_thresh: float | None = None,
         top_k: int | None = None,
+        *,
+        class_agnostic: bool = False,
+        soft_nms: str | None = None,
     ) -> list[Detections]:
         """Return the detections of each image, in pixel coordinates of the padded images.
 
@@ -353,6 +360,10 @@ class FasterRCNN(Module):
             See `predict`.
         top_k : int, optional
             See `predict`.
+        class_agnostic : bool
+            See `predict`.
+        soft_nms : {"linear", "gaussian"}, optional
+            See `predict`.
 
         Returns
         -------
@@ -361,7 +372,7 @@ class FasterRCNN(Module):
             in descending order of score. A box that extends into the padding is cut at the border of the image. If less
             than one pixel of the original image remains, the box is dropped.
         """
-        score_thresh, nms_thresh, top_k = self._thresholds(score_thresh, nms_thresh, top_k)
+        rules = self._rules(score_thresh, nms_thresh, top_k, class_agnostic, soft_nms)
         batch = self.make_batch(batch)
         if not isinstance(second, SecondStage):
             raise TypeError(f"second must be a SecondStage, got {type(second).__name__}")
@@ -374,9 +385,7 @@ class FasterRCNN(Module):
                     second.box_deltas.data[members],
                     second.rois[members],
                     size,
-                    score_thresh=score_thresh,
-                    nms_thresh=nms_thresh,
-                    top_k=top_k,
+                    **rules,
                     weights=self.config.bbox_reg_weights,
                     visible=_pixel_at_padding(batch, image),
                 )
@@ -431,6 +440,11 @@ class FasterRCNN(Module):
         score_thresh: float | None = None,
         nms_thresh: float | None = None,
         top_k: int | None = None,
+        *,
+        class_agnostic: bool = False,
+        soft_nms: str | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
     ) -> list[Detections]:
         """Return the objects that are detected in each image, in descending order of score.
 
@@ -446,6 +460,17 @@ class FasterRCNN(Module):
             config's `box_nms_thresh`.
         top_k : int, optional
             The maximum number of detections per image, in 1 .. 2^20; by default, the config's `box_detections_per_img`.
+        class_agnostic : bool
+            If True, `nms_thresh` is also the maximum IoU of detections of different classes. Use it if two objects
+            never have almost the same box.
+        soft_nms : {"linear", "gaussian"}, optional
+            If given, detections that overlap a better one are not dropped. Instead, their scores are lowered; see
+            `rcnn.nms.soft_nms`.
+        flip : bool
+            If True, also detect objects in the mirrored images, and merge the detections.
+        scales : sequence of floats
+            The images are resized by each of these factors, in [0.001, 1000], in addition to the usual resizing. The
+            detections at all scales are merged. `flip` and more than one scale require a list of images.
 
         Returns
         -------
@@ -459,14 +484,25 @@ class FasterRCNN(Module):
             If `images` is invalid or contains NaN or infinity, if another argument is out of range, or if the network
             computes NaN or infinity, because its weights are not finite or far too large.
         """
-        thresholds = self._thresholds(score_thresh, nms_thresh, top_k)
+        rules = self._rules(score_thresh, nms_thresh, top_k, class_agnostic, soft_nms)
+        factors = views.check_scales(scales)
+        has_views = FLAG.check("flip", flip) or factors != [1.0]
         if _is_empty(images):
             return []
-        batch = self.make_batch(images)
+        if not has_views:
+            return self._predict(rules, images)
+        # Every view returns all of its boxes, because suppression must see those of all views at once.
+        unsuppressed = {"score_thresh": rules["score_thresh"], "nms_thresh": 1.0, "top_k": MOST_BOXES}
+        given = views.check_images(images, self.dtype)
+        return views.detect_in_views(partial(self._predict, unsuppressed), given, flip, factors, **rules)
+
+    def _predict(self, rules: dict[str, Any], images: Any, scale: float | None = None) -> list[Detections]:
+        """Return the detections in one view of the images, in pixel coordinates of the original images."""
+        batch = self.make_batch(images, None if scale is None else [scale] * len(images))
         with nn.evaluation(), nn.no_grad(), network_pass():
             first = self.first_stage(batch, watch=check_predictions)
             second = self.second_stage(batch, first.features, *first.rois(), watch=check_predictions)
-            found = self.detections(batch, second, *thresholds)
+            found = self.detections(batch, second, **rules)
         return _in_original_pixels(found, batch)
 
     def trace(self, images: Any, targets: Any = None, rng: np.random.Generator | None = None) -> Trace:
@@ -673,19 +709,26 @@ class FasterRCNN(Module):
                 f"pixels, their strides (rows, columns) are {measured}; use anchor_stride=None to measure the strides"
             )
 
-    def _thresholds(
-        self, score_thresh: float | None, nms_thresh: float | None, top_k: int | None
-    ) -> tuple[float, float, int]:
-        """Check and return the two thresholds and the number `top_k`. The config's value replaces None."""
+    def _rules(
+        self,
+        score_thresh: float | None,
+        nms_thresh: float | None,
+        top_k: int | None,
+        class_agnostic: bool,
+        soft_nms: str | None,
+    ) -> dict[str, Any]:
+        """Check these arguments of `predict`, and return them by name. The config's value replaces None."""
         c = self.config
         score_thresh = c.box_score_thresh if score_thresh is None else score_thresh
         nms_thresh = c.box_nms_thresh if nms_thresh is None else nms_thresh
         top_k = c.box_detections_per_img if top_k is None else top_k
-        return (
-            FRACTION.check("score_thresh", score_thresh),
-            FRACTION.check("nms_thresh", nms_thresh),
-            integer(1, MOST_BOXES).check("top_k", top_k),
-        )
+        return {
+            "score_thresh": FRACTION.check("score_thresh", score_thresh),
+            "nms_thresh": FRACTION.check("nms_thresh", nms_thresh),
+            "top_k": integer(1, MOST_BOXES).check("top_k", top_k),
+            "class_agnostic": FLAG.check("class_agnostic", class_agnostic),
+            "soft_nms": optional(SOFT).check("soft_nms", soft_nms),
+        }
 
     # ------------------------------------------------------------------ targets
 

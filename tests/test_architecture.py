@@ -20,7 +20,7 @@ LAYERS = (
     {"nn"},
     {"images", "boxes"},
     {"transform", "anchors", "matching", "nms", "roi"},
-    {"fpn", "backbones", "rpn", "roi_heads"},
+    {"fpn", "backbones", "rpn", "roi_heads", "views"},
     {"config", "trace", "model"},
     {"zoo", "data", "plot"},
     {"evaluate"},

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import rcnn
-from rcnn import FasterRCNN, FasterRCNNConfig, nn, roi_heads, rpn
+from rcnn import FasterRCNN, FasterRCNNConfig, nms, nn, roi_heads, rpn, views
 from rcnn.fpn import BackboneWithFPN
 from rcnn.zoo.detectors import faster_rcnn_small
 
@@ -223,6 +223,81 @@ def test_thresholds_of_predict_override_those_of_the_config():
     many = model.predict(batch(1), score_thresh=0.0, nms_thresh=1.0, top_k=1000)[0]
     assert len(many["scores"]) == 3 * len(model.trace(batch(1)).rois)  # every RoI as a box of every class
     assert_same_detections(model.predict(batch(1), 0.0, 1.0, 5), [{key: array[:5] for key, array in many.items()}])
+
+
+# ---------------------------------------------------------------------- other suppression, and several views
+
+
+def test_options_of_predict_that_are_off_change_no_bit():
+    model, images = make(), [image(64, 80), image(50, 90, seed=1)]
+    options = {"class_agnostic": False, "soft_nms": None, "flip": False, "scales": (1.0,)}
+    for given in (images, batch()):
+        assert_same_detections(model.predict(given, **options), model.predict(given))
+        assert_same_detections(model.predict(given, flip=np.False_, scales=[1]), model.predict(given))
+
+
+@pytest.mark.parametrize("options", [{"class_agnostic": True}, {"soft_nms": "linear"}, {"soft_nms": "gaussian"}])
+def test_suppression_of_predict_is_that_of_the_candidates(options):
+    model, one = make(box_score_thresh=0.1), batch(1)
+    candidates = model.predict(one, nms_thresh=1.0, top_k=1000)[0]
+    keep, scores = nms.suppress(*candidates.values(), score_thresh=0.1, **options)
+    expected = {"boxes": candidates["boxes"][keep], "scores": scores, "labels": candidates["labels"][keep]}
+    assert 0 < len(keep) != len(model.predict(one)[0]["scores"])
+    assert_same_detections(model.predict(one, nms_thresh=0.5, top_k=1000, **options), [expected])
+
+
+def test_equal_views_give_the_detections_of_one():
+    model, images = make(), [image(64, 96), image(50, 90, seed=1)]
+    assert_same_detections(model.predict(images, scales=(1, 1.0)), model.predict(images), atol=1e-4)
+
+
+def test_detections_of_a_mirrored_image_are_mirrored():
+    model, one = make(), image(64, 96)
+    (found,), (mirrored,) = (model.predict([view], flip=True) for view in (one, one[:, ::-1]))
+    assert len(found["scores"]) > 1
+    np.testing.assert_array_equal(found["scores"], mirrored["scores"])
+    back = views.mirror(mirrored["boxes"], 96)
+    np.testing.assert_allclose(back, found["boxes"], atol=1e-4)
+    assert not np.array_equal(found["scores"], model.predict([one])[0]["scores"])
+
+
+def test_a_scale_resizes_the_image(monkeypatch):
+    model, sizes = make(), []
+    run = model.backbone.forward
+    monkeypatch.setattr(model.backbone, "forward", lambda x: sizes.append(x.shape[2:]) or run(x))
+    (found,) = model.predict([image(64, 96)], scales=(0.5, 1, 2), flip=True)
+    assert sizes == [(32, 64), (32, 64), (64, 96), (64, 96), (128, 192), (128, 192)]
+    assert (found["boxes"] <= np.array([96, 64, 96, 64]) + 1e-4).all() and len(found["boxes"])
+
+
+def test_the_score_threshold_and_top_k_apply_to_merged_views():
+    model, images = make(), [image(64, 96)]
+    (many,) = model.predict(images, flip=True)
+    (few,) = model.predict(images, score_thresh=float(many["scores"][2]), flip=True)
+    assert_same_detections([few], [{key: values[:2] for key, values in many.items()}])
+    assert_same_detections(model.predict(images, top_k=2, flip=True), [few])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"soft_nms": "hard"}, ValueError, "soft_nms must be one of linear, gaussian, got 'hard'"),
+        ({"class_agnostic": "yes"}, TypeError, "class_agnostic must be True or False"),
+        ({"flip": 2}, TypeError, "flip must be True or False"),
+        ({"scales": 2}, TypeError, "scales must be a sequence"),
+        ({"scales": ()}, ValueError, "scales must contain 1 to 64 numbers, got 0"),
+        ({"scales": (1, -1)}, ValueError, r"scales\[1\] must be a number in \[0.001, 1000\], got -1"),
+    ],
+)
+def test_invalid_options_of_predict_are_reported(options, error, message):
+    with pytest.raises(error, match=message):
+        make().predict([image(64, 96)], **options)
+
+
+def test_views_require_a_list_of_images():
+    with pytest.raises(TypeError, match="flip and scales require a list of images, because a batch has a fixed size"):
+        make().predict(batch(1), flip=True)
+    assert make().predict([], flip=True) == []
 
 
 # ---------------------------------------------------------------------- gradients

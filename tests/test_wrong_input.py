@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rcnn
-from rcnn import anchors, boxes, evaluate, fpn, matching, nms, nn, roi, roi_heads, rpn, transform
+from rcnn import anchors, boxes, evaluate, fpn, matching, nms, nn, roi, roi_heads, rpn, transform, views
 from rcnn.backbones import SmallBackbone
 from rcnn.nn import functional as F
 from rcnn.nn import layers, optim
@@ -109,6 +109,30 @@ CALLS: dict[str, tuple[Callable[..., Any], Arguments]] = {
     "batched_nms": (
         nms.batched_nms,
         lambda: {"boxes": BOXES, "scores": SCORES, "groups": [0, 1], "iou_threshold": 0.5},
+    ),
+    "soft_nms": (
+        nms.soft_nms,
+        lambda: {
+            "boxes": BOXES,
+            "scores": SCORES,
+            "iou_threshold": 0.1,
+            "method": "linear",
+            "sigma": 0.5,
+            "score_thresh": 0.1,
+        },
+    ),
+    "suppress": (
+        nms.suppress,
+        lambda: {
+            "boxes": BOXES,
+            "scores": SCORES,
+            "labels": [1, 2],
+            "score_thresh": 0.1,
+            "nms_thresh": 0.1,
+            "top_k": 5,
+            "class_agnostic": True,
+            "soft_nms": "gaussian",
+        },
     ),
     "descending_order": (nms.descending_order, lambda: {"scores": SCORES}),
     "roi_align": (
@@ -208,6 +232,8 @@ CALLS: dict[str, tuple[Callable[..., Any], Arguments]] = {
             "score_thresh": 0.05,
             "nms_thresh": 0.5,
             "top_k": 100,
+            "class_agnostic": True,
+            "soft_nms": "linear",
         },
     ),
     "RoIHeads": (
@@ -239,6 +265,23 @@ CALLS: dict[str, tuple[Callable[..., Any], Arguments]] = {
         _MODEL.predict,
         lambda: {"images": [IMAGE], "score_thresh": 0.01, "nms_thresh": 0.5, "top_k": 5},
     ),
+    "predict in views": (
+        _MODEL.predict,
+        lambda: {
+            "images": [IMAGE],
+            "score_thresh": 0.01,
+            "class_agnostic": True,
+            "soft_nms": "gaussian",
+            "flip": True,
+            "scales": (1.0, 0.5),
+        },
+    ),
+    "tile_boxes": (views.tile_boxes, lambda: {"size": (40, 50), "tile": 32, "overlap": 0.25}),
+    "detect_in_tiles": (
+        views.detect_in_tiles,
+        lambda: {"predict": _MODEL.predict, "image": IMAGE, "tile": 40, "overlap": 8, "batch_size": 2, "top_k": 5},
+    ),
+    "mirror": (views.mirror, lambda: {"boxes": BOXES, "width": 50}),
     "predict a batch": (_MODEL.predict, lambda: {"images": BATCH}),
     "trace": (_MODEL.trace, lambda: {"images": [IMAGE], "targets": TARGETS, "rng": rng()}),
     "get_loss": (losses, lambda: {"images": [IMAGE], "targets": TARGETS, "rng": rng()}),
@@ -437,7 +480,7 @@ def outcome(call: str, argument: str, index: int, backend: str) -> Any:
         assert any(name in message for name in (*given, "image", "classes")), f"no argument is named: {message}"
         return type(error)
     except OSError:  # a name instead of an image
-        assert call in ("predict", "trace", "get_loss", "make_batch", "forward") or "batch" in call
+        assert call in ("predict", "predict in views", "trace", "get_loss", "make_batch", "forward") or "batch" in call
         return OSError
 
 
