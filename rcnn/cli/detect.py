@@ -17,6 +17,7 @@ from rcnn import images
 from rcnn._files import write_whole
 from rcnn.cli.annotations import Entry, Folder, csv_table, name_of
 from rcnn.cli.inputs import find_images
+from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
 from rcnn.cli.shared import add_max_pixels, check_file, load_weights
 from rcnn.model import FasterRCNN
@@ -61,9 +62,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=int,
         default=1,
         metavar="N",
-        help="number of images to process at a time; more images need more memory (default: %(default)s)",
+        help="number of images, or of tiles, to process at a time; more images need more memory (default: %(default)s)",
     )
     add_max_pixels(parser)
+    add_options(parser)
     parser.add_argument(
         "--out",
         type=Path,
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     check_file("--json", options.json)
     check_file("--csv", options.csv)
     files, problems = find_images(options.images)
-    model = load_weights(options.weights)
+    model = with_options(load_weights(options.weights), options)
     options.out.mkdir(parents=True, exist_ok=True)
     names = model.config.class_names or ()
     folders = [Folder(path, kind, names) for kind in ("voc", "yolo") if (path := getattr(options, kind))]

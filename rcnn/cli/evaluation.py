@@ -10,6 +10,7 @@ import numpy as np
 
 from rcnn import data, evaluate
 from rcnn._files import write_whole
+from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import say
 from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights, write_figure
 from rcnn.trace import Detections
@@ -72,6 +73,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"use only the first N images (default: all; for {' and '.join(data.DRAWN)}: {VAL_PAGES})",
     )
     add_max_pixels(parser)
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,13 +82,14 @@ def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     options.dataset = known_format(options.dataset)
     model = load_weights(options.weights)
+    detector = with_options(model, options)
     dataset = _load(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
     stages = None
     if options.errors or options.plots:  # this gives the same detections as `predictions`
         stages, detections, targets = evaluate.trace_dataset(model, dataset, labels=labels)
-    else:
-        detections, targets = evaluate.predictions(model, dataset)
+    if stages is None or detector is not model:
+        detections, targets = evaluate.predictions(detector, dataset)
     known = evaluate.rename(detections, labels)
     if options.json:
         write_whole(options.json, _as_results(known, dataset).encode())
@@ -96,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
         say(f"skipped {others} detections of classes that {options.dataset} does not have")
     if stages is not None:
         _show_errors(options, known, targets, stages, dataset.classes)
+        if detector is not model:
+            say("The recall by stage is that of a single view, with the suppression of the model.")
     return 0
 
 
