@@ -43,6 +43,7 @@ RESERVED = {
     "threadpoolctl": {"_ext"},
     "safetensors": {"zoo"},
     "tomli_w": {"train"},
+    "av": {"cli"},
     "ipywidgets": {"course"},
     "jupytext": {"course"},
     "nbformat": {"course"},

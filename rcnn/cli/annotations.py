@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
+from rcnn import images
 from rcnn._files import check_free, write_whole
 
 Entry = dict[str, Any]  # see `rcnn.cli.detect.detect_files`
+COLUMNS_OF_FRAMES = ("frame", "time")  # added if there are videos
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "label", "score", "width", "height")
 
 
@@ -21,20 +25,23 @@ def csv_table(entries: Sequence[tuple[Entry, Sequence[Entry]]], file: Path) -> s
     """Return a table with one row for each detection, and an empty row for an image without detections.
 
     `entries` contains pairs of an image and its detections. If an image is inside the folder of `file`, its path is
-    relative to this folder, as in the tables that `rcnn.data.CSV` reads.
+    relative to this folder, as in the tables that `rcnn.data.CSV` reads. If there are frames of videos, the table also
+    has their number and time.
     """
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    has_frames = any("frame" in entry for entry, _ in entries)
+    rows.writerow(COLUMNS + COLUMNS_OF_FRAMES * has_frames)
     folder = os.path.realpath(file.parent)
     for entry, detections in entries:
         path = os.path.realpath(entry["file"])
         name = os.path.relpath(path, folder) if path.startswith(folder + os.sep) else entry["file"]
         size = entry["size"]["width"], entry["size"]["height"]
+        frame = [entry.get(column, "") for column in COLUMNS_OF_FRAMES * has_frames]
         for found in detections:
-            rows.writerow((name, *found["box"], name_of(found), found["score"], *size))
+            rows.writerow((name, *found["box"], name_of(found), found["score"], *size, *frame))
         if not detections:
-            rows.writerow((name, *[""] * 6, *size))
+            rows.writerow((name, *[""] * 6, *size, *frame))
     return text.getvalue()
 
 
@@ -62,17 +69,22 @@ class Folder:
         if kind == "yolo":
             write_whole(root / "classes.txt", "".join(f"{name}\n" for name in class_names[1:]).encode())
 
-    def add(self, entry: Entry, detections: Sequence[Entry]) -> None:
-        """Copy the image of `entry` to the folder, and write `detections` to the annotation file of this image."""
+    def add(self, entry: Entry, detections: Sequence[Entry], frame: np.ndarray | None = None) -> None:
+        """Copy the image of `entry`, or write the frame (H, W, 3) of a video, and write `detections` to its file."""
         file = Path(entry["file"])
-        stem, number = file.stem, 1
+        name = file.stem if frame is None else f"{file.stem}-{entry['frame']:06}"
+        suffix = file.suffix if frame is None else ".png"
+        stem, number = name, 1
         while stem.casefold() in self.taken:
             number += 1
-            stem = f"{file.stem}-{number}"
+            stem = f"{name}-{number}"
         self.taken.add(stem.casefold())
-        shutil.copyfile(file, self.images / f"{stem}{file.suffix}")
+        if frame is None:
+            shutil.copyfile(file, self.images / f"{stem}{suffix}")
+        else:
+            write_whole(self.images / f"{stem}{suffix}", images.as_png(frame), flush=False)
         if self.kind == "voc":
-            content = voc_sheet(f"{stem}{file.suffix}", entry["size"], detections)
+            content = voc_sheet(f"{stem}{suffix}", entry["size"], detections)
             write_whole(self.labels / f"{stem}.xml", content, flush=False)
         else:
             content = yolo_lines(entry["size"], detections).encode()
@@ -108,6 +120,19 @@ def yolo_lines(size: Entry, detections: Sequence[Entry]) -> str:
         numbers = ((x1 + x2) / 2 / across, (y1 + y2) / 2 / down, (x2 - x1) / across, (y2 - y1) / down)
         lines.append(f"{found['label'] - 1} " + " ".join(f"{number:.6f}" for number in numbers) + "\n")
     return "".join(lines)
+
+
+def describe(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
+    """Return a list with a dict of Python numbers for each detection in an image."""
+    return [
+        {
+            "box": [round(float(x), 2) for x in box],
+            "score": round(float(score), 4),
+            "label": int(label),
+            **({"name": names[label]} if names else {}),
+        }
+        for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)
+    ]
 
 
 def name_of(found: Entry) -> str:

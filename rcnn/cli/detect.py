@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import write_whole
-from rcnn.cli.annotations import Entry, Folder, csv_table, name_of
+from rcnn.cli import video
+from rcnn.cli.annotations import Entry, Folder, csv_table, describe, name_of
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
@@ -31,17 +33,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `rcnn detect` to the commands."""
     parser = commands.add_parser(
         "detect",
-        help="find objects in images",
-        description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others), draw their boxes, and count "
-        "the objects of each class. Unreadable files are reported and skipped; the exit status is then 2. Boxes are "
-        "x1, y1, x2, y2, in pixel coordinates of the image after its EXIF rotation.",
+        help="find objects in images and videos",
+        description="Find objects in images (JPEG, PNG, WebP, TIFF, GIF, BMP and others) and videos, draw their boxes, "
+        "and count the objects of each class. Unreadable files are reported and skipped; the exit status is then 2. "
+        "Boxes are x1, y1, x2, y2, in pixel coordinates of the image after its EXIF rotation.",
     )
     parser.add_argument(
         "images",
         nargs="+",
         metavar="IMAGE",
-        help="an image file; a folder of images; a pattern such as 'photos/**/*.jpg'; a text file (.txt) with one path "
-        "on each line; or - to read such a list from standard input",
+        help="an image or video file; a folder of images; a pattern such as 'photos/**/*.jpg'; a text file (.txt) with "
+        "one path on each line; or - to read such a list from standard input",
     )
     parser.add_argument(
         "--weights",
@@ -64,6 +66,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help="number of images, or of tiles, to process at a time; more images need more memory (default: %(default)s)",
     )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="use only every Nth frame of a video (default: every frame)",
+    )
     add_max_pixels(parser)
     add_options(parser)
     parser.add_argument(
@@ -71,7 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=Path("rcnn-detections"),
         metavar="DIR",
-        help="folder for the drawings, which are PNG files (default: %(default)s)",
+        help="folder for the drawings: PNG files, and MP4 files for videos (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this CSV file")
@@ -90,11 +99,13 @@ def run(options: argparse.Namespace) -> int:
     """Detect objects, draw, count and write the detections; return 0, or 2 if a file cannot be read."""
     if options.score is not None and not 0 <= options.score <= 1:
         raise ValueError(f"--score must be between 0 and 1, got {options.score}")
-    if options.batch < 1:
-        raise ValueError(f"--batch must be at least 1, got {options.batch}")
+    for name in ("batch", "every"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
     check_file("--json", options.json)
     check_file("--csv", options.csv)
     files, problems = find_images(options.images)
+    photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     model = with_options(load_weights(options.weights), options)
     options.out.mkdir(parents=True, exist_ok=True)
     names = model.config.class_names or ()
@@ -103,12 +114,13 @@ def run(options: argparse.Namespace) -> int:
         fail(problem)
     done: list[tuple[Entry, list[Entry]]] = []
     status = ERROR if problems else 0
+    taken = {_identity(file) for file in files}
     try:
         for file, outcome in tqdm(
-            detect_files(model, files, options.out, options.score, options.batch),
+            detect_files(model, photos, options.out, options.score, options.batch, taken),
             unit="image",
-            total=len(files),
-            disable=None if len(files) > FEW_IMAGES else True,
+            total=len(photos),
+            disable=None if len(photos) > FEW_IMAGES else True,
             dynamic_ncols=True,
         ):
             if isinstance(outcome, str):
@@ -120,6 +132,8 @@ def run(options: argparse.Namespace) -> int:
                 folder.add(entry, detections)
             if options.json != "-":
                 say(f"{file}: {len(detections)} detected, drawing: {entry['drawing']}")
+        for film in films:
+            status = max(status, _detect_film(model, film, options, folders, taken, done))
     finally:  # also write the detections after Ctrl-C
         if options.json == "-":
             sys.stdout.write(as_json([entry for entry, _ in done]))
@@ -128,12 +142,60 @@ def run(options: argparse.Namespace) -> int:
         if options.csv:
             write_whole(options.csv, csv_table(done, options.csv).encode())
     if options.json != "-" and done:
-        say(_count([detections for _, detections in done], MIN_SCORE if options.score is None else options.score))
+        unit = "frames" if films and not photos else "images"
+        score = MIN_SCORE if options.score is None else options.score
+        say(_count([detections for _, detections in done], score, unit))
     return status
 
 
+def _detect_film(
+    model: FasterRCNN,
+    file: Path,
+    options: argparse.Namespace,
+    folders: Sequence[Folder],
+    taken: set[str],
+    done: list[tuple[Entry, list[Entry]]],
+) -> int:
+    """Detect objects in a video, draw them to a new video, and add each frame to `done`; return the exit status."""
+    target = _free_name(options.out, file.stem, taken, ".mp4")
+    before = len(done)
+    try:
+        with video.Reader(file) as film, video.Writer(target, film.rate / options.every) as drawn:
+            total = None if film.count is None else -(-film.count // options.every)
+            frames = iter(tqdm(film.frames(options.every), unit="frame", total=total, disable=None, dynamic_ncols=True))
+            while group := list(islice(frames, options.batch)):
+                found = model.predict([frame.image for frame in group], score_thresh=options.score)
+                for frame, one in zip(group, found, strict=True):
+                    drawing, entry, shown = _draw(model, frame.image, one, options.score)
+                    drawn.add(drawing)
+                    entry = {
+                        "file": str(file),
+                        "drawing": str(target),
+                        "frame": frame.number,
+                        "time": frame.time,
+                        **entry,
+                    }
+                    done.append((entry, shown))
+                    for folder in folders:
+                        folder.add(entry, shown, frame.image)
+    except (*ERRORS, ImportError) as error:
+        return fail(_reason(file, error))
+    finally:
+        if options.json != "-" and len(done) > before:
+            objects = sum(len(shown) for _, shown in done[before:])
+            frames = f"{len(done) - before} frame{'s' * (len(done) - before > 1)}"
+            say(f"{file}: {objects} detected in {frames}, video: {target}")
+    taken.add(_identity(target))
+    return fail(film.problem) if film.problem else 0
+
+
 def detect_files(
-    model: FasterRCNN, files: Sequence[Path], folder: Path, score: float | None = None, batch: int = 1
+    model: FasterRCNN,
+    files: Sequence[Path],
+    folder: Path,
+    score: float | None = None,
+    batch: int = 1,
+    taken: set[str] | None = None,
 ) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
     """Yield each file with its entry for the JSON file and its detections above `score`, or with an error message.
 
@@ -143,9 +205,10 @@ def detect_files(
     has all detections of the model, and those above `MIN_SCORE` are drawn and yielded.
 
     `batch` images are processed at a time. If two files have the same name, their drawings have different names. A
-    drawing never overwrites one of `files`.
+    drawing never overwrites one of `files`, or a file in `taken`, to which the drawings are added.
     """
-    taken = {_identity(file) for file in files}
+    taken = set() if taken is None else taken
+    taken.update(map(_identity, files))
     for start in range(0, len(files), batch):
         yield from _detect_batch(model, files[start : start + batch], folder, score, taken)
 
@@ -170,7 +233,7 @@ def _detect_batch(
             yield file, _reason(file, found)
             continue
         try:
-            outcome = _describe(model, file, read[file], found, MIN_SCORE if score is None else score, folder, taken)
+            outcome = _describe(model, file, read[file], found, score, folder, taken)
         except ERRORS as error:
             yield file, _reason(file, error)
         else:
@@ -196,60 +259,50 @@ def _describe(
     file: Path,
     image: np.ndarray,
     found: dict[str, np.ndarray],
-    min_score: float,
+    score: float | None,
     folder: Path,
     taken: set[str],
 ) -> tuple[Entry, list[Entry]]:
-    """Return an image's entry and its detections above `min_score`; draw these detections to a new file in `folder`."""
-    from rcnn import plot  # imports matplotlib, which is slow
-
-    names = model.config.class_names
-    shown = found["scores"] > min_score  # (D,)
-    drawing = plot.annotate(image, found["boxes"][shown], found["scores"][shown], found["labels"][shown], names)
+    """Return an image's entry and its detections above `score`; draw these detections to a new file in `folder`."""
+    drawing, entry, shown = _draw(model, image, found, score)
     target = _free_name(folder, file.stem, taken)
     write_whole(target, images.as_png(drawing))
     taken.add(_identity(target))
+    return {"file": str(file), "drawing": str(target), **entry}, shown
+
+
+def _draw(
+    model: FasterRCNN, image: np.ndarray, found: dict[str, np.ndarray], score: float | None
+) -> tuple[np.ndarray, Entry, list[Entry]]:
+    """Return an image with its detections above `score`, the size and all detections, and those above `score`."""
+    from rcnn import plot  # imports matplotlib, which is slow
+
+    names = model.config.class_names
+    shown = found["scores"] > (MIN_SCORE if score is None else score)  # (D,)
+    drawing = plot.annotate(image, found["boxes"][shown], found["scores"][shown], found["labels"][shown], names)
     height, width = image.shape[:2]
-    detections = _detections(found, names)
-    entry = {
-        "file": str(file),
-        "drawing": str(target),
-        "size": {"width": width, "height": height},
-        "detections": detections,
-    }
-    return entry, [detection for detection, above in zip(detections, shown, strict=True) if above]
+    detections = describe(found, names)
+    entry = {"size": {"width": width, "height": height}, "detections": detections}
+    return drawing, entry, [detection for detection, above in zip(detections, shown, strict=True) if above]
 
 
-def _count(detections: Sequence[Sequence[Entry]], min_score: float) -> str:
-    """Return a table with two numbers for each class: its detections, and the images with at least one of them."""
+def _count(detections: Sequence[Sequence[Entry]], min_score: float, unit: str) -> str:
+    """Return a table with two numbers for each class: its detections, and the images or frames with at least one."""
     objects = Counter(name_of(found) for image in detections for found in image)
     images_with = Counter(name for image in detections for name in {name_of(found) for found in image})
     width = max(12, *map(len, objects)) if objects else 12
-    lines = [f"detections above a score of {min_score:g}:", f"{'class':<{width}} {'detections':>10} {'images':>7}"]
+    lines = [f"detections above a score of {min_score:g}:", f"{'class':<{width}} {'detections':>10} {unit:>7}"]
     lines += [f"{name:<{width}} {count:>10} {images_with[name]:>7}" for name, count in objects.most_common()]
     with_any = sum(bool(image) for image in detections)
     return "\n".join([*lines, f"{'all':<{width}} {objects.total():>10} {with_any:>7} of {len(detections)}"])
 
 
-def _detections(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
-    """Return a list with a dict of Python numbers for each detection."""
-    return [
-        {
-            "box": [round(float(x), 2) for x in box],
-            "score": round(float(score), 4),
-            "label": int(label),
-            **({"name": names[label]} if names else {}),
-        }
-        for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)
-    ]
-
-
-def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """Return the path `folder`/`stem`.png; if this path is taken, add a number after `stem`."""
-    number, path = 1, folder / f"{stem}.png"
+def _free_name(folder: Path, stem: str, taken: set[str], suffix: str = ".png") -> Path:
+    """Return the path `folder`/`stem` with the suffix; if this path is taken, add a number after `stem`."""
+    number, path = 1, folder / f"{stem}{suffix}"
     while _identity(path) in taken:
         number += 1
-        path = folder / f"{stem}-{number}.png"
+        path = folder / f"{stem}-{number}{suffix}"
     return path
 
 

@@ -14,7 +14,7 @@ from rcnn._ext import backend
 from rcnn.cli.process import say
 from rcnn.zoo import download
 
-PACKAGES = ("matplotlib", "pillow", "safetensors", "tqdm", "threadpoolctl", "defusedxml")
+PACKAGES = ("matplotlib", "pillow", "safetensors", "tqdm", "threadpoolctl", "defusedxml", "av")
 VARIABLES = ("RCNN_", "OMP_", "OPENBLAS_", "MKL_")  # beginnings of the names of environment variables
 
 
