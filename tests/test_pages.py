@@ -6,6 +6,7 @@ from pathlib import Path
 
 import accuracy
 import pages
+import prediction
 import pytest
 import run
 import setup_cost
@@ -82,6 +83,25 @@ def test_the_times_of_the_notebooks_are_their_limits():
     groups = re.findall(r"([\d, and]+) \((\d+) s\)", stated)
     assert {number: int(seconds) for names, seconds in groups for number in re.findall(r"\d\d", names)} == long
     assert len(SOURCES) == 15  # "fifteen notebooks"
+
+
+def test_the_effects_of_suppression_and_views_are_those_of_the_tables():
+    """The sentences below the two tables of docs/accuracy.md."""
+    (digits, bccd), changes = (measured_effects(name) for name in ("digits", "bccd")), []
+    for ap50, ap in (digits, bccd):
+        assert ap50["--scales 0.8,1,1.25"] > 0
+        changes += [(ap50[f"--soft-nms {method}"], ap[f"--soft-nms {method}"]) for method in ("linear", "gaussian")]
+    assert max(abs(ap50) for ap50, _ in changes) == pytest.approx(0.003)
+    assert (min(ap for _, ap in changes), max(ap for _, ap in changes)) == pytest.approx((0.005, 0.010))
+    assert digits[0]["--class-agnostic"] < -0.01 and digits[0]["--flip"] < -0.01 and bccd[0]["--flip"] > 0.01
+    runs = RESULTS["accuracy"]["digits"]["value"]
+    assert 0.002 < max(runs) - min(runs) < 0.01  # "several thousandths"
+
+
+def measured_effects(name):
+    """Return the changes of AP50 and of AP, by option, in a table of docs/accuracy.md."""
+    (_, *plain), *rows = RESULTS["prediction"][name]["rows"]
+    return [{row[0].strip("`"): float(row[column]) - float(plain[column - 1]) for row in rows} for column in (1, 2)]
 
 
 # ---------------------------------------------------------------- pages.py
@@ -178,6 +198,23 @@ def test_the_requirements_of_a_setup_are_those_of_pyproject():
     )
     assert {"numpy", "cython"} <= core and not core & {"pytest", "scikit-learn"}
     assert {"pytest", "jupyterlab", "scikit-learn"} <= everything and core <= everything
+
+
+def test_the_options_of_prediction_are_measured_by_rcnn_eval(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def evaluate(folder, *words):
+        calls.append(" ".join(words))
+        return f"class  objects\n\nAP    0.{len(calls)}00\nAP50  0.{len(calls)}50\n"
+
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(accuracy, "rcnn", evaluate)
+    prediction.main(["--data", "cells", "--weights", "w", "--results"])
+    assert calls[0] == "eval cells --split val --weights w --measure coco"
+    assert calls[-1] == calls[0] + " --flip --scales 0.8,1,1.25"
+    entry = record.read()["prediction"]["digits"]
+    assert entry["command"] == "python benchmarks/prediction.py --data cells --weights w"
+    assert entry["rows"][:2] == [["none", "0.150", "0.100"], ["`--class-agnostic`", "0.250", "0.200"]]
 
 
 def test_the_mean_is_read_from_the_table_of_rcnn_eval():

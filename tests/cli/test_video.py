@@ -2,6 +2,7 @@
 
 import csv
 import json
+import struct
 import sys
 import wave
 from fractions import Fraction
@@ -241,6 +242,20 @@ def test_frames_are_turned_upright(rotation):
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     expected = np.asarray(Image.fromarray(image).rotate(rotation, expand=True))
     np.testing.assert_array_equal(upright(image, rotation), expected)
+
+
+def test_a_video_of_a_phone_is_turned_upright(tmp_path):
+    """The header of its track says to turn the frames by 90 degrees, clockwise."""
+    path = film(tmp_path / "film.mp4", 1)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # after 10 words: flags, times, track, duration, and what is not needed here
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, SIZE[1] << 16, 0, 1 << 30)
+    path.write_bytes(content)
+    with Reader(path) as frames:
+        (frame,) = frames.frames()
+    assert frame.image.shape == (320, 240, 3)
+    (box,) = Finder().find(frame.image.astype(int))["boxes"]
+    np.testing.assert_allclose(box, [80, 0, 140, 80], atol=3)
 
 
 @pytest.mark.parametrize("size", [(33, 47), (1, 1), (48, 64)])
