@@ -1,9 +1,10 @@
-"""Functions that write detections as annotations (CSV, VOC or YOLO), which users can correct and then train with."""
+"""Functions that write detections as annotations, which users can correct and then train with."""
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from rcnn._files import check_free, write_whole
 
 Entry = dict[str, Any]  # see `rcnn.cli.detect.detect_files`
 COLUMNS_OF_FRAMES = ("frame", "time")  # added if there are videos
+FOLDERS = {"voc": ("JPEGImages", "Annotations"), "yolo": ("images", "labels"), "labelme": (".", ".")}
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "label", "score", "width", "height")
 
 
@@ -46,13 +48,13 @@ def csv_table(entries: Sequence[tuple[Entry, Sequence[Entry]]], file: Path) -> s
 
 
 class Folder:
-    """A new folder with copies of images and one annotation file for each, in the VOC or YOLO format.
+    """A new folder with copies of images and one annotation file for each.
 
     Parameters
     ----------
     root : Path
         The folder, which must be missing or empty.
-    kind : {"voc", "yolo"}
+    kind : {"voc", "yolo", "labelme"}
         The format.
     class_names : sequence of str
         Names of the classes, starting with the background. YOLO files contain only the numbers of classes, so the names
@@ -62,8 +64,7 @@ class Folder:
     def __init__(self, root: Path, kind: str, class_names: Sequence[str]) -> None:
         check_free(root)
         self.kind, self.taken = kind, set[str]()
-        names = ("JPEGImages", "Annotations") if kind == "voc" else ("images", "labels")
-        self.images, self.labels = (root / name for name in names)
+        self.images, self.labels = (root / name for name in FOLDERS[kind])
         for folder in (self.images, self.labels):
             folder.mkdir(parents=True, exist_ok=True)
         if kind == "yolo":
@@ -84,11 +85,12 @@ class Folder:
         else:
             write_whole(self.images / f"{stem}{suffix}", images.as_png(frame), flush=False)
         if self.kind == "voc":
-            content = voc_sheet(f"{stem}{suffix}", entry["size"], detections)
-            write_whole(self.labels / f"{stem}.xml", content, flush=False)
+            ending, content = ".xml", voc_sheet(f"{stem}{suffix}", entry["size"], detections)
+        elif self.kind == "yolo":
+            ending, content = ".txt", yolo_lines(entry["size"], detections).encode()
         else:
-            content = yolo_lines(entry["size"], detections).encode()
-            write_whole(self.labels / f"{stem}.txt", content, flush=False)
+            ending, content = ".json", labelme_sheet(f"{stem}{suffix}", entry["size"], detections)
+        write_whole(self.labels / f"{stem}{ending}", content, flush=False)
 
 
 def voc_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
@@ -133,6 +135,24 @@ def describe(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[
         }
         for box, score, label in zip(found["boxes"], found["scores"], found["labels"], strict=True)
     ]
+
+
+def labelme_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
+    """Return the JSON of an image; each detection becomes a rectangle."""
+    shapes = [
+        {
+            "label": name_of(found),
+            "points": [found["box"][:2], found["box"][2:]],
+            "group_id": None,
+            "description": f"score {found['score']}",
+            "shape_type": "rectangle",
+            "flags": {},
+        }
+        for found in detections
+    ]
+    sides = {"imageHeight": size["height"], "imageWidth": size["width"]}
+    content = {"version": "5.0.0", "flags": {}, "shapes": shapes, "imagePath": name, "imageData": None, **sides}
+    return json.dumps(content, indent=1).encode() + b"\n"
 
 
 def name_of(found: Entry) -> str:

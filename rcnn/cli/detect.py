@@ -17,7 +17,7 @@ from tqdm import tqdm
 from rcnn import images
 from rcnn._files import write_whole
 from rcnn.cli import video
-from rcnn.cli.annotations import Entry, Folder, csv_table, describe, name_of
+from rcnn.cli.annotations import FOLDERS, Entry, Folder, csv_table, describe, name_of
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
@@ -84,7 +84,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this CSV file")
-    for kind, name in (("voc", "VOC"), ("yolo", "YOLO")):
+    for kind, name in (("voc", "VOC"), ("yolo", "YOLO"), ("labelme", "labelme's")):
         parser.add_argument(
             f"--{kind}",
             type=Path,
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     model = with_options(load_weights(options.weights), options)
     options.out.mkdir(parents=True, exist_ok=True)
     names = model.config.class_names or ()
-    folders = [Folder(path, kind, names) for kind in ("voc", "yolo") if (path := getattr(options, kind))]
+    folders = [Folder(path, kind, names) for kind in FOLDERS if (path := getattr(options, kind))]
     for problem in problems:
         fail(problem)
     done: list[tuple[Entry, list[Entry]]] = []

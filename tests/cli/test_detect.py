@@ -481,6 +481,21 @@ def test_yolo_annotations_are_fractions_of_the_upright_image(tmp_path, photos):
     assert (tmp_path / "set" / "images" / "a.png").read_bytes() == photos[0].read_bytes()
 
 
+def test_labelme_annotations_are_read_back(tmp_path, photos):
+    assert detect(*photos, "--out", tmp_path / "out", "--labelme", tmp_path / "set") == 0
+    names = ["a-2.json", "a-2.png", "a.json", "a.png", "c.json", "c.png"]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == names
+    assert sorted(read_back(f"labelme:{tmp_path / 'set'}")) == sorted(EXPECTED)
+    sheet = json.loads((tmp_path / "set" / "a.json").read_text())
+    assert (sheet["imagePath"], sheet["imageData"], sheet["imageHeight"], sheet["imageWidth"]) == (
+        "a.png",
+        None,
+        48,
+        64,
+    )
+    assert sheet["shapes"][0]["shape_type"] == "rectangle" and sheet["shapes"][0]["label"] == "red"
+
+
 # ---------------------------------------------------------------------- errors
 
 
