@@ -25,7 +25,7 @@ LAYERS = (
     {"zoo", "data", "plot"},
     {"evaluate"},
     {"doctor", "train"},
-    {"checks"},
+    {"checks", "html"},
     {"course"},
     {"cli"},
 )

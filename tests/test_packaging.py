@@ -15,7 +15,7 @@ from rcnn._ext.table import GAINS, KERNELS
 
 ROOT = Path(__file__).parent.parent
 DATA = {"py.typed", "digits.npz"}
-SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h"}
+SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h", ".html", ".css", ".js"}
 
 pytestmark = pytest.mark.slow
 
