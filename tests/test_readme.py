@@ -100,7 +100,7 @@ def test_commands_md_has_a_section_for_every_command() -> None:
     documented = {section.split()[0] for section in sections}
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert documented == {"demo", "check", "train", "eval", "detect", "doctor", "convert", "course", "info"}
+    assert documented == {"demo", "check", "view", "train", "eval", "detect", "doctor", "convert", "course", "info"}
 
 
 def slugs(page: Path) -> set[str]:

@@ -98,12 +98,7 @@ def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     options.dataset = known_format(options.dataset)
     target = check_target(_fix_target(options)) if options.fix else None
-    datasets = _datasets(options)
-    reports = {
-        split: validate(dataset, progress=sys.stderr.isatty(), to_learn=split == "train")
-        for split, dataset in datasets.items()
-    }
-    shared = shared_images(reports["train"], reports["val"]) if len(reports) == 2 else ()
+    datasets, reports, shared = examine(options.dataset, options.split)
     sheet = _write_augmented(options) if options.augmented else _write_sheet(options.sheet, datasets, reports)
     ok = all(report.ok for report in reports.values())
     if options.json:
@@ -125,6 +120,21 @@ def run(options: argparse.Namespace) -> int:
     return 0 if ok or target else 1
 
 
+def examine(
+    dataset: str, split: str = BOTH, on_error: str | None = None
+) -> tuple[dict[str, Any], dict[str, Report], Sequence[Problem]]:
+    """Return the data set and the report of each split, and the problems that the splits have in common.
+
+    `on_error` replaces this option of the reader. With "skip" and "fix", only the valid images and objects are checked.
+    """
+    datasets = _datasets(_specs(dataset, split), on_error)
+    reports = {
+        name: validate(loaded, progress=sys.stderr.isatty(), to_learn=name == "train")
+        for name, loaded in datasets.items()
+    }
+    return datasets, reports, shared_images(reports["train"], reports["val"]) if len(reports) == 2 else ()
+
+
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
     for name, file in (("--sheet", options.sheet), ("--json", options.json)):
@@ -144,9 +154,10 @@ def _fix_target(options: argparse.Namespace) -> str:
 
 def _write_fixed(options: argparse.Namespace, kind: str, folder: Path) -> None:
     """Write the repaired copy of the data set, and print and list the repairs."""
-    datasets = {split: _load_fixed(split, *spec) for split, spec in _specs(options).items()}
+    specs = _specs(options.dataset, options.split)
+    datasets = {split: _load_fixed(split, *spec) for split, spec in specs.items()}
     if options.split == BOTH and TEST in getattr(datasets.get("train"), "splits", ()):
-        datasets[TEST] = _load_fixed(TEST, *_specs(options)["train"])
+        datasets[TEST] = _load_fixed(TEST, *specs["train"])
     write_datasets(datasets, kind, folder)
     cut, left_out = (
         list(dict.fromkeys(entry for dataset in datasets.values() for entry in getattr(dataset, name, ())))
@@ -166,27 +177,27 @@ def _load_fixed(split: str, spec: str, count: int | None, reader: Mapping[str, A
     return data.load(spec, split, count, options={**reader, "on_error": "fix"})
 
 
-def _datasets(options: argparse.Namespace) -> dict[str, Any]:
+def _datasets(specs: Mapping[str, tuple[str, int | None, Mapping[str, Any]]], on_error: str | None) -> dict[str, Any]:
     """Return the data set to check for each split: annotations with their faults, or drawn pages."""
-    datasets = {split: _load(spec, split, count, reader) for split, (spec, count, reader) in _specs(options).items()}
-    return _broken_once(datasets)
+    changed = {} if on_error is None else {"on_error": on_error}
+    return _broken_once(
+        {split: _load(spec, split, count, {**reader, **changed}) for split, (spec, count, reader) in specs.items()}
+    )
 
 
-def _specs(options: argparse.Namespace) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
+def _specs(dataset: str, split: str) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
     """Return the name of the data set, the number of images and the options of the reader for each split."""
-    splits = SPLITS if options.split == BOTH else (options.split,)
+    splits = SPLITS if split == BOTH else (split,)
     reader: Mapping[str, Any] = {}
-    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (options.dataset, None))
-    if options.dataset.endswith(".toml"):
-        chosen = plan.read(options.dataset)
+    specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (dataset, None))
+    if dataset.endswith(".toml"):
+        chosen = plan.read(dataset)
         reader = chosen.options
         specs = dict.fromkeys(splits, (chosen.val or chosen.train, None))
         specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
-    found = {split: (spec, count, reader) for split, (spec, count) in specs.items() if spec and split in splits}
+    found = {name: (spec, count, reader) for name, (spec, count) in specs.items() if spec and name in splits}
     if not found:
-        raise ValueError(
-            f"{options.dataset} defines no data set for {options.split}; add {options.split} to its [data] table"
-        )
+        raise ValueError(f"{dataset} defines no data set for {split}; add {split} to its [data] table")
     return found
 
 

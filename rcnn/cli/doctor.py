@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         val,
         saved.history["total_loss"],
         saved.frozen,
-        pretrained=_pretrained(saved.plan),
+        pretrained=pretrained(saved.plan),
         num_images=options.images,
         progress=sys.stderr.isatty(),
     )
@@ -65,7 +65,7 @@ def _datasets(saved: run_folder.SavedRun, spec: str | None) -> tuple[data.Datase
     return saved.plan.load_train(), saved.plan.load_val()
 
 
-def _pretrained(described: plan.Plan | None) -> tuple[str, ...]:
+def pretrained(described: plan.Plan | None) -> tuple[str, ...]:
     """Return the name prefixes of the pretrained parameters, without the last layers, which depend on the classes."""
     if described is None:
         return ()

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import rcnn
-from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, info, train
+from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, info, train, view
 from rcnn.cli.process import ERROR, NORMAL, QUIET, VERBOSE, printable
 
-COMMANDS = (demo, check, train, evaluation, detect, doctor, convert, course, info)
+COMMANDS = (demo, check, view, train, evaluation, detect, doctor, convert, course, info)
 CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from rcnn import train
 from rcnn._validate import listed
+from rcnn.cli import check, report
 from rcnn.cli.process import INTERRUPTED, VERBOSE, say, verbosity
 from rcnn.cli.shared import add_max_pixels, known_format, write_figure
-from rcnn.data import Dataset
+from rcnn.data import DRAWN, Dataset
 from rcnn.data.records import ON_ERROR
+from rcnn.data.report import ERROR, counts_table, problems_text
 from rcnn.model import FasterRCNN
 from rcnn.train import defaults, memory, plan, run_folder
 from rcnn.train.plan import Plan
@@ -25,11 +27,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "train",
         help="train a detector on drawn pages or on your own images",
-        description="Train a detector and write the results to the folder of the run. The folder then contains the "
-        "weights with the best AP50 on the val split (best.safetensors), the weights after the last step "
-        "(model.safetensors), the losses as tables and as a plot, and the plan of the run with all settings "
-        "(run.toml). If you press Ctrl-C, the command saves the run and stops. If you continue the run with --resume, "
-        "the results are bit-identical to those of an uninterrupted run.",
+        description="Check a data set, train a detector on it, evaluate the detector, and write the results to the "
+        "folder of the run. The folder then contains a report for the browser (report.html), the weights with the best "
+        "AP50 on the val split (best.safetensors), the weights after the last step (model.safetensors), the losses as "
+        "tables and as a plot, and the plan of the run with all settings (run.toml). The detector is evaluated on the "
+        "test split or, without this split, on the val split. If you press Ctrl-C, the command saves the run and "
+        "stops. If you continue the run with --resume, the results are bit-identical to those of an uninterrupted run.",
     )
     parser.add_argument(
         "dataset",
@@ -58,6 +61,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "print their number; fix: like skip, but cut boxes at the border of their image (default: raise). To list the "
         "faults, use rcnn check",
     )
+    parser.add_argument("--no-check", action="store_true", help="do not check the data set before training")
     folder = parser.add_mutually_exclusive_group()
     folder.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/NAME_OF_THE_DATASET)")
     folder.add_argument("--resume", type=Path, metavar="DIR", help="continue the run in this folder")
@@ -78,16 +82,19 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--plan must name a file that ends in .toml, got {options.plan.name!r}")
     if options.plan and options.plan.exists():  # the user may have edited it
         raise FileExistsError(f"{options.plan} already exists; delete it or choose another file")
-    chosen = _plan(options)
     if options.plan:
-        plan.write(options.plan, chosen)
+        plan.write(options.plan, _plan(options))
         say(f"plan: {options.plan}; to train with it: rcnn train {options.plan}")
         return 0
-    out = options.out or Path("runs") / _name(chosen.train)
+    spec = _plan(options).train if _is_plan(options.dataset) else options.dataset
+    out = options.out or Path("runs") / _name(spec)
     if (out / run_folder.STATE).exists():
         raise FileExistsError(
             f"{out} already contains a run; to continue it: rcnn train --resume {out}; for a new run, set --out"
         )
+    if not options.no_check and spec not in DRAWN:
+        _check(options)
+    chosen = _plan(options)
     dataset, val = _data(chosen)
     chosen = defaults.resolve(chosen, dataset)
     model, left_out = chosen.make_model()
@@ -103,6 +110,29 @@ def run(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     plan.write(out / run_folder.PLAN, chosen)
     return _fit(out, chosen, model, dataset, val, options.workers, resume=False)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Check the data set, and print the counts and the problems; raise ValueError if there are errors."""
+    _, reports, shared = check.examine(options.dataset, on_error=options.on_error)
+    problems = {split: list(report.problems) for split, report in reports.items()} | {"train and val": list(shared)}
+    errors = {split: [problem for problem in found if problem.severity == ERROR] for split, found in problems.items()}
+    lines = [counts_table({split: report.counts for split, report in reports.items()})]
+    lines += [f"\n{split}: {problems_text(found)}" for split, found in errors.items() if found]
+    lines += [
+        f"{split}: {problem.count} {problem.severity}{'s' * (problem.count != 1)}: {problem.sentence}"
+        for split, found in problems.items()
+        for problem in found
+        if problem.severity != ERROR
+    ]
+    kinds = list(dict.fromkeys(problem.kind for found in errors.values() for problem in found))
+    more = f"\nfor details: rcnn check {options.dataset}" if any(problems.values()) else ""
+    say("\n".join(lines) + f"{more}\n")
+    if kinds:
+        raise ValueError(
+            f"training must not start, because {options.dataset} has errors: {listed(kinds)}; correct them, or use "
+            "--on-error skip or --on-error fix; to train in spite of them, use --no-check"
+        )
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -197,10 +227,18 @@ def _name(spec: str) -> str:
 def _fit(
     out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Dataset | None, workers: int, resume: bool
 ) -> int:
-    """Train the detector, draw the curves and print a summary; return the exit status."""
+    """Train the detector, draw the curves, print a summary and write the report; return the exit status."""
     started = time.perf_counter()
-    done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers, report=say)
+    try:
+        done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers, report=say)
+    except Exception:
+        if (out / run_folder.STATE).exists():  # the steps that were saved before the error
+            saved = run_folder.open_run(out)
+            _draw_curves(out, saved.run, saved.recipe)
+            report.write_stopped(out)
+        raise
     _draw_curves(out, done, followed.recipe)
+    report.write_stopped(out)
     if done.interrupted:
         say(
             f"interrupted after step {done.steps} of {followed.recipe.steps} and saved; "
@@ -215,6 +253,7 @@ def _fit(
             f"best AP50 on {followed.val}: {done.validation['ap50'][done.best]:.3f} after step "
             f"{done.validation['step'][done.best]:.0f}; weights: {out / run_folder.BEST}"
         )
+    report.write(out, dataset, val)
     return 0
 
 

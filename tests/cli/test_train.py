@@ -3,9 +3,11 @@
 import argparse
 import dataclasses
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +16,13 @@ from PIL import Image
 import rcnn
 from rcnn import data
 from rcnn.cli import train as train_command
+from rcnn.html.report import REPORT
 from rcnn.train import memory, plan, run_folder
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 
 RECIPE = Recipe(steps=3, batch_size=2, warmup_steps=1, flip=0.5, scale_jitter=(0.9, 1.1), val_every=2, seed=2)
-FILES = {
+FILES = {  # all but the report, which names its folder
     run_folder.WEIGHTS,
     run_folder.BEST,
     run_folder.STATE,
@@ -64,7 +67,7 @@ def same(a: Path, b: Path, names: set[str]) -> bool:
 
 
 def test_files_of_a_run(trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == FILES
+    assert {path.name for path in trained.iterdir()} == {*FILES, REPORT}
     saved = run_folder.open_run(trained)
     assert saved.run.steps == 3 and saved.validation["step"] == [2, 3]
     assert saved.plan is not None and saved.plan.anchors is None and saved.plan.recipe == RECIPE == saved.recipe
@@ -95,7 +98,7 @@ def test_interrupted_run_resumes_bit_identically(
     with monkeypatch.context() as patch:
         patch.setattr(data.records.AnnotatedImages, "__getitem__", interrupted)
         assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
-    assert capsys.readouterr().out == (
+    assert capsys.readouterr().out.endswith(
         f"interrupted after step 1 of 3 and saved; to continue: rcnn train --resume {tmp_path / 'run'}\n"
     )
     assert command("--resume", tmp_path / "run", "--steps", "3") == 0
@@ -255,13 +258,89 @@ def test_unusable_images_are_skipped_and_counted(
     assert plan.read(toml).options == {"on_error": "skip"}
     assert command(toml, "--out", tmp_path / "run") == 0
     assert "train: 2 skipped; the first is " in capsys.readouterr().out
-    with pytest.raises(OSError, match=r"train_00000\d.png"):
+    with pytest.raises(ValueError, match="has errors: missing-image, unreadable-image; correct them"):
         command(toml, "--on-error", "raise", "--out", tmp_path / "other")
+    with pytest.raises(OSError, match=r"train_00000\d.png"):
+        command(toml, "--on-error", "raise", "--no-check", "--out", tmp_path / "other")
 
 
 def test_plan_is_not_overwritten(planned: Path) -> None:
     with pytest.raises(FileExistsError, match="plan.toml already exists"):
         command("shapes", "--plan", planned)
+
+
+def report_of(folder: Path) -> str:
+    return (folder / REPORT).read_text("ascii")
+
+
+def test_finished_run_has_a_report(trained: Path) -> None:
+    page = report_of(trained)
+    assert "Result on val (2 images)" in page and "What the doctor says" in page and "<figure>" in page
+
+
+def test_interrupted_run_has_a_report(planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = train_command.train.fit
+    with monkeypatch.context() as patch:
+        patch.setattr(train_command.train, "fit", lambda *args, **options: interrupt(fit(*args, stop_at=1, **options)))
+        assert command(planned, "--out", tmp_path / "run") == train_command.INTERRUPTED
+    assert "stopped after step 1 of 3" in report_of(tmp_path / "run")
+    assert command("--resume", tmp_path / "run") == 0
+    assert "stopped" not in report_of(tmp_path / "run") and "Result on val" in report_of(tmp_path / "run")
+
+
+def interrupt(run: run_folder.Run) -> run_folder.Run:
+    run.interrupted = True
+    return run
+
+
+def test_run_that_fails_has_a_report_of_the_saved_steps(
+    planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = train_command.train.fit
+
+    def diverge(*arguments: Any, **options: Any) -> None:
+        fit(*arguments, stop_at=2, **options)
+        raise FloatingPointError("the loss is not finite in step 2")
+
+    monkeypatch.setattr(train_command.train, "fit", diverge)
+    with pytest.raises(FloatingPointError, match="step 2"):
+        command(planned, "--out", tmp_path / "run")
+    assert "stopped after step 2 of 3" in report_of(tmp_path / "run")
+    assert (tmp_path / "run" / run_folder.CURVES).exists()
+
+
+def test_detector_is_evaluated_on_the_test_split(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    names = (photos / "ImageSets" / "Main" / "train.txt").read_text().split()
+    (photos / "ImageSets" / "Main" / "test.txt").write_text("\n".join(names[:3]))
+    assert command(f"voc:{photos}", "--steps", "1", "--out", tmp_path / "run") == 0
+    assert "AP50 on test (3 images): " in capsys.readouterr().out and "Result on test" in report_of(tmp_path / "run")
+
+
+def test_run_without_validation_has_a_report(planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = dataclasses.replace(plan.read(planned), val=None)
+    plan.write(tmp_path / "a.toml", chosen)
+    assert command(tmp_path / "a.toml", "--out", tmp_path / "run") == 0
+    assert "AP50 on train (5 images): " in capsys.readouterr().out
+    assert "trained on these images" in report_of(tmp_path / "run")
+
+
+def test_data_set_is_checked_before_training(planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    sheet = photos / "Annotations" / "train_000000.xml"
+    sheet.write_text(re.sub("<xmax>.*?<", "<xmax>500<", sheet.read_text(), count=1))
+    arguments = (f"voc:{photos}", "--steps", "1", "--out", tmp_path / "run")
+    with pytest.raises(ValueError, match="training must not start, because .* has errors: box-outside; correct them"):
+        command(*arguments)
+    out = capsys.readouterr().out
+    assert 'to do: cut the box at the border with on_error="fix"' in out and "train_000000.xml), box 0" in out
+    assert re.search(r"^images +5 +2$", out, re.MULTILINE) and not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="train_000000.xml"):
+        command(*arguments, "--no-check")
+    assert command(*arguments, "--on-error", "fix") == 0
+    assert "train: 1 fixed; " in capsys.readouterr().out
 
 
 def test_data_set_without_objects_is_an_error(tmp_path: Path) -> None:
@@ -271,5 +350,7 @@ def test_data_set_without_objects_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(
         "image,x1,y1,x2,y2,label\n" + "".join(f"JPEGImages/{name}.png,,,,,\n" for name in "abc")
     )
-    with pytest.raises(ValueError, match="no objects to learn from; run rcnn check"):
+    with pytest.raises(ValueError, match="training must not start, because csv:.* has errors: no-objects; "):
         command(f"csv:{tmp_path}", "--out", tmp_path / "run")
+    with pytest.raises(ValueError, match="no objects to learn from; run rcnn check"):
+        command(f"csv:{tmp_path}", "--no-check", "--out", tmp_path / "run")

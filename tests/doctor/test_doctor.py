@@ -9,7 +9,7 @@ import pytest
 
 import rcnn
 from rcnn import data, doctor
-from rcnn.cli.doctor import _pretrained
+from rcnn.cli.doctor import pretrained
 from rcnn.doctor import evidence as measured
 from rcnn.doctor.evidence import Evidence, Moments, Objects, gather, spread, usable
 from rcnn.doctor.rules import judge
@@ -292,7 +292,7 @@ def test_only_some_images_of_a_large_set_are_read() -> None:
     ],
 )
 def test_pretrained_prefixes_of_a_run(described: Plan | None, prefixes: tuple[str, ...]) -> None:
-    assert _pretrained(described) == prefixes
+    assert pretrained(described) == prefixes
 
 
 def test_a_problem_of_a_folder_is_named_by_its_file(tmp_path: Path) -> None:
