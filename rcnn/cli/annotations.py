@@ -139,7 +139,7 @@ def describe(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[
 
 def labelme_sheet(name: str, size: Entry, detections: Sequence[Entry]) -> bytes:
     """Return the JSON of an image; each detection becomes a rectangle."""
-    shapes = [
+    shapes: list[Entry] = [
         {
             "label": name_of(found),
             "points": [found["box"][:2], found["box"][2:]],

@@ -273,7 +273,7 @@ def _write_augmented(options: argparse.Namespace) -> str:
     """Write the contact sheet of augmented training images, and return a line of text about it."""
     from rcnn import plot  # imports matplotlib, which is slow
 
-    spec, count, reader = _specs(options)["train"]
+    spec, count, reader = _specs(options.dataset, options.split)["train"]
     usable = {} if spec in data.DRAWN else {**reader, "on_error": "skip"}
     dataset = data.load(spec, "train", count, options=usable)
     if not len(dataset):
