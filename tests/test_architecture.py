@@ -25,7 +25,7 @@ LAYERS = (
     {"zoo", "data", "plot"},
     {"evaluate"},
     {"doctor", "train"},
-    {"checks", "html"},
+    {"checks"},
     {"course"},
     {"cli"},
 )

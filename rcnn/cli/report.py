@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rcnn import data, doctor, html
+from rcnn import data, doctor
+from rcnn.cli import html
 from rcnn.cli.doctor import pretrained
 from rcnn.cli.process import message, say, tell
 from rcnn.cli.shared import load_weights

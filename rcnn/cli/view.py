@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rcnn import data, html
+from rcnn import data
+from rcnn.cli import html
+from rcnn.cli.html.viewer import MIN_SCORE
 from rcnn.cli.process import say
 from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights
 from rcnn.data.splits import TEST, TRAIN, VAL
-from rcnn.html.viewer import MIN_SCORE
 from rcnn.train import plan
 
 MAX_IMAGES = 1000  # of each split

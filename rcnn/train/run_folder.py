@@ -7,7 +7,7 @@ history.csv         for each step: learning rate, losses and gradient norm
 validation.csv      for each validation: AP50 and losses on the validation images
 run.toml            the plan of the run (see `rcnn.train.plan`)
 curves.png          a plot of history.csv and validation.csv
-report.html         the result of the run (see `rcnn.html.write_report`)
+report.html         the result of the run (see `rcnn.cli.html.write_report`)
 """
 
 from __future__ import annotations

@@ -255,5 +255,7 @@ def test_a_repaired_copy_is_written(folder, capsys, kind, out):
 def test_the_folder_of_the_copy_must_be_free(folder, tmp_path):
     with pytest.raises(FileExistsError, match="is not empty"):
         check_command.run(
-            argparse.Namespace(dataset=f"voc:{folder}", sheet=tmp_path / "a.png", json=None, fix=str(folder))
+            argparse.Namespace(
+                dataset=f"voc:{folder}", sheet=tmp_path / "a.png", json=None, fix=str(folder), augmented=False
+            )
         )

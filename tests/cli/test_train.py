@@ -16,7 +16,7 @@ from PIL import Image
 import rcnn
 from rcnn import data
 from rcnn.cli import train as train_command
-from rcnn.html.report import REPORT
+from rcnn.cli.html.report import REPORT
 from rcnn.train import memory, plan, run_folder
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe

@@ -4,8 +4,8 @@ Each file works without a network and without a server. Everything that comes fr
 files and classes, is escaped.
 """
 
-from rcnn.html.entries import Entry, FirstImages, make_entries
-from rcnn.html.report import Measured, measure, write_report
-from rcnn.html.viewer import write_viewer
+from rcnn.cli.html.entries import Entry, FirstImages, make_entries
+from rcnn.cli.html.report import Measured, measure, write_report
+from rcnn.cli.html.viewer import write_viewer
 
 __all__ = ["Entry", "FirstImages", "Measured", "make_entries", "measure", "write_report", "write_viewer"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import data, html, train
+from rcnn import data, train
+from rcnn.cli import html
 from rcnn.doctor import Verdict
 from rcnn.train import plan, run_folder
 from rcnn.train.plan import Plan

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from annotated import record, save_image
 
-from rcnn import data, html
-from rcnn.html import viewer
+from rcnn import data
+from rcnn.cli import html
+from rcnn.cli.html import viewer
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{script}}"
 

@@ -12,10 +12,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn._files import write_whole
+from rcnn.cli.html.entries import Box, Entry, FirstImages, make_entries
+from rcnn.cli.html.template import as_json, as_uri, fill, read_file, readable, text
 from rcnn.data import Dataset
 from rcnn.evaluate import KINDS, error_kinds, evaluate_detections, match_classes, predictions, rename
-from rcnn.html.entries import Box, Entry, FirstImages, make_entries
-from rcnn.html.template import as_json, as_uri, fill, read_file, readable, text
 from rcnn.model import FasterRCNN
 
 MAX_EMBEDDED = 50  # images inside the HTML file; if there are more, all of them are files in a folder beside it

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from rcnn._files import read_whole, write_whole
+from rcnn.cli.html.entries import Box, Entry, count_errors, make_entries
+from rcnn.cli.html.template import as_uri, fill, text
 from rcnn.data import Dataset
 from rcnn.data.splits import TRAIN, VAL
 from rcnn.doctor import Verdict
@@ -24,8 +26,6 @@ from rcnn.evaluate import (
     predictions,
     rename,
 )
-from rcnn.html.entries import Box, Entry, count_errors, make_entries
-from rcnn.html.template import as_uri, fill, text
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, CURVES, PLAN, SavedRun
 

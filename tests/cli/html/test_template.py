@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rcnn.html import template
+from rcnn.cli.html import template
 
 HOSTILE = ["</script><script>alert(1)</script>", "\"'&<>", "<!--", "{{style}}", "猫\u2028\udcff"]
 

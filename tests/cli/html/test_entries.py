@@ -8,7 +8,7 @@ from annotated import record, save_image
 from PIL import Image
 
 from rcnn import data, evaluate
-from rcnn.html import entries
+from rcnn.cli.html import entries
 
 
 class Street:

@@ -47,7 +47,7 @@ def read_file(name: str) -> str:
     str
         The text.
     """
-    return (resources.files("rcnn.html") / "files" / name).read_text("utf-8")
+    return (resources.files("rcnn.cli.html") / "files" / name).read_text("utf-8")
 
 
 def text(value: object) -> str:
