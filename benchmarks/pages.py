@@ -145,16 +145,40 @@ def setup(results: Results) -> str:
 
 
 def setup_machines(results: Results) -> str:
-    """Return a sentence with the machine of both set-ups, or a list with one machine per set-up if they differ."""
-    found: dict[str, str] = {}
+    """Return sentences that state on which machine each set-up was measured."""
+    found: dict[str, list[str]] = {}
     for name in SETUPS:
         entries = {key: results["setup"][f"{name}_{key}"] for key in COSTS if f"{name}_{key}" in results["setup"]}
         if entries:
             part = "" if len(entries) == len(COSTS) else " and ".join(COSTS[key] for key in entries) + " of "
-            found[f"Machine for {part}the {name}"] = machine({"setup": entries}, "setup")
-    if len(found) == len(SETUPS) and len(set(found.values())) == 1:
-        return f"The demo and the tests were measured on this machine: {machine(results, 'setup')}."
-    return "\n".join(f"- {subject}: {text}." for subject, text in found.items())
+            found.setdefault(machine({"setup": entries}, "setup"), []).append(f"{part}the {name}")
+    return _measured_on({text: " and ".join(subjects) for text, subjects in found.items()})
+
+
+def accuracy_machines(results: Results) -> str:
+    """Return sentences that state on which machine each row of the table of `accuracy` was measured."""
+    found: dict[str, list[int]] = {}
+    for row, (name, one) in enumerate(results["accuracy"].items(), start=1):
+        found.setdefault(machine({"accuracy": {name: one}}, "accuracy"), []).append(row)
+    return _measured_on({text: _rows_text(numbers) for text, numbers in found.items()})
+
+
+def _rows_text(numbers: Sequence[int]) -> str:
+    """Return "row 1", "rows 1 and 3" or "rows 1 to 3"; the numbers are in ascending order."""
+    first, last = numbers[0], numbers[-1]
+    if len(numbers) > 2 and last - first == len(numbers) - 1:
+        return f"rows {first} to {last}"
+    return f"row{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+
+
+def _measured_on(subjects: Mapping[str, str]) -> str:
+    """Return one sentence for each machine; `subjects` maps a machine to what was measured on it, such as "row 4"."""
+    sentences = []
+    for text, subject in subjects.items():
+        verb = "were" if " and " in subject or subject.startswith("rows ") else "was"
+        which = "another" if sentences else "this"
+        sentences.append(f"{subject[0].upper()}{subject[1:]} {verb} measured on {which} machine: {text}.")
+    return " ".join(sentences)
 
 
 def accuracy(results: Results) -> str:
@@ -197,7 +221,19 @@ def usage(results: Results, *command: str) -> str:
 
 BLOCKS: dict[str, Callable[..., str]] = {
     function.__name__: function
-    for function in (value, rows, speed, memory, comparison, setup, setup_machines, accuracy, machine, usage)
+    for function in (
+        value,
+        rows,
+        speed,
+        memory,
+        comparison,
+        setup,
+        setup_machines,
+        accuracy,
+        accuracy_machines,
+        machine,
+        usage,
+    )
 }
 
 

@@ -44,7 +44,7 @@ class FPN(Module):
     Parameters
     ----------
     in_channels_list : sequence of int
-        The number of channels of each level of the backbone, in 1 .. 2^20, for 1 to 64 levels.
+        The number of channels of each level of the backbone, in 1 .. 2^20. There are 1 to 64 levels.
     out_channels : int
         The number of channels of every level of the pyramid, in 1 .. 2^20.
     extra_max_pool : bool
@@ -91,7 +91,7 @@ class BackboneWithFPN(Module):
     body : Module
         A backbone that returns a list of levels, finest first.
     in_channels_list : sequence of int
-        The number of channels of each level of `body`, in 1 .. 2^20, for 1 to 64 levels.
+        The number of channels of each level of `body`, in 1 .. 2^20. There are 1 to 64 levels.
     out_channels : int
         The number of channels of every level of the pyramid, in 1 .. 2^20.
     """

@@ -69,7 +69,7 @@ class Header:
     stored_size : (height, width)
         The size of the stored image, in pixels.
     orientation : int
-        The EXIF orientation, 1 .. 8. It tells how to turn the stored image upright; 1 means that it is upright already.
+        The EXIF orientation, 1 .. 8. It states how the stored image must be turned; 1 means that the image is upright.
     sixteen_bit : bool
         True if the values have 16 bits.
     """

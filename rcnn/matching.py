@@ -23,8 +23,8 @@ def match(iou: ArrayLike, high: float, low: float, force_best: bool = False) -> 
     IoU is below `low`, the box is background. Otherwise, the box is ignored. The thresholds are first converted to the
     dtype of `iou`.
 
-    With `force_best`, a box is also positive if no other box has a higher IoU with some object, even if this IoU is
-    below `high`. If several boxes have the highest IoU with an object, all of them are positive. A forced box is
+    With `force_best`, a box is also positive if it has the highest IoU with some object, even if this IoU is below
+    `high`. If several boxes have the highest IoU with an object, all of them are positive. A forced box is
     matched to *its own* best object, which may differ from the object that made it positive. An object that overlaps no
     box makes no box positive.
 

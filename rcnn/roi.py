@@ -376,7 +376,7 @@ def _averages(
     sampling_ratio: int,
     aligned: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """For each RoI, yield the indices of its rows (h,) and columns (w,), and the matrices Y (ph, h) and X (pw, w)."""
+    """For each RoI, yield its rows (h,) and columns (w,) of the feature map, and their weights (ph, h) and (pw, w)."""
     (ph, pw), (height, width) = output_size, feature_size
     for x1, y1, x2, y2 in rois:
         rows, y = _average(y1, y2, ph, height, scale, sampling_ratio, aligned)
@@ -591,7 +591,7 @@ def level_scales(feature_heights: Sequence[int], padded_height: int) -> list[flo
     Parameters
     ----------
     feature_heights : sequence of int
-        The height of the feature map of each level, in 1 .. 2^20, for 1 to 64 levels.
+        The height of the feature map of each level, in 1 .. 2^20. There are 1 to 64 levels.
     padded_height : int
         The height of the padded images, in pixels, in 1 .. 2^20.
 

@@ -268,9 +268,9 @@ def find_targets(
 ) -> AnchorTargets:
     """Return the targets of the RPN for one image.
 
-    An anchor is positive if its intersection over union (IoU) with an object is at least `fg_iou_thresh`, or if no
-    other anchor has a higher IoU with this object. Any other anchor is negative if its IoU with every object is below
-    `bg_iou_thresh`, and is otherwise ignored.
+    An anchor is positive if its intersection over union (IoU) with an object is at least `fg_iou_thresh`. It is also
+    positive if it overlaps an object and no other anchor has a higher IoU with this object. Any other anchor is
+    negative if its IoU with every object is below `bg_iou_thresh`, and is otherwise ignored.
 
     Parameters
     ----------
@@ -335,7 +335,8 @@ def loss(
 
     References
     ----------
-    Ren et al., "Faster R-CNN", 2015, equation 1.
+    Ren et al., "Faster R-CNN", 2015, equation 1. As in torchvision, beta and the divisor of the regression loss differ
+    from this equation.
     """
     _check_loss(objectness, deltas, targets)
     logits = concatenate(objectness, axis=1)  # (N, A)

@@ -48,8 +48,9 @@ WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads take
 class Choice(Generic[T]):
     """The value of a setting: a default for the whole process, which each context (see `contextvars`) can override.
 
-    Each default is stored with the `Setting` that made it. When a setting is used in a `with` statement, the setting
-    removes only its own default, because another thread may have set a newer default in the meantime.
+    Each default is stored with the `Setting` that made it: creating a `Setting` changes the default. At the start of a
+    `with` block, the setting removes its default again, and changes only the value in the current context. It removes
+    no other default, because another thread may have added a newer one before the block starts.
 
     Parameters
     ----------

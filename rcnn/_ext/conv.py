@@ -202,7 +202,7 @@ def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair
 def _input_gradient_spread(
     g: np.ndarray, rotated: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> np.ndarray:
-    """Return the gradient with respect to the maps: insert zeros into g, and convolve it with the rotated filters."""
+    """Return the gradient of the maps: insert zeros into the upstream gradient `g`, convolve with `rotated` filters."""
     reach = [d * (k - 1) for d, k in zip(dilation, rotated.shape[2:], strict=True)]
     size = [s + 2 * p for s, p in zip(shape[2:], padding, strict=True)]  # of the padded maps
     spread = np.zeros((shape[0], size[0] + reach[0], size[1] + reach[1], g.shape[1]), g.dtype)

@@ -104,7 +104,7 @@ _FLOATS = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
-    """Return whether any array in `values`, or in a list or tuple in `values`, has one of these dtype numbers."""
+    """Return True if any array in `values`, or in a list or tuple in `values`, has one of these dtype numbers."""
     for value in values:
         kind = type(value)
         if kind is np.ndarray:
@@ -120,7 +120,7 @@ def _any_of(dtype_numbers: frozenset[int], values: Any) -> bool:
 
 @dataclass(frozen=True)
 class Result:
-    """The requirements on the result of a user's own function.
+    """The description of a result that a user's own function must return.
 
     Attributes
     ----------
@@ -148,13 +148,13 @@ class Result:
 
 
 def floats(shape: tuple[int | None, ...], like: Any) -> Result:
-    """Return the requirements on a float result of this shape. The result is converted to the dtype of `like`."""
+    """Describe a required result: floats of this shape. They are converted to the dtype of `like` if it is a float."""
     dtype = np.asarray(like).dtype
     return Result(shape, dtype if dtype.kind == "f" else np.dtype(np.float64))
 
 
 def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
-    """Return the requirements on a result of `count` indices from `least` to `most`. For `more`, see `Result`."""
+    """Describe a required result: `count` indices from `least` to `most`. For `more`, see `Result`."""
     return Result((count,), None, least, most, **more)
 
 
@@ -166,7 +166,7 @@ def replaceable(
     Parameters
     ----------
     returns : callable
-        Function that takes the arguments of a call, by name, and returns the requirements on the result of the call.
+        Function that takes the arguments of a call, by name, and describes the result that the call must return.
 
     Returns
     -------
@@ -257,7 +257,7 @@ def _replacing(replacements: Mapping[str, Callable[..., Any]]) -> Iterator[None]
 
 
 def is_replaced(name: str) -> bool:
-    """Return whether this context replaces the function with this name."""
+    """Return True if the library's function called `name` is replaced in the current context."""
     return name in _replacements.get()
 
 

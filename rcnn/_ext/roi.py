@@ -146,7 +146,7 @@ def _nearest_next(rois: np.ndarray, images: np.ndarray, scale: float) -> np.ndar
 
 
 def _band_rows(maps: np.ndarray, threads: int) -> int:
-    """Return the number of rows of `maps` (N, H, W, C) per task. They fit into the cache, and all threads get tasks."""
+    """Return how many rows of `maps` (N, H, W, C) to give to a task: few enough for the cache and for all threads."""
     images, height, width, channels = maps.shape
     fit = BAND_BYTES // max(width * channels * maps.itemsize, 1)
     return max(1, min(fit, images * height // (4 * threads)))

@@ -5,9 +5,9 @@
     diagnosis.check(diagnose)
     diagnosis.check_recalls(recalls)  # recalls that help with the diagnosis
 
-A patient is a copy of the digit detector that is part of rcnn, together with annotated pages (images of digits). Its
-fault is in the detector's settings, in the detector's weights or in the annotations. A ward is a list of seven
-patients. One of them has no fault.
+In this module, a `Patient` is a detector to diagnose: a copy of the digit detector that is part of rcnn, together with
+annotated pages (images of digits). Its fault is in the detector's settings, in the detector's weights or in the
+annotations. A ward is a list of seven patients; six have one fault each, and one has no fault.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from rcnn.zoo.checkpoint import load_digits
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
 SOUND = "sound"
-"The diagnosis for a patient without a fault."
-PAGES = 16  # number of pages of each patient
+"The diagnosis for a detector without a fault."
+PAGES = 16  # number of pages for each detector
 LARGE = 4.0  # factor by which the anchors are too large
 WRONG_PIXELS: tuple[
     dict[str, Any], ...
@@ -74,7 +74,7 @@ class Patient:
     Attributes
     ----------
     name : str
-        Letter that identifies the patient.
+        Letter that identifies the detector.
     model : FasterRCNN
         The detector.
     pages : Pages
@@ -246,7 +246,7 @@ NAMES = tuple(PLANTED)
 "The possible diagnoses."
 
 HINTS = {
-    SOUND: "This detector finds its objects and classifies them correctly. Not every patient has a fault.",
+    SOUND: "This detector finds its objects and classifies them correctly. Not every detector has a fault.",
     "swapped axes": "Its detections lie on the digits. Do the annotated boxes lie there, too? Which swap of columns "
     "would move them there?",
     "shuffled boxes": "Its detections lie on the digits, but the annotated boxes do not, whichever columns you swap. "
@@ -268,27 +268,27 @@ def _with_settings(model: FasterRCNN, **changes: Any) -> FasterRCNN:
     return changed.eval()
 
 
-# ---------------------------------------------------------------------- patients
+# ---------------------------------------------------------------------- the detectors to diagnose
 
 
 def ward(seed: int) -> list[Patient]:
-    """Return seven patients in random order: six have one fault each, one has none.
+    """Return seven detectors in random order: six have one fault each, one has none.
 
     Parameters
     ----------
     seed : int
-        Seed for the order of the patients, their pages and the variants of their faults.
+        Seed for the order of the detectors, their pages and the variants of their faults.
 
     Returns
     -------
     list of Patient
-        The patients, named A to G.
+        The detectors with their pages, named A to G.
     """
     return [patient for patient, _ in _admitted(seed)]
 
 
 def reference(seed: int) -> Patient:
-    """Return a patient without a fault, for comparison.
+    """Return a detector without a fault, for comparison.
 
     Parameters
     ----------
@@ -298,25 +298,25 @@ def reference(seed: int) -> Patient:
     Returns
     -------
     Patient
-        The patient, named "sound".
+        The detector with its pages, named "sound".
     """
     return Patient("sound", *sound(np.random.default_rng([_check_seed(seed), 1])))
 
 
 def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` gives the right diagnosis for every patient of a ward.
+    """Raise CheckFailed unless `function` gives the right diagnosis for each of seven detectors.
 
     Parameters
     ----------
     function : callable
         ``function(patient)``. The argument is a `Patient`. The function returns one of `NAMES`.
     seed : int, optional
-        Seed for the ward. Without it, every call uses a new ward.
+        Seed for the detectors, as in `ward`. Without it, every call uses new detectors.
 
     Raises
     ------
     CheckFailed
-        If the diagnosis of a patient is wrong. The message shows the first wrong diagnosis and a hint.
+        If the diagnosis of a detector is wrong. The message shows the first wrong diagnosis and a hint.
     TypeError
         If `function` is not callable.
     """
@@ -326,34 +326,34 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         if not isinstance(answer, str) or answer not in PLANTED:
             without = " (a function without `return` returns None)" if answer is None else ""
             raise CheckFailed(
-                f"patient {patient.name}: your function returns {answer!r}{without}; the diagnosis must be one of "
+                f"detector {patient.name}: your function returns {answer!r}{without}; the diagnosis must be one of "
                 f"{', '.join(map(repr, PLANTED))}"
             )
         if answer != fault:
             raise CheckFailed(
-                f"patient {patient.name}: your function returns {answer!r}, which is wrong\nHint: {HINTS[fault]}"
+                f"detector {patient.name}: your function returns {answer!r}, which is wrong\nHint: {HINTS[fault]}"
             )
 
 
 def _answer(function: Callable[[Patient], Any], patient: Patient) -> Any:
-    """Return the diagnosis of a patient. Raise CheckFailed if it is invalid, or if `function` changed an annotation."""
+    """Return the diagnosis by `function`. Raise CheckFailed if it is invalid, or if an annotation was changed."""
     before = copy.deepcopy([target for _, target in patient.pages.items])
     answer, failure = attempt(function, patient)
     if failure is not None and failure.sentence == NOT_WRITTEN:
         raise CheckFailed(
             f"diagnosis: your function, or one that it calls, {NOT_WRITTEN}\n"
             "Hint: Begin with the first measurement and the fault that it reveals. Return 'sound' for all other "
-            "patients. Then run the check again to get the next hint."
+            "detectors. Then run the check again to get the next hint."
         )
     if failure is not None:
         raise CheckFailed(
-            f"patient {patient.name}: your function {failure.sentence}\n"
+            f"detector {patient.name}: your function {failure.sentence}\n"
             "Hint: Some pages have no detections, and `max` of an empty array is an error."
         )
     for old, (_, new) in zip(before, patient.pages.items, strict=True):
         if old.keys() != new.keys() or not all(np.array_equal(old[name], new[name]) for name in old):
             raise CheckFailed(
-                f"patient {patient.name}: your function changes the annotations\n"
+                f"detector {patient.name}: your function changes the annotations\n"
                 "Hint: Work on a copy, because changed annotations cannot be measured again."
             )
     return answer
@@ -364,7 +364,7 @@ def _check_seed(seed: int) -> int:
 
 
 def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
-    """Yield each patient of a ward with its fault."""
+    """Yield each detector of a ward with its fault."""
     rng = np.random.default_rng([_check_seed(seed), 0])
     order = [NAMES[i] for i in rng.permutation(len(NAMES))]
     for letter, fault in zip(string.ascii_uppercase, order, strict=False):

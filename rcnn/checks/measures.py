@@ -253,11 +253,10 @@ def average_precision(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(recall, precision, method)``. `recall` (D,) and `precision` (D,) contain the recall and the precision
         after each of D detections, in descending order of score. Recall therefore never decreases. The function returns
-        a number. The precision at a recall is the best precision at that recall or a higher one, and 0 beyond the
-        highest recall. With the method "voc2007", the result is the mean of this precision at the recalls 0, 0.1, ...,
-        1.0. With "voc2012", it is the integral of this precision over the recall from 0 to 1. With "coco", it is the
-        mean of this precision at the recalls 0, 0.01, ..., 1.0. Without detections, the result is 0. If the recall is
-        NaN, because there was no object, the result is NaN.
+        a number. Let p(r) be the largest value of `precision` where `recall` is at least r, or 0 if there is no such
+        value. With the method "voc2007", the result is the mean of p(r) at r = 0, 0.1, ..., 1. With "voc2012", it is
+        the integral of p(r) for r from 0 to 1. With "coco", it is the mean of p(r) at r = 0, 0.01, ..., 1. Without
+        detections, the result is 0. If `recall` is NaN, because there was no object, the result is NaN.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

@@ -172,7 +172,7 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
-    """Raise CheckFailed for missing records, missing objects and changed boxes, which the validator cannot find."""
+    """Raise CheckFailed for missing records, missing objects or changed boxes: the validator cannot find these."""
     found = {record.image.name: record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
@@ -213,7 +213,7 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
 
 
 def _check_lengths(given: Record, record: Record) -> None:
-    """Raise CheckFailed if an array of a repaired record has more or fewer rows than boxes."""
+    """Raise CheckFailed unless each array of `given`, a repaired record, has one row for each of its boxes."""
     for name in ("names", *ARRAYS):
         if len(getattr(given, name)) != len(given.boxes):
             raise _failed(
@@ -265,7 +265,7 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """Return annotations with every fault, and dicts from image names to true records and (fault, damaged record)."""
+    """Return annotations with every fault, and dicts: image name to correct record, and to (fault, damaged record)."""
     everything = _folder()[1]
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
@@ -293,7 +293,7 @@ def _marked(rng: np.random.Generator, record: Record) -> Record:
 
 
 def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
-    """Return the true record and the record with the fault. `first` chooses between two variants of the fault."""
+    """Return the correct record, and the record with the fault. `first` chooses between two variants of the fault."""
     boxes, i = record.boxes.copy(), int(rng.integers(len(record.boxes)))
     if fault == "missing":
         return record, replace(record, image=record.image.with_name(f"lost-{record.image.name}"))

@@ -240,11 +240,11 @@ def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) 
     return "\n\n".join([*parts, f"{sheet}\n{verdict}"])
 
 
-# ---------------------------------------------------------------------- the contact sheet
+# ---------------------------------------------------------------------- the drawing of sixteen images
 
 
 def _write_sheet(path: Path, datasets: Mapping[str, Any], reports: Mapping[str, Report]) -> str:
-    """Write the contact sheet, and return a line of text about it."""
+    """Write one picture that shows up to sixteen images, and return a line of text about it."""
     from rcnn import plot  # imports matplotlib, which is slow
 
     chosen = choose(reports)

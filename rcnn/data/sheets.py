@@ -1,4 +1,7 @@
-"""Functions for folders with one annotation file, called a sheet, for each image; `voc` and `labelme` share them."""
+"""Functions for folders with one annotation file for each image; `voc` and `labelme` share them.
+
+In this code, a `Sheet` is the annotation file of one image. A list is a text file that lists the images of a split.
+"""
 
 from __future__ import annotations
 
@@ -56,9 +59,9 @@ class Sheet:
     root : Path
         The folder that the user named.
     stem : str
-        Path of the file relative to the folder of all sheets, without its suffix.
+        Path of the file relative to the folder of all annotation files, without its suffix.
     images : Search
-        Finds the image of the sheet.
+        Finds the image that belongs to the file.
     """
 
     path: Path
@@ -77,12 +80,12 @@ class Sheet:
         Parameters
         ----------
         filename : str
-            File name that the sheet states, or "".
+            File name that the annotation file states, or "".
 
         Returns
         -------
         Path
-            The image with the same name as the sheet or, if there is none, the image with the stated name.
+            The image with the same name as the annotation file or, if there is none, the image with the stated name.
 
         Raises
         ------
@@ -108,31 +111,32 @@ def read_sheets(
     unannotated: str,
     progress: bool,
 ) -> Annotations:
-    """Read the annotations of a folder with one sheet for each image.
+    """Read the annotations of a folder with one annotation file for each image.
 
     Parameters
     ----------
     folder : path
         The folder; see `VOC` for the layouts.
     suffix : str
-        Suffix of the sheets, such as ".xml".
+        Suffix of the annotation files, such as ".xml".
     read : callable
-        Function that reads a sheet, and raises OSError, ValueError, LookupError or ParseError if it is invalid.
+        Function that reads an annotation file. If the file is invalid, the function raises OSError, ValueError,
+        LookupError or ParseError.
     split, classes, unannotated, progress : str, sequence of str, str, bool
         See `VOC`.
 
     Returns
     -------
     Annotations
-        The annotations. Their attribute `broken` lists the invalid sheets.
+        The annotations. Their attribute `broken` lists the invalid files.
 
     Raises
     ------
     OSError
-        If the folder is not found, or a list of names is not a regular file.
+        If the folder is not found, or a list of image names, such as train.txt, is not a regular file.
     ValueError
-        If the folder has none of the layouts, the split does not exist, or a list of names is a link to a file outside
-        the folder.
+        If the folder has none of the layouts, if the split does not exist, or if a list of image names is a link to a
+        file outside the folder.
     """
     root = annotated_folder(folder, IMAGE_FOLDERS)
     names = stated_classes(root) if classes is None else check_classes(classes)
@@ -155,7 +159,7 @@ def _read_sheet(sheet: Sheet, read: Callable[[Sheet], Record]) -> Entry:
 
 
 def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[Sheet] | Path]]:
-    """Return all sheets and, for each split, its sheets or the path of the file that lists their names."""
+    """Return all annotation files and, for each split, its annotation files or the text file that lists their names."""
     everything = _sheets_of(root, root, suffix)
     if everything:
         lists = {} if everything[0].path.parent == root else _image_sets(root)
@@ -172,7 +176,7 @@ def _find_sheets(root: Path, suffix: str) -> tuple[list[Sheet], dict[str, list[S
 
 
 def _sheets_of(root: Path, folder: Path, suffix: str) -> list[Sheet]:
-    """Return the sheets in a folder or, if there are none, in its subfolder for annotations."""
+    """Return the annotation files in a folder or, if there are none, in its subfolder for annotations."""
     image_folders = named_folders(folder, IMAGE_FOLDERS)
     if paths := matching(folder, f"[!.]*{suffix}"):  # no hidden files; archives made on macOS contain some
         search = Search([folder, *image_folders] if _has_images(folder) else [*image_folders, folder])
@@ -184,7 +188,7 @@ def _sheets_of(root: Path, folder: Path, suffix: str) -> list[Sheet]:
 
 
 def _below(root: Path, folder: Path, images: Sequence[Path], suffix: str) -> list[Sheet]:
-    """Return the sheets in a folder and its subfolders, sorted by path."""
+    """Return the annotation files in a folder and its subfolders, sorted by path."""
     search = Search(images)
     paths = matching(folder, f"[!.]*{suffix}", deep=True)
     return [Sheet(path, root, path.relative_to(folder).with_suffix("").as_posix(), search) for path in paths]
@@ -195,14 +199,14 @@ def _has_images(folder: Path) -> bool:
 
 
 def _by_subfolder(sheets: Sequence[Sheet]) -> dict[str, list[Sheet]]:
-    """Return the sheets of each split if all of them are in subfolders named after splits, else an empty dict."""
+    """Return the annotation files of each split if all are in subfolders named after splits, else an empty dict."""
     parts: dict[str, list[Sheet]] = {}
     for sheet in sheets:
         parts.setdefault(plain_name(sheet.stem.partition("/")[0]) if "/" in sheet.stem else "", []).append(sheet)
     return parts if set(parts) <= {TRAIN, VAL, TEST} else {}
 
 
-# ---------------------------------------------------------------------- lists of names
+# ---------------------------------------------------------------------- text files that list names
 
 
 def _image_sets(root: Path) -> dict[str, Path]:
@@ -214,7 +218,7 @@ def _image_sets(root: Path) -> dict[str, Path]:
 
 
 def _members(part: Sequence[Sheet] | Path, root: Path, entries: Mapping[Path, Entry], suffix: str) -> list[Entry]:
-    """Return the entries of a split, given its sheets or the path of the file that lists their names."""
+    """Return the entries of a split, from its annotation files or from the text file that lists their names."""
     if not isinstance(part, Path):
         return [entries[sheet.path] for sheet in part]
     check_link(part, root)

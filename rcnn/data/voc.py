@@ -34,15 +34,15 @@ class VOC(AnnotatedImages):
 
     An XML file belongs to the image with the same name: a.xml belongs to a.jpg. If there is no such image, the XML file
     belongs to the image that its <filename> element names, with or without a suffix. Targets mark truncated objects,
-    which count like all other objects, as in the challenges. An XML file can be at most 8 MiB in size, and a list of
-    names at most 64 MiB.
+    which count like all other objects, as in the challenges. An XML file can be at most 8 MiB in size, and a
+    text file that lists image names at most 64 MiB.
 
     Parameters
     ----------
     folder : path
         A folder in one of four layouts. (1) It contains a folder of XML files, such as `Annotations` or `annots`, and a
-        folder of images, such as `JPEGImages` or `images`, and may contain lists of names in `ImageSets/Main`. (2) It
-        contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) It has
+        folder of images, such as `JPEGImages` or `images`. It may also contain lists of image names, such as
+        `ImageSets/Main/train.txt`. (2) It contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) It has
         layout 1, with folders `train`, `val` and `test` inside the folder of XML files and the folder of images. The
         XML files may be in subfolders, such as `Annotations/cam1/x.xml` for the image `JPEGImages/cam1/x.jpg`.
     split : str, optional
@@ -97,10 +97,10 @@ def read_voc(
     Raises
     ------
     OSError
-        If the folder is not found, or a list of names is not a regular file.
+        If the folder is not found, or if a list of image names, such as train.txt, is not a regular file.
     ValueError
-        If the folder has none of the layouts, the split does not exist, a list of names is a link to a file outside the
-        folder, or `first_pixel` is neither 0 nor 1.
+        If the folder has none of the layouts, if the split does not exist, if a list of image names is a link to a file
+        outside the folder, or if `first_pixel` is neither 0 nor 1.
     """
     if first_pixel not in (0, 1):
         raise ValueError(f"first_pixel must be 0 or 1, got {first_pixel!r}")

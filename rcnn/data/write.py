@@ -214,7 +214,9 @@ def _images(dataset: Images, split: str, progress: bool) -> Iterator[tuple[str, 
     for i in tqdm(range(len(dataset)), desc=f"write {split}", unit="image", disable=None if progress else True):
         image, target = item_of(dataset, i)
         if image.dtype != np.uint8 or image.shape[2] != 3:
-            raise ValueError(f"image {i} must be (H, W, 3) uint8 to be written, got {image.shape} {image.dtype}")
+            raise ValueError(
+                f"image {i} must be an (H, W, 3) array of uint8 to be written, got {image.shape} {image.dtype}"
+            )
         yield f"{split}_{i:06d}", image, _things(target, dataset.classes, f"image {i}")
 
 

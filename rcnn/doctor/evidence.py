@@ -367,7 +367,7 @@ class Moments:
 
 
 def _first_norm(backbone: Module) -> BatchNorm2d | FrozenBatchNorm2d | None:
-    """Return the backbone's first norm layer; None if there is none, or if its statistics are unchanged."""
+    """Return the backbone's first norm layer; None without one, or if its statistics are still the initial ones."""
     for module in backbone.modules():
         if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
             is_new = not module.running_mean.any() and (module.running_var == 1).all()

@@ -111,7 +111,8 @@ def _check_keys(entry: PerImage, keys: Sequence[str], name: str) -> None:
         raise TypeError(f"{name} must be a dict with {', '.join(keys)}, got {shown(entry)}")
     missing = [key for key in keys if key not in entry]
     if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}; its keys are {listed(list(map(str, entry))) or 'none'}")
+        keys_text = f"its keys are {listed(list(map(str, entry)))}" if entry else "it has no keys"
+        raise ValueError(f"{name} lacks {', '.join(missing)}; {keys_text}")
 
 
 def _check_labels(values: ArrayLike, length: int, num_classes: int, name: str) -> np.ndarray:

@@ -38,11 +38,11 @@ class CoverageRow:
     num_objects : int
         The number of objects in the range.
     mean_iou : float
-        The highest IoU with an anchor, as a mean over the objects.
+        The mean, over the objects, of each object's highest IoU with an anchor.
     recall : tuple of float
         The fraction of the objects whose best IoU is at least 0.5, and the fraction whose best IoU is at least 0.7.
     num_positive : float
-        The number of anchors with an IoU of at least `fg_iou_thresh`, as a mean over the objects.
+        The mean, over the objects, of the number of anchors whose IoU with the object is at least `fg_iou_thresh`.
     """
 
     low: float

@@ -165,7 +165,7 @@ def check_sizes(min_size: int, max_size: int) -> None:
     Parameters
     ----------
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels, from 1 to 2^14.
+        The upper limits of the shorter and of the longer side of a resized image, in pixels, from 1 to 2^14.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """A search for anchor sizes and ratios that fit a data set.
 
-Redmon and Farhadi, "YOLO9000", 2017, section 2 ("Dimension clusters"), choose the shapes of anchors by their IoU with
-the objects, and not by hand. Here, the choice is limited to the anchors of a Faster R-CNN, which combine every size
-with every ratio. The search measures the true coverage: it uses the resized images, the anchor positions of each level
+Redmon and Farhadi choose the shapes of anchors by their IoU with the objects, not by hand ("YOLO9000", 2017, section 2,
+"Dimension clusters"). Here, the choice is limited to the anchors of a Faster R-CNN, which combine every size with every
+ratio. The search measures the true coverage: it uses the resized images, the anchor positions of each level
 and the rounding of the anchors.
 """
 
@@ -164,7 +164,7 @@ def suggest(
 
 
 def _check_counts(num_levels: int, num_sizes: int | None, num_ratios: int) -> int:
-    """Return the number of sizes. Raise ValueError if one of the three numbers is invalid."""
+    """Return the number of sizes. Raise ValueError if one of the three arguments is invalid."""
     default = num_levels if num_levels > 1 else NUM_SIZES
     num_sizes = integer(1, MOST_NUMBERS).check("num_sizes", default if num_sizes is None else num_sizes)
     integer(1, MOST_NUMBERS).check("num_ratios", num_ratios)

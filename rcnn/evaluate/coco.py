@@ -281,7 +281,10 @@ def _accumulate(
 
 
 def _curves(outcomes: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the precision (T, R) at `RECALLS` and the highest recall (T,). `outcomes` (D, T) are in order of score."""
+    """Return the precision (T, R) at R `RECALLS` and the highest recall (T,), for D detections at T IoU thresholds.
+
+    `outcomes` (D, T) are in descending order of score.
+    """
     right = np.cumsum(outcomes == RIGHT, axis=0)  # (D, T)
     counted = np.cumsum(outcomes != IGNORED, axis=0)  # (D, T)
     recall = right / num_objects

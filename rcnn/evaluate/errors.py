@@ -128,7 +128,8 @@ class Errors:
     Attributes
     ----------
     detections : (K, L) int array
-        The number of detections of each kind and predicted class. No detection is "missed".
+        The number of detections of each kind and predicted class. The row "missed" contains zeros, because only objects
+        can be missed.
     objects : (K, L) int array
         The number of objects of each kind and true class. A "right" object is found; objects of the kinds
         "localisation", "class" and "missed" are not found.
@@ -137,8 +138,9 @@ class Errors:
     repaired : dict of str to float
         For each kind of error, the value that `mean_ap` would have if all errors of this kind were repaired.
     examples : dict of str to (n, 2) int64 array
-        The n detections of each kind, in descending order of score. A row contains the index of the image and the index
-        of the detection in this image. For "missed", it contains the index of the object instead.
+        For each kind except "missed", its n detections, in descending order of score: each row contains the index of an
+        image and the index of the detection in this image. For "missed", the n missed objects: each row contains the
+        index of an image and the index of the object in this image.
     """
 
     detections: np.ndarray

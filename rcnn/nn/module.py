@@ -1,9 +1,10 @@
 """`Module`: a part of a network that finds its own parameters.
 
 A module is an ordinary Python object. Its parts are found by visiting its attributes in the order in which they were
-set. There are three kinds of parts. A `Parameter` is learned. A buffer (see `register_buffer`) is saved but not
-learned. Another `Module` has parts of its own. Parameters and modules may also be in lists, tuples and dicts. The name
-of a part consists of attribute names, indices and keys, joined by dots, for example `conv.0.weight`.
+set. There are three kinds of parts. The first kind is a `Parameter`, which is learned. The second kind is a buffer (see
+`register_buffer`), which is saved but not learned. The third kind is another `Module`, which has its own parts.
+Parameters and modules may also be in lists, tuples and dicts. The name of a part consists of attribute names, indices
+and keys, joined by dots, for example `conv.0.weight`.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ def _adam(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Make one step of Adam: update, in place, `values`, `mean` and `square` (same shape). The first `step` is 1."""
+    """Make one step of Adam: update `values`, `mean` and `square` (same shape) in place. The first `step` is 1."""
     beta1, beta2 = betas
     if weight_decay:
         grad = grad + weight_decay * values

@@ -34,7 +34,7 @@ _UNCOVERED = "#e8c4ae"  # a pale vermilion
 
 @checked
 def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None, quantity: str = "activation") -> Axes:
-    """Draw the mean absolute activation of each cell, or the first channels side by side.
+    """Draw the mean absolute activation of each cell, or the first `max_channels` channels side by side.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
     features : (C, H, W) array
         Features of one image, with C channels.
     max_channels : int, optional
-        Number of channels to draw. By default, the mean over all channels is drawn.
+        Number of channels to draw. By default, the mean of the absolute values over all channels is drawn.
     quantity : str, optional
         Name of the quantity that is drawn. It is written next to the colour bar.
 

@@ -1,4 +1,4 @@
-"""Images with their boxes: annotated photos and contact sheets.
+"""Images with their boxes: annotated photos, and contact sheets, which are figures with many small images.
 
 `annotate` draws detections into the pixels of a photo. The command `rcnn detect` saves such photos. `contact_sheet`
 shows up to sixteen images with their boxes, so that you can check annotations at a glance.
@@ -32,7 +32,7 @@ _LINE_SHARE, _EDGE_SHARE = 1 / 6, 1 / 18  # widths of a box's line and of its bl
 _TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag, as fractions of the font size
 
 # A contact sheet
-MOST_TILES = 16  # largest number of images on a sheet
+MOST_TILES = 16  # largest number of images in the figure
 COLUMNS = 4
 TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of a tile, height of a caption, height of the legend
 MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about twice that of a tile
@@ -248,7 +248,7 @@ def contact_sheet(
     Returns
     -------
     Figure
-        The contact sheet.
+        The figure.
 
     Raises
     ------

@@ -282,7 +282,9 @@ def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:
     check_keys(model_table, (*MODEL_RULES, *SETTINGS), "[model]")
     check_keys(recipe_table, [f.name for f in dataclasses.fields(Recipe)], "[recipe]")
     if "train" not in data_table:
-        raise ValueError('[data] train is missing; name the training data set, for example train = "voc:photos"')
+        raise ValueError(
+            'section [data] has no key "train"; add the training data set, for example train = "voc:photos"'
+        )
     model_fields = {name: model_table.pop(name) for name in MODEL_RULES if name in model_table}
     with _prefixed("[recipe]"):
         recipe = Recipe(**recipe_table)

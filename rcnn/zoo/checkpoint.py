@@ -552,7 +552,9 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
         return download.fetch("coco")
     if source == "imagenet":
         if module is None:
-            raise ValueError('"imagenet" is a ResNet without a detector; use weights_backbone="imagenet" in Python')
+            raise ValueError(
+                '"imagenet" names the weights of a ResNet without a detector; use weights_backbone="imagenet" in Python'
+            )
         if not isinstance(module, ResNet):
             raise ValueError(f'weights "imagenet" require a ResNet, got {type(module).__name__}')
         return download.fetch(f"resnet{module.layers}")

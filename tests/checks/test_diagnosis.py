@@ -1,4 +1,4 @@
-"""Each patient has one planted fault, and a diagnosis passes only if it is right for every patient."""
+"""At most one fault is planted in each detector, and a diagnosis passes only if it is right for every detector."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def planted():
 
 
 def diagnose(patient):
-    """Return the fault of a patient, found from its settings and its detections."""
+    """Return the fault of a detector, found from its settings and its detections."""
     trace = patient.model.trace([image for image, _ in patient.pages])
     if not 0.1 < trace.batch.std() < 10:
         return "wrong normalisation"
@@ -63,7 +63,9 @@ def test_a_diagnosis_with_one_mistake_is_rejected_with_its_hint(fault):
 
 @pytest.mark.parametrize("answer", [None, "healthy", 3, ["sound"]])
 def test_an_unknown_fault_name_is_rejected(answer):
-    with pytest.raises(CheckFailed, match="patient A: your function returns .* must be one of 'sound', 'swapped axes'"):
+    with pytest.raises(
+        CheckFailed, match="detector A: your function returns .* must be one of 'sound', 'swapped axes'"
+    ):
         diagnosis.check(lambda patient: answer)
 
 
@@ -96,9 +98,9 @@ def swaps_in_place(patient):
         ),
         (
             takes_the_maximum_of_an_empty_array,
-            "^patient A: your function raises ValueError: .*empty.*\nHint: Some pages",
+            "^detector A: your function raises ValueError: .*empty.*\nHint: Some pages",
         ),
-        (swaps_in_place, "^patient A: your function changes the annotations\nHint: Work on a copy"),
+        (swaps_in_place, "^detector A: your function changes the annotations\nHint: Work on a copy"),
     ],
 )
 def test_a_diagnosis_that_raises_or_changes_annotations_is_rejected(function, message):

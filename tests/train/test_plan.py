@@ -98,7 +98,7 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
     ("content", "message"),
     [
         ("[data", "Expected ']'"),
-        ("", r"\[data\] train is missing"),
+        ("", r"section \[data\] has no key \"train\""),
         ('[date]\ntrain = "x"', "the file: unknown key 'date'; allowed keys are data, model, recipe"),
         ('data = "shapes"', r"\[data\] must be a table, got 'shapes'"),
         ('[data]\ntrian = "x"', r"\[data\]: unknown key 'trian'; allowed keys are train, val, options"),

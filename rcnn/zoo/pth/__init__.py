@@ -62,7 +62,7 @@ class _Kind(NamedTuple):
 
 
 class _Storage(NamedTuple):
-    """A storage as the pickle describes it."""
+    """The description of one storage (a flat array of numbers in the file), read from the pickle."""
 
     key: str
     kind: _Kind
@@ -110,17 +110,17 @@ def read(path: str | os.PathLike[str]) -> StateDict:
     """Read the state dict in a .pth file.
 
     The state dict may be the whole content of the file, or be nested in dicts, under keys such as "model". Everything
-    else in the file is skipped. If there are several state dicts, those with less than half as many tensors as the
-    largest one are skipped. If more than one remains, there is a warning, and the first one is read; averaged weights
-    (under "ema") are read only if nothing else remains.
+    else in the file is skipped. If there are several state dicts, the small ones are skipped: those with fewer than
+    half of the tensors of the largest one. If more than one remains, there is a warning, and the first one is read.
+    Averaged weights (under a key such as "ema") are read only if nothing else remains.
 
     Supported dtypes are float64, float32, float16, bfloat16 (converted to float32), int64, int32, int16, int8, uint8
     and bool. As in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two
     tensors are the same view, they become one array with two names.
 
-    The reader uses at most 100 MB more memory than the size of the file. If separate copies of all tensors would exceed
-    this limit, the file is refused. This can happen if views overlap or are expanded, because their elements then share
-    memory.
+    The reader uses at most 100 MB more memory than the size of the file. The file is refused if its
+    tensors, each counted in full, need more memory than this. A small file can contain such tensors if views overlap or
+    are expanded, because their elements then share memory.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ class _Storages:
         self.by_key: dict[str, _Storage] = {}
 
     def __call__(self, pid: object) -> _Storage | Foreign:
-        """Return the storage of an id ("storage", kind, key, location, numel); in a stream, the id also ends with None.
+        """Return the storage that `pid` describes: ("storage", kind, key, location, numel), in a stream also with None.
 
         If the storage has an unsupported dtype, or if the id describes a module with its source code, return a
         `Foreign` object.

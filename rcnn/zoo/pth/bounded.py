@@ -61,7 +61,7 @@ class Budget:
 
 
 class Stream:
-    """Part of a file; reads never go beyond the end of the part, and their memory is subtracted from a budget.
+    """Part of a file. No method reads beyond its end, and each method subtracts the memory that it uses from a budget.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Stream:
     start, end : int
         Position of the first byte of the part, and of the byte after its last byte.
     budget : Budget
-        Memory that reads may allocate.
+        The number of bytes that the methods may still allocate.
     """
 
     def __init__(self, file: BinaryIO, start: int, end: int, budget: Budget):
