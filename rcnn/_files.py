@@ -50,7 +50,7 @@ def exists(path: str | os.PathLike[str]) -> bool:
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file, or a link to one, for reading.
 
-    Reading a pipe or a device might never end, and merely opening a device may have an effect. Therefore, the type is
+    Reading a pipe or a device may take forever, and even opening a device can have an effect. Therefore, the type is
     checked before the file is opened. It is checked again afterwards, because the file may have been replaced. For any
     other type of file, raises OSError with `path` in the message.
     """

@@ -40,7 +40,7 @@ def cell_anchors(sizes: ArrayLike, ratios: ArrayLike) -> np.ndarray:
     Parameters
     ----------
     sizes : (S,) array_like
-        The S sizes, which are the square roots of the areas, in pixels; 1 to 4096 numbers in [2, 2^20].
+        The S sizes in pixels: 1 to 4096 numbers in [2, 2^20]. A size is the square root of an area.
     ratios : (R,) array_like
         The R aspect ratios, height / width; 1 to 4096 numbers in [2^-20, 2^20].
 

@@ -261,7 +261,7 @@ def decode(deltas: ArrayLike, boxes: ArrayLike, weights: ArrayLike = (1, 1, 1, 1
     Returns
     -------
     array with the shape of `deltas`
-        The moved boxes, in pixels. They are not finite where a delta or a coordinate is not finite.
+        The moved boxes, in pixels. If a delta or a coordinate of a box is not finite, the moved box is not finite.
 
     Raises
     ------

@@ -78,7 +78,7 @@ class FirstStage:
     anchors : list of (A_l, 4) arrays
         The A_l anchors of each level, in pixel coordinates of the padded images.
     objectness : list of (N, A_l) tensors
-        For each level, the logits that tell whether the anchors contain an object.
+        For each level, the logits of the objectness: whether the anchors contain an object.
     deltas : list of (N, A_l, 4) tensors
         For each level, the deltas that move the anchors to the objects.
     proposals : list of rpn.Proposals

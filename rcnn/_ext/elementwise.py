@@ -85,7 +85,7 @@ def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def add_to(a: np.ndarray, b: np.ndarray) -> Any:
-    """Add `b` to `a`, in place, for two large arrays of the same shape. The rows of `a` must be a view of it."""
+    """Add `b` to `a` in place, for two large arrays of the same shape. The rows of `a` must be a view of it."""
     if a.size < MANY or a.shape != b.shape or not _lies_in_rows(a):
         return NotImplemented
     _add(a, b, a)
@@ -245,7 +245,7 @@ def _lies_in_rows(values: np.ndarray) -> bool:
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
-    """Return the elements of an array in the order of its rows."""
+    """Return the elements of an array, row by row."""
     return _rows(values).reshape(-1)
 
 

@@ -22,7 +22,7 @@ else:
 def sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> Any:
-    """Update `values` and `velocity`, in place, with one step of SGD."""
+    """Update `values` and `velocity` in place, with one step of SGD."""
     if not _fit(values, grad, velocity):
         return NotImplemented
     threads = backend.threads_for(values.size)
@@ -41,7 +41,7 @@ def adam(
     eps: float,
     weight_decay: float,
 ) -> Any:
-    """Update `values`, `mean` and `square`, in place, with step number `step` of Adam (the first step is 1)."""
+    """Update `values`, `mean` and `square` in place, with step number `step` of Adam (the first step is 1)."""
     if not _fit(values, grad, mean, square):
         return NotImplemented
     beta1, beta2 = betas

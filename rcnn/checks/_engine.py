@@ -148,7 +148,7 @@ def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | 
     case : Case
         The case.
     **live : Any
-        Arguments to pass instead of those of the case. They are not copied; an example is a random generator.
+        Arguments to pass instead of the arguments of the case, for example a random generator. They are not copied.
 
     Returns
     -------

@@ -161,7 +161,7 @@ def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.
 
 
 def _clear(rng: np.random.Generator, sizes: int, ratios: int) -> tuple[np.ndarray, np.ndarray]:
-    """Choose S sizes of 10 to 300 pixels and R ratios of 1/3 to 3. No corner is then near a rounding tie."""
+    """Choose S sizes of 10 to 300 pixels and R ratios of 1/3 to 3 for which no corner is near a rounding tie."""
     while True:
         size, ratio = rng.integers(10, 300, sizes).astype(float), rng.uniform(1 / 3, 3, ratios).round(2)
         halves = np.concatenate([np.outer(1 / np.sqrt(ratio), size), np.outer(np.sqrt(ratio), size)]) / 2

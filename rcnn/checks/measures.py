@@ -412,7 +412,7 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _curve(right: Sequence[int], objects: int, method: str, hint: str) -> Case:
-    """Return a case with the curve of detections in descending order of score. Each is right (1) or wrong (0)."""
+    """Return a case with the curve of detections, best first. In `right`, 1 is a right detection and 0 a wrong one."""
     found = np.cumsum(np.array(right, float))  # (D,)
     return Case({"recall": found / objects, "precision": found / np.arange(1, len(right) + 1), "method": method}, hint)
 

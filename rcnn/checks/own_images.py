@@ -222,7 +222,7 @@ def _check_lengths(given: Record, record: Record) -> None:
 
 
 def _same_objects(given: Record, true: Record) -> list[int] | None:
-    """Return the index in `given` of each true object, or None if one is missing. `given` may be in any order."""
+    """Return the index in `given` of each correct object, or None if one is missing. `given` may be in any order."""
     rest, found = list(range(len(given.boxes))), []
     for box, label in zip(true.boxes, true.labels, strict=True):
         near = [i for i in rest if given.labels[i] == label and np.abs(given.boxes[i] - box).max() <= NEAR]

@@ -47,7 +47,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y, h = rng.integers(3, 30, 3).tolist()
 
     def row(steps: list[float], scores: list[float], threshold: float, hint: str) -> Case:
-        """Return a case with boxes in a row. They begin at the x values `steps`, in pixels."""
+        """Return a case with boxes in a row. Box i begins at x = steps[i], in pixels."""
         return _case([[x + step, y, x + step + 20, y + h] for step in steps], scores, threshold, hint)
 
     high, middle, low = _descending(rng, 3)

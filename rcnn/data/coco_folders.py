@@ -141,7 +141,7 @@ def image_folders(path: Path, images: str | os.PathLike[str] | None) -> list[Pat
 
 
 def split_of(path: Path) -> str:
-    """Return the split that the name of a JSON file states.
+    """Return the split that the name of a JSON file contains.
 
     Parameters
     ----------

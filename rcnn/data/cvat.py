@@ -42,7 +42,7 @@ MAX_XML = 1 << 30  # bytes of the XML file
 class CVAT(AnnotatedImages):
     """Images described by the file annotations.xml of CVAT.
 
-    Each box, polygon, ellipse or mask is an object; a rotated box becomes the smallest upright box around it. Points,
+    Each box, polygon, ellipse or mask is an object; a rotated box becomes the smallest unrotated box around it. Points,
     polylines, cuboids and skeletons are reported as errors. The XML file can be at most 1 GiB in size.
 
     Parameters
@@ -169,7 +169,7 @@ def _read_shape(element: Element, number: int) -> Thing:
 
 
 def _rotated(box: Box, degrees: float) -> Box:
-    """Return the smallest upright box around a box that is rotated about its centre."""
+    """Return the smallest unrotated box around a box that is rotated about its centre."""
     if degrees % 360 == 0:
         return box
     x1, y1, x2, y2 = box

@@ -45,7 +45,7 @@ class Item:
     labels : (G,) int64 array
         Label of each object.
     names : tuple of str, or None
-        Class name of each object, as the annotation states it; None if the data set has only labels.
+        Class name of each object, from the annotation; None if the data set has only labels.
     counted : (G,) bool array
         False for difficult objects and for crowds.
     file : Path or None

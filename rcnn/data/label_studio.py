@@ -48,7 +48,7 @@ PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a ra
 class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
-    Each rectangle, polygon or ellipse is an object; a rotated rectangle becomes the smallest upright box around it. A
+    Each rectangle, polygon or ellipse is an object; a rotated rectangle becomes the smallest unrotated box around it. A
     task with several annotations is an error, because these may describe the same objects. Cancelled annotations and
     predictions are ignored. A JSON file can be at most 2 GiB in size.
 
@@ -212,7 +212,7 @@ def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
 
 
 def _around(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:
-    """Return the smallest upright box around a rectangle that is rotated clockwise about its upper left corner."""
+    """Return the smallest unrotated box around a rectangle that is rotated clockwise about its upper left corner."""
     cos, sin = (math.cos(angle), math.sin(angle)) if angle else (1.0, 0.0)
     xs = [x + dx * cos - dy * sin for dx in (0, width) for dy in (0, height)]
     ys = [y + dx * sin + dy * cos for dx in (0, width) for dy in (0, height)]

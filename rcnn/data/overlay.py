@@ -1,4 +1,4 @@
-"""A test that uses only the images to decide whether boxes lie on objects; it needs no detector and no training.
+"""A test that decides whether boxes lie on objects. It uses only the images, without a detector or training.
 
 An object differs from its surroundings in colour or in the strength of its edges. A box around an object therefore has
 high contrast between its inside and its surroundings. On other images, the same box usually has a lower contrast. The
@@ -176,7 +176,7 @@ def examine(images: Sequence[Reduced]) -> Verdict | None:
     Returns
     -------
     Verdict or None
-        The fault. None if the boxes are correct, or if the images do not show whether they are.
+        The fault; None if the boxes are correct, or if the images do not show whether the boxes are correct.
     """
     annotated = np.flatnonzero([len(image.boxes) > 0 for image in images])
     if len(annotated) < MIN_IMAGES:

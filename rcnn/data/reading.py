@@ -44,7 +44,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Thing:
-    """An object in an image, as the annotation states it.
+    """An object in an image, read from an annotation.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def make_record(
     things : sequence of Thing
         Objects in the image.
     size : (int, int) or None
-        (height, width) in pixels, as the annotation states it.
+        (height, width) in pixels, from the annotation.
     image_id : int or str
         Number or name that identifies the image in results.
     faults : sequence of Broken
@@ -414,7 +414,7 @@ def as_flag(value: object, what: str) -> bool:
 
 
 def as_size(width: object, height: object) -> Size | None:
-    """Return the image size that an annotation states.
+    """Return the image size that an annotation contains.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Broken:
     reason : str
         The error message.
     image : str
-        Name of the image as the annotation states it, with or without a suffix; "" if it is not known.
+        Name of the image from the annotation, with or without a suffix; "" if it is not known.
     """
 
     source: str
@@ -71,7 +71,7 @@ class Record:
     boxes : (G, 4) float64 array
         x1, y1, x2, y2 of the G objects, in pixels. Coordinates are continuous and not validated.
     names : tuple of str
-        Class name of each object, as the annotation states it.
+        Class name of each object, from the annotation.
     labels : (G,) int64 array
         Labels from 1 to L - 1, or UNKNOWN. L is the number of classes including the background.
     difficult, crowd : (G,) bool array
@@ -81,7 +81,7 @@ class Record:
     areas : (G,) float64 array
         Number of pixels that each object covers, or the area of its box if the annotation does not state this number.
     size : (int, int) or None
-        (height, width) of the image in pixels, as the annotation states it; None if it states no size.
+        (height, width) of the image in pixels, from the annotation; None if the annotation contains no size.
     image_id : int or str
         Number or name that identifies the image in results.
     faults : tuple of Broken
@@ -140,7 +140,7 @@ class Annotations:
     unannotated : sequence of Broken
         The images of all splits that have no annotation, each with a sentence that tells how it is treated.
     splits : sequence of str
-        The splits that the data set states; empty if it has none.
+        The splits that the data set defines; empty if it defines none.
     """
 
     classes: tuple[str, ...]

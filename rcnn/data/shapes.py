@@ -249,7 +249,7 @@ def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32)
 
 
 def bar_distance(x: np.ndarray, y: np.ndarray, half_width: np.float32, half_height: np.float32) -> np.ndarray:
-    """Return the signed distance of points from the edge of an upright rectangle centred at the origin.
+    """Return the signed distance of points from the edge of an unrotated rectangle centred at the origin.
 
     Parameters
     ----------

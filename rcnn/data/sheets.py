@@ -80,7 +80,7 @@ class Sheet:
         Parameters
         ----------
         filename : str
-            File name that the annotation file states, or "".
+            File name that the annotation file contains, or "".
 
         Returns
         -------

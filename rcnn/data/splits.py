@@ -173,7 +173,7 @@ def by_split(paths: Iterable[Path], name_of: Callable[[Path], str]) -> dict[str,
     paths : iterable of Path
         Files or folders, one for each split.
     name_of : callable
-        Function that takes a path and returns the name of the split that the path states.
+        Function that takes a path and returns the name of the split that the path contains.
 
     Returns
     -------

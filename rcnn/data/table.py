@@ -307,7 +307,7 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Pat
 
 
 def _split_of(stem: str) -> str | None:
-    """Return the split that a word of a file name states, such as "train" for "train_labels", or None."""
+    """Return the split whose name is a word of a file name, such as "train" for "train_labels", or None."""
     splits = {plain_name(word) for word in re.split(r"[\W_]", stem)} & {TRAIN, VAL, TEST}
     return splits.pop() if len(splits) == 1 else None
 
@@ -492,7 +492,7 @@ def _split(row: Row) -> str | None:
 
 
 def _class_name(value: Any, classes: tuple[str, ...] | None) -> str:
-    """Return the class name that a cell states, either as a name or as a label."""
+    """Return the class name in a cell, which contains either the name or the label."""
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if number and float(value).is_integer():
         label = int(value)

@@ -42,9 +42,10 @@ class VOC(AnnotatedImages):
     folder : path
         A folder in one of four layouts. (1) It contains a folder of XML files, such as `Annotations` or `annots`, and a
         folder of images, such as `JPEGImages` or `images`. It may also contain lists of image names, such as
-        `ImageSets/Main/train.txt`. (2) It contains images and XML files together. (3) Its folders `train`, `val` and `test` have layout 1 or 2. (4) It has
-        layout 1, with folders `train`, `val` and `test` inside the folder of XML files and the folder of images. The
-        XML files may be in subfolders, such as `Annotations/cam1/x.xml` for the image `JPEGImages/cam1/x.jpg`.
+        `ImageSets/Main/train.txt`. (2) It contains images and XML files together. (3) Its folders `train`, `val` and
+        `test` have layout 1 or 2. (4) It has layout 1, with folders `train`, `val` and `test` inside the folder of XML
+        files and the folder of images. The XML files may be in subfolders, such as `Annotations/cam1/x.xml` for the
+        image `JPEGImages/cam1/x.jpg`.
     split : str, optional
         "train", "val" or the name of another list in ImageSets/Main. If there is no list for "val", some of the other
         images are held out for validation (see `rcnn.data.split`). By default, every image is read.
@@ -123,7 +124,7 @@ def _read_sheet(sheet: Sheet, first_pixel: int) -> Record:
 def parse_xml(content: bytes) -> Element:
     """Return the root of an XML file; namespaces are removed from the tags, which become lower case.
 
-    The XML parser knows few encodings. If a file states another one, Python decodes the file.
+    The XML parser knows few encodings. If a file declares another one, Python decodes the file.
 
     Parameters
     ----------

@@ -123,7 +123,7 @@ def read_yolo(
     Raises
     ------
     OSError
-        If the folder, or a place that the YAML file states for "train" or "val", is not found.
+        If the folder is not found, or a path for "train" or "val" in the YAML file.
     ValueError
         If the folder has no images, the split does not exist, or two files state different classes.
     """
@@ -143,7 +143,7 @@ def read_yolo(
 
 
 def _read_settings(root: Path, given: Path | None) -> Settings:
-    """Return the settings of a folder from its YAML file; read class names from another file if it states none."""
+    """Return the settings of a folder from its YAML file. If it has no class names, read them from another file."""
     content: Mapping[str, Any] = {}
     for path in [given] if given else [*matching(root, "[!.]*.yaml"), *matching(root, "[!.]*.yml")]:
         found = _read_yaml(path, root)
@@ -179,7 +179,7 @@ def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
 
 
 def _numbered(names: Any, what: str) -> dict[int, str]:
-    """Return a dict from numbers to class names, which a YAML file states as a list or as a mapping."""
+    """Return a dict from numbers to class names, given the list or the mapping in a YAML file."""
     if not isinstance(names, (dict, list)):
         raise ValueError(f"{what} must be a list or a mapping from numbers to names, got {names!r}")
     pairs = names.items() if isinstance(names, dict) else enumerate(names)
@@ -227,7 +227,7 @@ def _any_case(name: str) -> str:
 
 
 def _images_at(root: Path, split: str, places: Sequence[str]) -> list[Path | Broken]:
-    """Return the images of a split, given the folders or lists that the YAML file states."""
+    """Return the images of a split, given its folders or lists from the YAML file."""
     found: list[Path | Broken] = []
     for place in places:
         parts = path_parts(place)
@@ -238,7 +238,7 @@ def _images_at(root: Path, split: str, places: Sequence[str]) -> list[Path | Bro
         if path is None:
             if split in (TRAIN, VAL):
                 raise FileNotFoundError(
-                    f"{root} has no {place.strip('/')}, which its YAML file states for the split {split}"
+                    f"{root} has no {place.strip('/')}, which its YAML file lists for the split {split}"
                 )
             continue
         check_link(path, root)

@@ -125,7 +125,7 @@ def gather(
     num_images: int,
     progress: bool,
 ) -> Evidence:
-    """Measure a model on about `num_images` images of each data set, which are evenly spread over the set.
+    """Measure a model on about `num_images` images of each data set, evenly spread over the data set.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class CocoEvaluation:
 
     @property
     def ap(self) -> np.ndarray:
-        """The average precision of each class, as a mean over all IoU thresholds.
+        """The mean, over all IoU thresholds, of the average precision of each class.
 
         Returns
         -------

@@ -328,7 +328,7 @@ class Module:
         return missing, unexpected
 
     def astype(self, dtype: Any) -> Self:
-        """Convert every floating-point parameter and buffer to `dtype`, in place, and delete the gradients.
+        """Convert every floating-point parameter and buffer to `dtype` in place, and delete the gradients.
 
         Parameters
         ----------

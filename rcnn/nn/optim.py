@@ -141,7 +141,7 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def _update(self, values: np.ndarray, grad: np.ndarray, *state: np.ndarray) -> None:
-        """Update, in place, the `values` of a parameter and its `state`: one array per name in `state_names`."""
+        """Update `values` and `state` of a parameter in place. The state has one array per name in `state_names`."""
 
 
 class SGD(Optimizer):
@@ -183,7 +183,7 @@ class SGD(Optimizer):
 def _sgd(
     values: np.ndarray, grad: np.ndarray, velocity: np.ndarray, lr: float, momentum: float, weight_decay: float
 ) -> None:
-    """Make one step of SGD: update, in place, `values` and `velocity`, which have the same shape."""
+    """Make one step of SGD: update `values` and `velocity` (same shape) in place."""
     if weight_decay:
         grad = grad + weight_decay * values
     velocity *= momentum

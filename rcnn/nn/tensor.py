@@ -567,7 +567,7 @@ def _record_pair(
     to_a: Callable[[np.ndarray], np.ndarray],
     to_b: Callable[[np.ndarray], np.ndarray],
 ) -> Tensor:
-    """Return a tensor with the value `data`, which was computed from `a` and `b`. They may have been broadcast.
+    """Return a tensor with the value `data`, computed from `a` and `b`. These operands may have been broadcast.
 
     `to_a` and `to_b` turn the gradient of the result into the gradient of the broadcast operand. Each of them is called
     only if its operand requires a gradient.

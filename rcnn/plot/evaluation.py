@@ -831,13 +831,13 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """For each recall in `at`, return the best precision at this or a higher recall, or 0 beyond the highest recall."""
+    """For each r in `at`, return the largest precision where the recall is at least r, or 0 if there is none."""
     best = np.append(np.maximum.accumulate(np.asarray(precision)[::-1])[::-1], 0)
     return np.asarray(best[np.searchsorted(recall, at)])
 
 
 def _corner(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Return the multiples of 0.1 at which axes can start to show where curves (recall, precision) leave precision 1.
+    """Return the multiples of 0.1 at which axes can start so that they show where the curves leave precision 1.
 
     Points after the last true positive, which only lower the precision at the highest recall, do not count.
     """

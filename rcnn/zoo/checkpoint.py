@@ -352,7 +352,7 @@ def build_backbone(
     description : dict
         The description. It is validated, because it may come from any file.
     tensors : mapping of str to array, optional
-        The tensors of the detector. They must have the sizes that the description states.
+        The tensors of the detector. Their sizes must be those in the description.
     name : str
         Name of the file, for error messages.
 

@@ -195,7 +195,7 @@ def test_lists_of_images_state_the_splits(tmp_path):
 
 def test_a_missing_folder_in_the_yaml_file_is_an_error(tmp_path):
     yolo_folder(tmp_path, {"a": LINE}, data="train: images\nval: valid/images\nnames: [cat]")
-    with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file states for the split val"):
+    with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file lists for the split val"):
         read(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_an_unreadable_image_is_broken(tmp_path):
 def test_files_outside_the_folder_are_never_opened(tmp_path):
     secret = save_image(tmp_path / "secret.png")
     root = yolo_folder(tmp_path / "set", {"a": LINE}, data="train: /etc\nval: ../..\nnames: [cat]")
-    with pytest.raises(FileNotFoundError, match="has no etc, which its YAML file states for the split train"):
+    with pytest.raises(FileNotFoundError, match="has no etc, which its YAML file lists for the split train"):
         read(root)
     (root / "data.yaml").unlink()
     (root / "images" / "link.png").symlink_to(secret)

@@ -197,7 +197,7 @@ def _open_zip(file: BinaryIO, size: int, budget: Budget) -> _Contents:
 
 
 def _byte_order(file: BinaryIO, extent: zips.Extent | None, budget: Budget) -> str:
-    """Return the byte order that the entry states, "<" or ">"; older files lack this entry and are little-endian."""
+    """Return the byte order in the entry, "<" or ">"; older files lack this entry and are little-endian."""
     if extent is None:
         return "<"
     zips.check_crc(file, extent, "byteorder")

@@ -1,4 +1,4 @@
-"""Tools to read untrusted files within limits: never past the end, and never with more memory than allowed."""
+"""Tools to read untrusted files within limits of size and memory."""
 
 from __future__ import annotations
 
