@@ -1,6 +1,6 @@
 """Anchors: boxes of fixed shapes at every position of a feature map.
 
-The region proposal network (RPN) refines the anchors. They were introduced in Ren et al., "Faster R-CNN", 2015, section
+The region proposal network (RPN) refines the anchors. Ren et al. introduced anchors in "Faster R-CNN", 2015, section
 3.1.1. Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 4.1, use one size per pyramid level.
 The coordinates are the same as in torchvision.
 """

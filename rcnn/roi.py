@@ -1,6 +1,6 @@
 """RoIAlign and RoIPool, which turn regions of interest (RoIs) of any size into feature grids of a fixed size.
 
-Both divide a RoI into a grid of *bins* and compute one number per channel from each bin.
+RoIAlign and RoIPool divide a RoI into a grid of *bins*, and compute one number per channel from each bin.
 
 `features` are feature maps of N images with C channels, (N, C, H, W). The functions are fastest if the features have
 the channels-last memory layout; any other layout is copied first. `rois` (R, 4) are R boxes in pixel coordinates of the

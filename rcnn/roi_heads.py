@@ -311,7 +311,7 @@ def loss(
 
     References
     ----------
-    Girshick, "Fast R-CNN", 2015, equation 1.
+    Girshick, "Fast R-CNN", 2015, equation 1. As in torchvision, beta is 1/9 instead of 1.
     """
     _check_loss(class_logits, box_deltas, targets)
     labels = np.concatenate([t.labels for t in targets])  # (R,)

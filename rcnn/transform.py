@@ -1,8 +1,8 @@
 """Conversion of images to a padded batch, and of boxes from one image size to another.
 
 An *image* is a PIL image, a path, or an RGB array (H, W, 3), which is uint8, or float in [0, 1]. A *batch* is a float
-array (N, 3, H, W) of N images. They are resized, normalised, and padded with zeros on the right and at the bottom to a
-common size. The height and width of a batch are multiples of 32.
+array (N, 3, H, W) of N images. The images are resized, normalised, and padded with zeros on the right and at the bottom
+to a common size. The height and width of a batch are multiples of 32.
 """
 
 from __future__ import annotations

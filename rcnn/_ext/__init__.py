@@ -8,8 +8,8 @@ other modules    the drivers: functions that prepare the arguments of the kernel
 
 Each source is compiled for several levels: sets of instructions that a processor can run (see the table). For example,
 `_roi.pyx` is compiled to `_roi`, which every processor can run, and to `_roi_v3` and `_roi_v4`. A process chooses one
-level for all kernels. A kernel that is not faster at this level than at a lower one is compiled only for the lower one,
-and this version runs. A kernel is loaded when its driver is first used.
+level for all kernels. If a kernel is not faster at this level than at a lower level, it is compiled only for the lower
+level, and this version runs. A kernel is loaded when its driver is first used.
 """
 
 import functools

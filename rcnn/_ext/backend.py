@@ -1,4 +1,4 @@
-"""Settings: whether kernels or NumPy references run, and on how many threads. Only this module decides this.
+"""Settings: whether kernels or NumPy references run, and on how many threads. Only this module makes these decisions.
 
 Every kernel has a reference in NumPy. `rcnn._ext.dispatch` calls `runs_kernels()` to choose between the two, and a
 driver calls `threads_for(work)` for the number of threads of its kernel.

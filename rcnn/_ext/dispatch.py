@@ -62,8 +62,8 @@ def compiled(
     """Return a decorator that makes a reference call its kernel's driver if possible.
 
     The driver runs if kernels are switched on, if every float array among the arguments has one of `dtypes`, and if
-    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs. Neither of
-    them warns about infinite values and NaN.
+    none of `uses` is replaced. A driver can decline by returning NotImplemented; then the reference runs. Neither the
+    driver nor the reference warns about infinite values and NaN.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Result:
     among : bool array, optional
         True for the indices that are allowed.
     scores : array, optional
-        One number per index. The indices must be in descending order of their numbers.
+        A score for each index. The returned indices must be in descending order of score.
     """
 
     shape: tuple[int | None, ...]

@@ -112,8 +112,8 @@ def sum_per_channel(g: np.ndarray) -> np.ndarray:
 def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean (C,) and the biased variance (C,) of maps (N, C, H, W) over all images and pixels.
 
-    They are computed from the means and variances of blocks: Chan, Golub and LeVeque, "Updating formulae and a pairwise
-    algorithm for computing sample variances", 1979.
+    Both are computed from the means and variances of blocks of pixels: Chan, Golub and LeVeque, "Updating formulae and
+    a pairwise algorithm for computing sample variances", 1979.
     """
     channels = x.shape[1]
     rows = _rows(x, _pixels_per_row(x))

@@ -21,7 +21,7 @@ Pair = tuple[int, int]
 def max_pool(
     x: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, size: Pair, with_winners: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the maxima (N, C, *size) of all windows and their indices (N, *size, C), or None unless `with_winners`."""
+    """Return the maxima (N, C, *size) of all windows, and the indices of the maxima (None unless `with_winners`)."""
     winners = empty((len(x), *size, x.shape[1])) if with_winners else None
     return _pool(x, (kernel, stride, padding), size, False, winners), winners
 
@@ -46,7 +46,7 @@ def avg_pool_gradient(g: np.ndarray, kernel: Pair, stride: Pair, padding: Pair, 
 def _pool(
     x: np.ndarray, window: tuple[Pair, Pair, Pair], size: Pair, mean: bool, winners: np.ndarray | None
 ) -> np.ndarray:
-    """Return the mean or the maximum of each window (N, C, *size). If `winners` is not None, fill this array."""
+    """Return the mean or the maximum of each window (N, C, *size). Write the winners into `winners`, if given."""
     out = empty_maps((len(x), x.shape[1], *size))
     threads = _threads(out, window)
     kernels.pool(pixels(x), np.array(window, np.intp), mean, pixels(out), winners, threads)

@@ -37,11 +37,11 @@ def assign(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(boxes, scores, gt_boxes, iou_threshold)``. `boxes` (D, 4) and `scores` (D,) describe D detections,
-        and `gt_boxes` (G, 4) contains the G true boxes. All boxes belong to one class and one image. The function
+        and `gt_boxes` (G, 4) contains the boxes of G objects. All boxes belong to one class and one image. The function
         returns a (D,) array of bools in the order of `boxes`: True for each detection that is right. The detections are
         processed by descending score; in a tie, in the order of the array. Each detection is compared with the one
         object that it overlaps most. It is right if that IoU is *at least* the threshold and no earlier detection was
-        right with the same object.
+        right for the same object.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

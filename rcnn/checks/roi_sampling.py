@@ -32,7 +32,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class _Truth:
-    """Expected values for all candidates of a case: P proposals and G true boxes.
+    """Expected values for all candidates of a case: P proposals and the boxes of G objects.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
         ``function(proposals, gt_boxes, gt_labels, fg_iou_thresh=, bg_iou_thresh=, batch_size=, positive_fraction=,
         weights=, rng=)``, as for `rcnn.roi_heads.find_targets`. The first three arguments are P proposals, (P, 4), and
         the boxes, (G, 4), and labels, (G,), of G objects. The function returns R chosen RoIs, (R, 4), their labels,
-        (R,), and their deltas, (R, 4), with rows in any order. The candidates are the proposals and the true boxes.
+        (R,), and their deltas, (R, 4), with rows in any order. The candidates are the proposals and the object boxes.
         Each candidate is compared with the object that it overlaps most. It is on this object if the IoU is at least
         `fg_iou_thresh`, it is background if the IoU is below `bg_iou_thresh`, and otherwise it is ignored. At most
         `batch_size` candidates are drawn with `rng`, without replacement. At most `int(batch_size * positive_fraction)`

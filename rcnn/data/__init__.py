@@ -172,7 +172,7 @@ def load(
 def read_annotations(
     name: str, split: str | None, n: int | None = None, options: Mapping[str, Any] | None = None
 ) -> Annotations:
-    """Read annotations exactly as the files state them, without opening an image.
+    """Read annotations without opening an image. The values in the files are neither checked nor changed.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class COCO(AnnotatedImages):
 
 @dataclass(frozen=True)
 class Category:
-    """A category as a JSON file describes it."""
+    """The description of a category in a JSON file."""
 
     name: str
     used: bool  # True if an object has this class

@@ -52,7 +52,7 @@ def find_files(annotations: str | os.PathLike[str]) -> tuple[list[Path], dict[st
     OSError
         If the folder is not found.
     ValueError
-        If the folder has no JSON file, or several JSON files whose names do not state their splits.
+        If the folder has no JSON file, or several JSON files whose names do not contain their splits.
     """
     given = given_path(annotations, "annotations")
     if given.is_file():

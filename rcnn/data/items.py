@@ -1,4 +1,4 @@
-"""Images and boxes for `rcnn.data.validate`, exactly as the data set states them, even if they are invalid.
+"""Images and boxes for `rcnn.data.validate`: the values of the data set, unchanged, even if they are invalid.
 
 An item is an image with its annotation. In training, an invalid image or box is an error. `rcnn.data.validate` instead
 uses all readable parts of the item.
@@ -25,7 +25,7 @@ DARK = 64  # if no 8-bit value of a 16-bit image exceeds this number, its values
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """An image and its annotation, as the data set states them.
+    """An image and its annotation, with the unchanged values of the data set.
 
     Attributes
     ----------
@@ -38,10 +38,10 @@ class Item:
     size : (int, int) or None
         Size (height, width), in pixels, of the image to which `boxes` refer; None if the size is unknown.
     boxes : (G, 4) float64 array
-        Boxes of the G objects, as the annotation states them.
+        Boxes of the G objects, from the annotation.
     upright : (G, 4) array or None
-        Boxes in pixel coordinates of `image`. None if the image file cannot be read or the annotation states another
-        image size.
+        Boxes in pixel coordinates of `image`. None if the image file cannot be read, or if the image has
+        another size in the annotation.
     labels : (G,) int64 array
         Label of each object.
     names : tuple of str, or None

@@ -382,7 +382,7 @@ def by_chance(fits: np.ndarray) -> np.ndarray:
     """Return, for each image, the number of images that would by chance fit the k boxes at least as well.
 
     For a box that fits by chance, -log(1 - fit) is exponentially distributed. The sum S of k such values therefore
-    follows a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The true expected number is
+    follows a gamma distribution: Prob(S >= s) = exp(-s) * sum(s**i / i! for i < k). The real expected number is
     smaller, because a fit is the mean of two ranks, and this mean varies less than a single rank.
 
     Parameters

@@ -55,7 +55,7 @@ class Thing:
     difficult, crowd, truncated : bool
         As in `Record`.
     area : float or None
-        Number of pixels that the object covers; None if the annotation does not state it.
+        Number of pixels that the object covers; None if the annotation does not contain this number.
     """
 
     box: Box
@@ -94,7 +94,7 @@ def make_record(
     Returns
     -------
     Record
-        The record. If the annotation does not state the area of an object, the area of its box is used.
+        The record. If the annotation does not contain the area of an object, the area of its box is used.
 
     Raises
     ------

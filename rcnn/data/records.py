@@ -1,12 +1,12 @@
 """Annotated image files: the records that readers return, and the data set that decodes the images on access.
 
-A reader, such as `read_voc`, converts the annotations of a folder to `Record`s. A record contains all values exactly as
-the annotation states them, even if they are invalid. `AnnotatedImages` is the data set of these images.
+A reader, such as `read_voc`, converts the annotations of a folder to `Record`s. A record contains all values of
+the annotation unchanged, even if they are invalid. `AnnotatedImages` is the data set of these images.
 `rcnn.data.validate` reports the faults of the records.
 
 How photos are rotated: a camera stores its orientation in the EXIF data of the file, and this module returns the image
-upright. Some annotation programs show a photo upright, and others show it as it is stored. The annotations rarely state
-which of the two was shown. This module therefore uses a rule. If the annotation states the width and height of the
+upright. Some annotation programs show a photo upright, and others show it as it is stored. The annotations rarely say
+which of the two was shown. This module therefore uses a rule. If the annotation contains the width and height of the
 upright image, and the stored image has another width and height, then the boxes refer to the upright image. Otherwise
 the boxes refer to the stored image, and are rotated together with it.
 
@@ -59,7 +59,7 @@ class Broken:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """An annotated image as its annotation describes it; the image file has not been opened.
+    """The annotation of an image; the image file has not been opened.
 
     Attributes
     ----------
@@ -77,9 +77,9 @@ class Record:
     difficult, crowd : (G,) bool array
         `difficult` marks objects that are not counted (VOC), and `crowd` marks boxes around a crowd (COCO).
     truncated : (G,) bool array
-        Marks objects that extend beyond their box (VOC). They count like all other objects.
+        Marks objects that extend beyond their box (VOC). Such objects count like all other objects.
     areas : (G,) float64 array
-        Number of pixels that each object covers, or the area of its box if the annotation does not state this number.
+        Number of pixels that each object covers, or the area of its box if the annotation does not contain this number.
     size : (int, int) or None
         (height, width) of the image in pixels, from the annotation; None if the annotation contains no size.
     image_id : int or str
@@ -138,7 +138,7 @@ class Annotations:
     category_ids : tuple of int
         For each label, the id of its class in a COCO file (-1 for the background). Empty for other formats.
     unannotated : sequence of Broken
-        The images of all splits that have no annotation, each with a sentence that tells how it is treated.
+        The images of all splits that have no annotation, each with a sentence that explains how the image is treated.
     splits : sequence of str
         The splits that the data set defines; empty if it defines none.
     """
@@ -181,7 +181,7 @@ class AnnotatedImages:
 
     The target of an image with G objects has "boxes" (G, 4) float32, "labels" (G,) int64, "difficult", "crowd" and
     "truncated" (G,) bool, and "areas" (G,) float64. A box that extends at most one pixel beyond its image is clipped.
-    Any other invalid annotation is an error.
+    By default, any other invalid annotation is an error.
 
     Parameters
     ----------
@@ -437,7 +437,7 @@ def frame_size(record: Record, header: Header) -> Size:
     Raises
     ------
     ValueError
-        If the record states a size that differs from the sizes of the upright image and of the stored image.
+        If the size in the record differs from the sizes of the upright image and of the stored image.
     """
     if record.size not in (None, header.stored_size, header.upright_size):
         height, width = header.stored_size

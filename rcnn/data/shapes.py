@@ -208,7 +208,7 @@ def shape_coverage(
 
 
 def signed_distance(kind: str, x: np.ndarray, y: np.ndarray, radius: np.float32) -> np.ndarray:
-    """Return the signed distance of points from the edge of an upright shape centred at the origin.
+    """Return the signed distance of points from the edge of an unrotated shape centred at the origin.
 
     Near a corner, outside the shape, the result is the distance from the line through the nearer side. This is less
     than the true distance, but the difference is not visible on an edge that is one pixel wide.

@@ -1,4 +1,4 @@
-"""Splits into training and validation images, which the data set states or which are chosen at random."""
+"""Splits into training and validation images: from the data set, or chosen at random."""
 
 from __future__ import annotations
 

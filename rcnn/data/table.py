@@ -91,9 +91,9 @@ class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
     The columns may be in any order, and may have other common names, such as `filename`, `xmin` and `class` in files
-    from TensorFlow's tutorials. A file whose first line does not name the columns has these six columns in this order,
-    as in keras-retinanet. These columns are optional: `split`, `difficult`, `crowd`, `truncated`, and the `width` and
-    `height` of the image in pixels. All other columns are ignored.
+    from TensorFlow's tutorials. If the first line of a file does not contain the names of the columns, the file has
+    these six columns in this order, as in keras-retinanet. These columns are optional: `split`, `difficult`, `crowd`,
+    `truncated`, and the `width` and `height` of the image in pixels. All other columns are ignored.
 
     Coordinates are in pixels and continuous: the left edge of the image is at 0. For an image without objects, write a
     row in which the four coordinates and the label are empty. Columns are separated by commas, semicolons, tabs or

@@ -34,8 +34,8 @@ class VOC(AnnotatedImages):
 
     An XML file belongs to the image with the same name: a.xml belongs to a.jpg. If there is no such image, the XML file
     belongs to the image that its <filename> element names, with or without a suffix. Targets mark truncated objects,
-    which count like all other objects, as in the challenges. An XML file can be at most 8 MiB in size, and a
-    text file that lists image names at most 64 MiB.
+    which count like all other objects, as in the challenges. An XML file can be at most 8 MiB in size, and a text
+    file that lists image names can be at most 64 MiB.
 
     Parameters
     ----------

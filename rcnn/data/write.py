@@ -2,7 +2,7 @@
 
 Images become PNG files. Coordinates are written with all their digits, so float32 boxes are read back unchanged. There
 are two exceptions. Because VOC counts from 1, coordinates below 2e-9 pixels change by up to 1e-16 pixels. Because YOLO
-states fractions of the size of the image, coordinates below 1e-6 pixels change by up to 1e-9 pixels.
+stores fractions of the size of the image, coordinates below 1e-6 pixels change by up to 1e-9 pixels.
 
 Not every format can store every property of an object. VOC has no crowds, so crowds become difficult objects. YOLO has
 no difficult objects and no crowds, so these become ordinary objects. Only COCO stores the areas of objects. COCO does

@@ -1,6 +1,6 @@
 """Reader of the YOLO format: one text file for each image, with one line for each object.
 
-A line states the number of the class and the centre, width and height of the box, as fractions of the size of the
+A line contains the number of the class and the centre, width and height of the box, as fractions of the size of the
 upright image. Numbers of classes start at 0. In files for segmentation, the number of the class is followed by the
 corners of a polygon.
 
@@ -64,9 +64,9 @@ class YOLO(AnnotatedImages):
     Parameters
     ----------
     folder : path
-        A folder with images and text files, or the YAML file in such a folder. The YAML file, such as data.yaml, states
-        the splits and the names of the classes. Without it, the splits are stated by folders, such as images/train or
-        train/images, or by lists of images, such as train.txt.
+        A folder with images and text files, or the YAML file in such a folder. The YAML file, such as data.yaml, lists
+        the splits and the names of the classes. Without it, the splits are folders, such as images/train or
+        train/images, or lists of images, such as train.txt.
     split : str, optional
         "train", "val" or "test". If the data set has no "val", some of the other images are held out for validation
         (see `rcnn.data.split`). By default, every image is read.
@@ -125,7 +125,7 @@ def read_yolo(
     OSError
         If the folder is not found, or a path for "train" or "val" in the YAML file.
     ValueError
-        If the folder has no images, the split does not exist, or two files state different classes.
+        If the folder has no images, the split does not exist, or two files list different classes.
     """
     given = given_path(folder, "folder")
     root = given.parent if given.is_file() else annotated_folder(given, IMAGE_FOLDERS)

@@ -202,7 +202,7 @@ def coverage(
         The stride of each level in pixels, from 1 to 2^20, for example `model.strides()`. The number of anchor
         positions along a side of the padded image is ceil(side / stride).
     min_size, max_size : int
-        The config fields of these names: the largest short side and the largest long side of a resized image, in
+        The config fields of these names: the upper limits of the shorter and of the longer side of a resized image, in
         pixels, from 1 to 2^14.
     fg_iou_thresh : float
         The lowest IoU at which an anchor is positive; the config field is `rpn_fg_iou_thresh`.

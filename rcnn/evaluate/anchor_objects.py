@@ -124,7 +124,7 @@ def collect(dataset: Images, min_size: int, max_size: int, progress: bool = True
     dataset : Images
         The data set.
     min_size, max_size : int
-        The largest short side and the largest long side of a resized image, in pixels, from 1 to 2^14; see
+        The upper limits of the shorter and of the longer side of a resized image, in pixels, from 1 to 2^14; see
         `rcnn.transform.resized_size`.
     progress : bool
         If True, show a progress bar.

@@ -107,7 +107,7 @@ def suggest(
     strides : sequence of (rows, columns)
         The stride of each level in pixels, from 1 to 2^20, for example `model.strides()`.
     min_size, max_size : int
-        The config fields of these names: the largest short side and the largest long side of a resized image, in
+        The config fields of these names: the upper limits of the shorter and of the longer side of a resized image, in
         pixels, from 1 to 2^14.
     num_sizes : int, optional
         The number of sizes on a single feature map, from 1 to 64; by default, 3. A pyramid always has one size for each

@@ -15,7 +15,7 @@ def match_classes(detector_classes: Sequence[str] | int, dataset_classes: Sequen
     ----------
     detector_classes : sequence of str, or int
         The names of the detector's L classes, with the background first. If the detector has no class names, pass the
-        number of its classes. They are then assumed to be the classes of the data set, in the same order.
+        number of its classes. The classes are then assumed to be those of the data set, in the same order.
     dataset_classes : sequence of str
         The names of the data set's classes, with the background first.
 

@@ -1,8 +1,8 @@
 """The metrics of the COCO challenge: twelve numbers, computed from matches at ten IoU thresholds.
 
-They are defined by Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and by the evaluation code of the
-challenge. Edge cases follow that code: equal scores, equal IoUs, an IoU equal to a threshold, and an area equal to a
-limit of its range.
+The metrics are defined by Lin et al., "Microsoft COCO: Common Objects in Context", 2014, and by the evaluation code of
+the challenge. Edge cases follow that code: equal scores, equal IoUs, an IoU equal to a threshold, and an area equal to
+a limit of its range.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class CocoEvaluation:
     Attributes
     ----------
     precision : (T, R, L, A, M) array
-        The highest precision at this or any higher recall; 0 if the detections do not reach this recall.
+        For each recall r in `RECALLS`, the highest precision where the recall is at least r; 0 if there is none.
     recall : (T, L, A, M) array
         The fraction of the objects that are found.
     num_objects : (L,) int array
@@ -77,9 +77,9 @@ class CocoEvaluation:
     def numbers(self) -> dict[str, float]:
         """The twelve numbers of the challenge, by name. Each is a mean over the classes that have objects.
 
-        "AP" is the average precision, as a mean over the IoU thresholds 0.5, 0.55, ..., 0.95. "AP50" and "AP75" are the
-        average precision at a single threshold, 0.5 or 0.75. "APs", "APm" and "APl" are the AP of small objects (areas
-        up to 32 x 32 pixels), medium objects, and large objects (areas from 96 x 96 pixels).
+        "AP" is the mean of the average precision over the IoU thresholds 0.5, 0.55, ..., 0.95. "AP50" and "AP75" are
+        the average precision at a single threshold, 0.5 or 0.75. "APs", "APm" and "APl" are the AP of small objects
+        (areas up to 32 x 32 pixels), medium objects, and large objects (areas from 96 x 96 pixels).
 
         "AR1", "AR10" and "AR100" are the average recall over the same IoU thresholds. They use at most 1, 10 and 100
         detections of each class in each image, those with the highest scores. "ARs", "ARm" and "ARl" are the AR100 of
@@ -104,10 +104,10 @@ class CocoEvaluation:
 def evaluate_coco(detections: Sequence[PerImage], targets: Sequence[PerImage], num_classes: int) -> CocoEvaluation:
     """Evaluate detections with the COCO metrics.
 
-    Detections are matched with objects separately for each image, class, area range and IoU threshold. They are taken
-    in descending order of score; detections with equal scores keep their order. Each detection considers the objects
-    that are not yet taken and whose IoU with it reaches the threshold. It takes the object with the highest IoU; in a
-    tie, the *last* one. A detection that takes an object is right; a detection that takes no object is wrong.
+    Detections are matched with objects separately for each image, class, area range and IoU threshold. The detections
+    are taken in descending order of score; detections with equal scores keep their order. Each detection considers the
+    objects that are not yet taken and whose IoU with it reaches the threshold. It takes the object with the highest
+    IoU; in a tie, the *last* one. A detection that takes an object is right; a detection that takes no object is wrong.
 
     Some objects are ignored: they need not be found. A detection takes an ignored object only if it can take no other
     object; the detection is then ignored, too. These objects are ignored:

@@ -48,10 +48,10 @@ def confusion(
     is therefore the number of objects of class l. The sum of column l is the number of detections of class l that
     count.
 
-    Only detections with a score above `score_thresh` are used. They are taken in descending order of score, whatever
-    their class; detections with equal scores keep their order. Each detection considers the objects in its image that
-    are not yet taken and whose IoU with it is at least `iou_threshold`. It takes the object with the highest IoU. In a
-    tie, it prefers an object of its own class, then the first one.
+    Only detections with a score above `score_thresh` are used. These detections are taken in descending order of score,
+    whatever their class; detections with equal scores keep their order. Each detection considers the objects in its
+    image that are not yet taken and whose IoU with it is at least `iou_threshold`. It takes the object with the highest
+    IoU. In a tie, it prefers an object of its own class, then the first one.
 
     Difficult objects and crowds are not counted. A detection that takes no object is also not counted if its IoU with a
     difficult object is at least `iou_threshold`, or if at least this fraction of its area is in a crowd.

@@ -222,7 +222,7 @@ def ranked_curve(
 def interpolation(ax: Axes, recall: np.ndarray, precision: np.ndarray, recalls: np.ndarray | None = None) -> Axes:
     """Draw the points of a precision-recall curve, and the envelope from which average precision is computed.
 
-    The value of the envelope at recall r is the best precision at any recall of at least r. Each grey dot shows a
+    The value of the envelope at recall r is the highest precision where the recall is at least r. Each grey dot shows a
     detection.
 
     Parameters

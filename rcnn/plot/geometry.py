@@ -359,7 +359,7 @@ def fit_histogram(ax: Axes, fits: Mapping[str, np.ndarray]) -> Axes:
     The contrast of a box is the contrast between its inside and its surroundings. To compute the fit of a box, the box
     is placed on every image of the data set. The fit is the fraction of these images in which the box has less contrast
     than in its own image. A faint line shows the uniform distribution, which is expected if boxes do not belong to
-    their images. The legend states the mean of each group.
+    their images. The legend shows the mean of each group.
 
     Parameters
     ----------

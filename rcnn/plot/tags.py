@@ -141,9 +141,8 @@ def _positions_around(box: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np
     """Return K possible positions of a tag, (K, 2), the best one first, and a mask (K,).
 
     A position is the corner of the tag with the lowest x and y. The mask is True if the tag does not touch the box. The
-    first eight positions are above, below and beside
-    the box, and in its upper corners. The next ones are along its sides. The last ones are one to three lines above and
-    below the box.
+    first eight positions are above, below and beside the box, and in its upper corners. The next ones are along its
+    sides. The last ones are one to three lines above and below the box.
     """
     (left, bottom, right, top), (width, height) = box, size
     usual = [

@@ -37,8 +37,8 @@ def for_dataset(
     with a minimum of 1,500 and a maximum of 6,000 steps.
 
     No image is flipped, because a mirrored 2 is not a 2: in a test with 400 pages of digits, flip = 0.5 lowered the
-    AP50 from 0.94 to 0.86. If your objects look the same in a mirror, set flip = 0.5 in the recipe: in a test with 60
-    pages of shapes, this raised the AP50 from 0.69 to 0.79.
+    AP50 from 0.94 to 0.86. If a mirror image of your objects is still a correct example, set flip = 0.5 in the recipe:
+    in a test with 60 pages of shapes, this raised the AP50 from 0.69 to 0.79.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """The training loop: validation, checkpoints, resuming and progress bars around `train_step`.
 
-The random numbers in step k depend only on (seed, k). They determine the images and their augmentation, the sampled
-anchors and RoIs, and dropout. A run that is stopped and resumed at step k therefore gives bit-identical results. To
-resume it, only the weights, their average and the state of the optimiser are needed. The number of loader threads does
-not change the results.
+The random numbers in step k depend only on (seed, k). These numbers determine the images and their augmentation, the
+sampled anchors and RoIs, and dropout. A run that is stopped and resumed at step k therefore gives bit-identical
+results. To resume it, only the weights, their average and the state of the optimiser are needed. The number of loader
+threads does not change the results.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def fit(
     recipe : Recipe
         The settings of the training.
     out : path, optional
-        Folder for the files that `rcnn.train.run_folder` lists. They are written every `save_every` steps, at every
-        validation and at the end. They replace the files of an earlier run. By default, no files are written.
+        Folder for the files that `rcnn.train.run_folder` lists. The files are written every `save_every` steps, at
+        every validation and at the end. They replace the files of an earlier run. By default, no files are written.
     val : Dataset, optional
         Images and targets for validation. A validation takes place every `recipe.val_every` steps and at the end.
     resume : bool

@@ -182,7 +182,7 @@ def restore(
     tensors : mapping of str to array
         Parameters and buffers.
     metadata : mapping
-        The metadata, as `describe` returns it.
+        The metadata from `describe`.
     name : str
         Name of the file, for error messages.
     backbone : Module, optional
@@ -244,7 +244,7 @@ def _named(path: str | Path, error: Exception) -> CheckpointError:
 
 
 def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a detector's largest tensors outside the backbone, as the config determines them.
+    """Return the shapes that a config requires for the largest tensors of a detector, without those of the backbone.
 
     Parameters
     ----------
@@ -493,7 +493,7 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
     module : Module
         The module, which is changed in place.
     weights : Weights
-        The weights, as `read_weights` returns them.
+        The weights from `read_weights`.
     skip_mismatched : bool
         See `load_into`.
 

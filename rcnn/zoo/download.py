@@ -142,7 +142,7 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
 def is_coco(path: str | os.PathLike[str]) -> bool:
     """Return True if a file is the published detector "coco".
 
-    The batch norms of this detector have an unusual eps that the file does not state, so the file must be recognised.
+    The batch norms of this detector have an unusual eps that the file does not contain, so the file must be recognised.
 
     Parameters
     ----------
