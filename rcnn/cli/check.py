@@ -197,7 +197,7 @@ def _specs(dataset: str, split: str) -> dict[str, tuple[str, int | None, Mapping
         specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
     found = {name: (spec, count, reader) for name, (spec, count) in specs.items() if spec and name in splits}
     if not found:
-        raise ValueError(f"{dataset} defines no data set for {split}; add {split} to its [data] table")
+        raise ValueError(f"{dataset} defines no data set for {split}; add the key {split} to its section [data]")
     return found
 
 

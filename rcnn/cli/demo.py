@@ -27,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add `rcnn demo` to the commands."""
     parser = commands.add_parser(
         "demo",
-        help="show every stage of the detector on an unseen page of digits, and evaluate 200 pages",
+        help="show every stage of the detector on an unseen page of digits, and evaluate the detector on 200 pages",
         description="Detect the digits on a page that was not used for training, draw each stage, print the number of "
         "boxes after each step and the time of each stage, and evaluate the detector on 200 such pages.",
     )

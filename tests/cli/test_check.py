@@ -123,7 +123,7 @@ def test_plan_names_the_data_sets_and_reader_options(folder, tmp_path, capsys):
     assert "left-out" in out and re.search(r"^images +9 +12$", out, re.MULTILINE)
     file.write_text('[data]\ntrain = "voc:shapes"\noptions = {first_pixel = 0}\n')
     assert cli.main(["check", str(file), "--split", "val"]) == 2
-    assert "defines no data set for val; add val to its" in capsys.readouterr().err
+    assert "defines no data set for val; add the key val to its section" in capsys.readouterr().err
 
 
 def test_any_existing_split_can_be_checked(folder, tmp_path, capsys):

@@ -208,7 +208,7 @@ def test_splits_of_one_folder_have_the_same_classes(tmp_path, form):
         (Pages(target(), target(labels=[0])), "train", r"labels of image 1 must be from 1 to 2, got \[0\]"),
         (Pages(target(labels=[3])), "train", r"labels of image 0 must be from 1 to 2, got \[3\]"),
         (Pages(target([(1, 2, np.nan, 4)])), "train", r"boxes of image 0\[0\] must be finite, got .*nan"),
-        (Pages(target(), image=IMAGE / 255), "train", r"image 0 must be \(H, W, 3\) uint8 .* float64"),
+        (Pages(target(), image=IMAGE / 255), "train", r"image 0 must be an \(H, W, 3\) array of uint8 .* float64"),
     ],
 )
 def test_invalid_data_sets_are_errors(tmp_path, kind, pages, split, message):
