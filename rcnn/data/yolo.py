@@ -153,7 +153,7 @@ def _read_settings(root: Path, given: Path | None) -> Settings:
     names = _numbered(content.get("names", {}), "names")
     if names and listed and names != listed:
         raise ValueError(
-            f"{root}: {source} and the list of classes beside it must state the same classes, got "
+            f"{root}: {source} and the list of classes beside it must list the same classes, got "
             f"({', '.join(names.values())}) and ({', '.join(listed.values())}); remove one of them, or pass classes"
         )
     if "nc" in content and str(content["nc"]) != str(len(names)):

@@ -2,8 +2,8 @@
 
 Redmon and Farhadi choose the shapes of anchors by their IoU with the objects, not by hand ("YOLO9000", 2017, section 2,
 "Dimension clusters"). Here, the choice is limited to the anchors of a Faster R-CNN, which combine every size with every
-ratio. The search measures the true coverage: it uses the resized images, the anchor positions of each level
-and the rounding of the anchors.
+ratio. The search measures the real coverage: it uses the resized images, the anchor positions of each level and the
+rounding of the anchors.
 """
 
 from __future__ import annotations

@@ -417,7 +417,7 @@ class Weights:
             The eps, which a batch norm adds to the variance. None if it is unknown or not in [0, 1].
         """
         if not self.metadata and download.is_coco(self.path):
-            return 0.0  # these weights were trained with eps 0, but their file does not state it
+            return 0.0  # these weights were trained with eps 0, but their file does not contain this value
         eps = self._entry("backbone", "arguments", "eps")
         return float(eps) if isinstance(eps, (int, float)) and EPS.accepts(eps) else None
 

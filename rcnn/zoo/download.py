@@ -36,7 +36,7 @@ FILES = {
     "resnet101": "resnet101-63fe2227.pth",
 }
 # SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The other digits are
-# from independent projects, which state them for their copies of the files.
+# from independent projects, which publish them for their copies of the files.
 HASHES = {
     "coco": "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
     "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",

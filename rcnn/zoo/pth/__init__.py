@@ -54,7 +54,7 @@ FOREIGN_TENSOR = re.compile(
 
 
 class _Kind(NamedTuple):
-    """Kind of a storage: bytes per number in the file, and dtype of the array in memory."""
+    """Kind of number in a storage: bytes per number in the file, and dtype of the array in memory."""
 
     name: str
     stored_size: int
@@ -118,9 +118,9 @@ def read(path: str | os.PathLike[str]) -> StateDict:
     and bool. As in PyTorch, tensors that are views of the same storage share memory, and their strides are kept. If two
     tensors are the same view, they become one array with two names.
 
-    The reader uses at most 100 MB more memory than the size of the file. The file is refused if its
-    tensors, each counted in full, need more memory than this. A small file can contain such tensors if views overlap or
-    are expanded, because their elements then share memory.
+    The reader uses at most 100 MB more memory than the size of the file. The file is refused if its tensors, each
+    counted in full, need more memory than this. A small file can contain such tensors if views overlap or are expanded,
+    because their elements then share memory.
 
     Parameters
     ----------

@@ -5,10 +5,10 @@ names. The machine in this module looks names up in a table instead of importing
 becomes a `Foreign` object, and so does the result of every call of it: nothing is imported or called. A checkpoint may
 therefore contain any object beside its weights, such as a scheduler or a date.
 
-All reads together have a memory budget, so that a pickle of a few bytes cannot use gigabytes of memory or hours of
+The memory of all reads together is limited, so that a pickle of a few bytes cannot use gigabytes of memory or hours of
 time. The standard library has a machine written in Python and another written in C. This module extends the machine in
-Python. The machine in C is unsuitable: it allocates as much memory as a length field states, even if the file has fewer
-bytes.
+Python. The machine in C is unsuitable: it allocates as much memory as a length field requests, even if the file has
+fewer bytes.
 """
 
 from __future__ import annotations
