@@ -124,7 +124,7 @@ def test_classes_can_be_given(tmp_path):
     [
         (
             {"data": "names: [cat, dog]", "classes": "dog\ncat"},
-            "data.yaml and the list of classes beside it must state",
+            "data.yaml and the list of classes beside it must list",
         ),
         ({"data": "names: [cat, dog]\nnc: 3"}, r"nc must be the number of names \(2\), got '3'"),
         ({"data": "names: [cat, cat]"}, r"classes\[2\] is 'cat'; names must be unique"),
