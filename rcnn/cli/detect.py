@@ -182,9 +182,8 @@ def _detect_film(
         return fail(_reason(file, error))
     finally:
         if options.json != "-" and len(done) > before:
-            objects = sum(len(shown) for _, shown in done[before:])
-            frames = f"{len(done) - before} frame{'s' * (len(done) - before > 1)}"
-            say(f"{file}: {objects} detected in {frames}, video: {target}")
+            objects, count = sum(len(shown) for _, shown in done[before:]), len(done) - before
+            say(f"{file}: {objects} detected in {count} frame{'s' * (count > 1)}, video: {target}")
     taken.add(_identity(target))
     return fail(film.problem) if film.problem else 0
 

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NoReturn
 
 import rcnn
@@ -14,6 +15,8 @@ from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, i
 from rcnn.cli.process import ERROR, NORMAL, QUIET, VERBOSE, printable
 
 COMMANDS = (demo, check, view, train, evaluation, detect, doctor, convert, course, info)
+COMMAND = "COMMAND"
+COMPLETING = "_ARGCOMPLETE"  # a variable that the shell sets when it asks for completions
 CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 
 
@@ -32,6 +35,23 @@ class _Parser(argparse.ArgumentParser):
                 *names, action="store_const", dest="verbosity", const=level, default=argparse.SUPPRESS, help=text
             )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; unlike argparse, let the parser of a subcommand report its unknown arguments first."""
+        if args is not None and self._subparsers is None and COMPLETING not in os.environ:
+            self._check_options(args)
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown and COMPLETING not in os.environ:
+            self.error(f"unknown arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        """Report a misspelt option with the most similar one."""
+        for word in takewhile(lambda word: word != "--", words):
+            name = word.partition("=")[0]
+            if name.startswith("--") and not any(option.startswith(name) for option in self._option_string_actions):
+                similar = difflib.get_close_matches(name, self._option_string_actions, n=1)
+                self.error(f"unknown option {name}" + (f"; did you mean {similar[0]}?" if similar else ""))
+
     def _help(self, options: argparse.Namespace) -> int:
         del options
         self.print_help()
@@ -49,7 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     If the shell asks for the completions of an unfinished command line, answer with argcomplete and end the process.
     """
     parser = make()
-    if "_ARGCOMPLETE" in os.environ:
+    if COMPLETING in os.environ:
         import argcomplete
 
         argcomplete.autocomplete(parser)
@@ -65,7 +85,7 @@ def make() -> argparse.ArgumentParser:
     )
     parser.set_defaults(verbosity=NORMAL)
     parser.add_argument("--version", action="version", version=f"rcnn {rcnn.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar=COMMAND)
     for command in COMMANDS:
         command.add_parser(commands)
     return parser
@@ -77,6 +97,8 @@ def _suggest(message: str) -> str:
         return message
     given, choices = found[1], re.findall(r"[^\s',]+", found[2])
     similar = difflib.get_close_matches(given.lower(), choices, n=1, cutoff=0.4)
+    argument = message[: found.start()]
+    kind, argument = ("command", "") if argument == f"argument {COMMAND}: " else ("choice", argument)
     if not similar:
-        return message
-    return f"{message[: found.start()]}{given!r} is not a choice; did you mean {similar[0]}?"
+        return f"{argument}{given!r} is not a {kind}; choose from {', '.join(choices)}"
+    return f"{argument}{given!r} is not a {kind}; did you mean {similar[0]}?"

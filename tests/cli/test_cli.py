@@ -157,12 +157,32 @@ def test_without_a_command_the_help_is_printed(arguments, first, capsys: pytest.
 
 @pytest.mark.parametrize(
     ("arguments", "right"),
-    [(["detcet"], "detect"), (["Train"], "train"), (["evaluate"], "eval"), (["eval", "--measure", "coc"], "coco")],
+    [
+        (["detcet"], "rcnn: 'detcet' is not a command; did you mean detect?"),
+        (["Train"], "rcnn: 'Train' is not a command; did you mean train?"),
+        (["evaluate"], "rcnn: 'evaluate' is not a command; did you mean eval?"),
+        (["course", "exprt"], "rcnn course: argument ACTION: 'exprt' is not a choice; did you mean export?"),
+        (
+            ["eval", "--measure", "coc"],
+            "rcnn eval: argument --measure: 'coc' is not a choice; did you mean coco?",
+        ),
+        (["train", "shapes", "--step", "9", "--sead=3"], "rcnn train: unknown option --sead; did you mean --seed?"),
+        (["detect", "a.png", "--weigths", "coco"], "rcnn detect: unknown option --weigths; did you mean --weights?"),
+        (["detect", "a.png", "--weights", "coco", "--fly"], "rcnn detect: unknown option --fly;"),
+        (["info", "--verbos", "all"], "rcnn info: unknown arguments: all;"),
+    ],
 )
 def test_misspelt_word_suggests_the_right_one(arguments, right, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="2"):
         cli.main(arguments)
-    assert f"{arguments[-1]!r} is not a choice; did you mean {right}? For help, run" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith(right) and "or help, run: " in error and error.count("\n") == 1
+
+
+def test_unknown_command_lists_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["0000"])
+    assert capsys.readouterr().err.startswith("rcnn: '0000' is not a command; choose from demo, check, view, train, ")
 
 
 @pytest.mark.parametrize("arguments", [["eval", "shapes", "--quiet"], ["-q", "eval", "shapes"]])
