@@ -104,10 +104,10 @@ def write_report(saved: SavedRun, measured: Measured | None = None, verdicts: Se
     Parameters
     ----------
     saved : SavedRun
-        The run, which may have been stopped before its end. The report contains curves.png of its folder, if there is
-        one.
+        The run. The report contains curves.png of its folder, if there is one.
     measured : Measured, optional
-        The detections of the trained detector. Without it, the report has no average precision and no images.
+        The detections of the trained detector. Without it, the report has no average precision and no images; if the
+        run has not reached its last step, the report explains how to continue it.
     verdicts : sequence of Verdict
         The verdicts of the doctor.
 
@@ -116,7 +116,7 @@ def write_report(saved: SavedRun, measured: Measured | None = None, verdicts: Se
     Path
         The report.
     """
-    parts = [_stopped(saved), "" if measured is None else _result(saved, measured), _curves(saved)]
+    parts = [_stopped(saved) if measured is None else _result(saved, measured), _curves(saved)]
     if measured is not None:
         parts += [_kinds(measured.errors), _images(measured)]
     parts += [_doctor(verdicts), _commands(saved, measured)]
