@@ -37,7 +37,7 @@ from speed.rows import Settings
 from speed.timing import Contestant, seconds
 
 import rcnn
-from rcnn import _ext, roi, roi_heads, rpn
+from rcnn import _ext, nms, roi, rpn
 from rcnn._ext import conv as conv_kernels
 from rcnn.nn import Parameter, Tensor, functional, no_grad
 from rcnn.plot import style
@@ -234,7 +234,7 @@ WATCHED = (  # the module that calls the function, the name of the function, and
     (functional, "upsample_add", "sums of pyramid levels"),
     (roi, "multiscale_roi_align", "RoIAlign"),
     (rpn, "batched_nms", "NMS"),
-    (roi_heads, "batched_nms", "NMS"),
+    (nms, "batched_nms", "NMS"),
 )
 
 

@@ -26,9 +26,15 @@ EVERYTHING = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10*
 LOSS, GRADIENTS = 1e-3, 1e-2  # allowed relative differences of each loss and of all gradients
 
 
+class Examples(list[tuple[np.ndarray, Arrays]]):
+    """A data set in memory: a list of images with their targets."""
+
+    classes = tuple(f"class {label}" for label in range(inputs.NUM_CLASSES))
+
+
 def resnet_contest(settings: Settings) -> Contest:
     """Return the contest of training ResNet-50-FPN on one image with SGD and momentum."""
-    dataset = [(inputs.textured_image(*SIZE), inputs.targets(*SIZE)[0])]
+    dataset = Examples([(inputs.textured_image(*SIZE), inputs.targets(*SIZE)[0])])
     contestants = [our_training(resnet(), dataset, RECIPE)]
     if "torchvision" not in settings.peers:
         return Contest(contestants, dict)

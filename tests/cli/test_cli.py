@@ -14,6 +14,7 @@ from PIL import Image
 
 import rcnn
 from rcnn import cli, data, train
+from rcnn.cli.html.report import REPORT
 from rcnn.cli.process import INTERRUPTED
 from rcnn.train import run_folder
 from rcnn.zoo import checkpoint
@@ -84,6 +85,7 @@ def test_train_writes_a_model_that_eval_and_load_read(trained: Path, capsys: pyt
         run_folder.VALIDATION,
         run_folder.PLAN,
         run_folder.CURVES,
+        REPORT,
     }
     model = rcnn.load(trained / run_folder.WEIGHTS)
     assert model.config.class_names == data.Shapes.classes
@@ -229,14 +231,17 @@ def test_command_starts_without_matplotlib() -> None:
 
 
 def test_ctrl_c_ends_with_the_command_to_continue(tmp_path: Path) -> None:
-    """Run the whole command in its own process, and send Ctrl-C while it reads its first page."""
+    """Run the whole command in its own process, and send Ctrl-C while it reads the first page of the training.
+
+    The command reads one page before, to estimate the memory of a step.
+    """
     code = """
 import os, signal, sys
 from rcnn import cli, data
 page, indices = data.Shapes.__getitem__, []
 def interrupted(self, index):
     indices.append(index)
-    if len(indices) == 1:
+    if len(indices) == 2:
         os.kill(os.getpid(), signal.SIGINT)
     return page(self, index)
 data.Shapes.__getitem__ = interrupted
