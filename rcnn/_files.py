@@ -17,6 +17,7 @@ from rcnn._validate import shown
 
 MOST_CHARACTERS = 4096  # of a path; this is the limit on Linux, and other systems have lower limits
 _NAME_LENGTH = 40  # the name of a temporary file repeats at most this many characters
+_OPEN_FILES = re.compile(r"/dev/fd|/proc/\d+/(task/\d+/)?fd")  # folders with an entry for each open file of a process
 
 
 def check_path(path: object, name: str = "path") -> str:
@@ -127,7 +128,8 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
 
     Only a regular file is replaced. If `path` is a link, the file that it points to is replaced, and the link remains.
     If `path` is a pipe or a character device such as /dev/null, `content` is written to it. Another process must read
-    from the pipe. A folder, a socket or a disk is refused.
+    from the pipe. If `path` stands for an open file, such as /dev/stdout, `content` is appended to this file. A folder,
+    a socket or a disk is refused.
 
     Without `flush`, the operating system decides when to write the file to the disk. This is faster for thousands of
     files. If writing fails, an existing file at `path` is unchanged. Raises OSError with `path` in the message, and the
@@ -167,8 +169,19 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
 
 
 def _is_stream(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path such as /dev/stdout stands for an open file of a process, which must not be replaced."""
-    return os.path.abspath(path).startswith(("/dev/", "/proc/"))
+    """Return whether a path such as /dev/stdout, or a link to it, stands for an open file, which must not be replaced.
+
+    Such a path leads to an entry of the folder of open files, which is a link itself, for example to a regular file.
+    """
+    step = os.path.abspath(path)
+    while True:
+        folder = os.path.realpath(os.path.dirname(step))
+        if _OPEN_FILES.fullmatch(folder):
+            return True
+        step = os.path.join(folder, os.path.basename(step))
+        if not os.path.islink(step):
+            return False
+        step = os.path.join(folder, os.readlink(step))
 
 
 def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_result) -> None:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -116,11 +117,24 @@ def test_devices_are_written_to() -> None:
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/full")
 
 
-def test_redirected_standard_output_is_not_replaced(tmp_path: Path) -> None:
-    program = "import sys; from rcnn._files import write_whole; write_whole('/dev/stdout', b'one '); print('two')"
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/proc/thread-self/fd/1", "link"])
+def test_redirected_standard_output_is_not_replaced(tmp_path: Path, path: str) -> None:
+    (tmp_path / "link").symlink_to("/dev/stdout")
+    program = f"import sys; from rcnn._files import write_whole; write_whole({path!r}, b'one '); print('two')"
     with open(tmp_path / "out", "ab") as out:
-        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+        subprocess.run([sys.executable, "-c", program], cwd=tmp_path, stdout=out, check=True)
     assert (tmp_path / "out").read_bytes() == b"one two\n"
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs /dev/shm")
+def test_regular_files_below_dev_are_replaced() -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        path, link = Path(folder, "file"), Path(folder, "link")
+        link.symlink_to("file")
+        for target, content in ((path, b"old"), (path, b"new"), (link, b"newer")):
+            write_whole(target, content)
+            assert path.read_bytes() == content
+        assert link.is_symlink()
 
 
 @pytest.mark.parametrize("exists", [True, False])
