@@ -141,7 +141,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
             found = os.stat(path)
         except FileNotFoundError:
             found = None
-        if found is None or (stat.S_ISREG(found.st_mode) and not _is_stream(path)):
+        if found is None or (stat.S_ISREG(found.st_mode) and not _is_open_file(path)):
             _replace(Path(os.path.realpath(path)), content, found, flush)
         else:
             _write_through(path, content, found)
@@ -168,7 +168,16 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
         raise
 
 
-def _is_stream(path: str | os.PathLike[str]) -> bool:
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Return whether `path` is a pipe or a device, or stands for an open file; if so, writing replaces no file."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_open_file(path)
+
+
+def _is_open_file(path: str | os.PathLike[str]) -> bool:
     """Return whether a path such as /dev/stdout, or a link to it, stands for an open file, which must not be replaced.
 
     Such a path leads to an entry of the folder of open files, which is a link itself, for example to a regular file.

@@ -19,6 +19,7 @@ from rcnn.cli.shared import (
     WRITERS,
     add_max_pixels,
     check_file,
+    check_not_in_dataset,
     check_target,
     known_format,
     write_datasets,
@@ -70,7 +71,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         type=Path,
         default=SHEET,
         metavar="FILE",
-        help="PNG file for the drawing of sixteen images (default: %(default)s)",
+        help=".png file for the drawing of sixteen images (default: %(default)s)",
     )
     parser.add_argument(
         "--augmented",
@@ -79,7 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "the default recipe",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="also write the report to this JSON file (- for standard output)"
+        "--json", metavar="FILE", help="also write the report to this .json file (- for standard output)"
     )
     parser.add_argument(
         "--fix",
@@ -98,7 +99,9 @@ def run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     options.dataset = known_format(options.dataset)
     target = check_target(_fix_target(options)) if options.fix else None
-    datasets, reports, shared = examine(options.dataset, options.split)
+    # The default sheet replaces the sheet of the last time, which may be in the folder of the images.
+    outputs = {"--json": options.json} | ({"--sheet": options.sheet} if options.sheet != SHEET else {})
+    datasets, reports, shared = examine(options.dataset, options.split, outputs=outputs)
     sheet = _write_augmented(options) if options.augmented else _write_sheet(options.sheet, datasets, reports)
     ok = all(report.ok for report in reports.values())
     if options.json:
@@ -121,13 +124,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(
-    dataset: str, split: str = BOTH, on_error: str | None = None
+    dataset: str, split: str = BOTH, on_error: str | None = None, outputs: Mapping[str, str | Path | None] | None = None
 ) -> tuple[dict[str, Any], dict[str, Report], Sequence[Problem]]:
     """Return the data set and the report of each split, and the problems that the splits have in common.
 
     `on_error` replaces this option of the reader. With "skip" and "fix", only the valid images and objects are checked.
+    The files `outputs`, by option, must not be files of the data set.
     """
-    datasets = _datasets(_specs(dataset, split), on_error)
+    specs = _specs(dataset, split)
+    datasets = _datasets(specs, on_error)
+    for name, loaded in datasets.items():
+        for option, file in (outputs or {}).items():
+            check_not_in_dataset(option, file, specs[name][0], loaded)
     reports = {
         name: validate(loaded, progress=sys.stderr.isatty(), to_learn=name == "train")
         for name, loaded in datasets.items()
@@ -137,12 +145,10 @@ def examine(
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
-    for name, file in (("--sheet", options.sheet), ("--json", options.json)):
-        check_file(name, file)
+    check_file("--sheet", options.sheet, ".png")
+    check_file("--json", options.json, ".json")
     if options.augmented and options.split not in ("train", BOTH):
         raise ValueError(f"--augmented draws training images, but --split is {options.split}; leave one of them out")
-    if options.sheet.suffix.lower() != ".png":
-        raise ValueError(f"--sheet must name a file that ends in .png, got {options.sheet}")
 
 
 def _fix_target(options: argparse.Namespace) -> str:

@@ -21,7 +21,7 @@ from rcnn.cli.annotations import FOLDERS, Entry, Folder, csv_table, describe, na
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
-from rcnn.cli.shared import add_max_pixels, check_file, load_weights
+from rcnn.cli.shared import add_max_pixels, check_file, check_outside, load_weights
 from rcnn.model import FasterRCNN
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
@@ -82,8 +82,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="folder for the drawings: PNG files, and MP4 files for videos (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the detections to this file (- for standard output)")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this CSV file")
+    parser.add_argument(
+        "--json", metavar="FILE", help="also write the detections to this .json file (- for standard output)"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this .csv file")
     for kind, name in (("voc", "VOC"), ("yolo", "YOLO"), ("labelme", "labelme's")):
         parser.add_argument(
             f"--{kind}",
@@ -102,8 +104,11 @@ def run(options: argparse.Namespace) -> int:
     for name in ("batch", "every"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
-    check_file("--json", options.json)
-    check_file("--csv", options.csv)
+    check_file("--json", options.json, ".json")
+    check_file("--csv", options.csv, ".csv")
+    new = [path for kind in FOLDERS if (path := getattr(options, kind))]
+    for name in ("out", "json", "csv"):
+        check_outside(f"--{name}", getattr(options, name), new)
     files, problems = find_images(options.images)
     photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     model = with_options(load_weights(options.weights), options)

@@ -12,7 +12,14 @@ from rcnn import data, evaluate
 from rcnn._files import write_whole
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import say
-from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights, write_figure
+from rcnn.cli.shared import (
+    add_max_pixels,
+    check_file,
+    check_not_in_dataset,
+    known_format,
+    load_weights,
+    write_figure,
+)
 from rcnn.trace import Detections
 from rcnn.train import plan
 
@@ -64,7 +71,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--plots", type=Path, metavar="DIR", help="also write a figure of all results to this folder")
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write the detections to this file, in the COCO results format"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write the detections to this .json file, in the COCO results format",
     )
     parser.add_argument(
         "--images",
@@ -108,7 +118,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     """Before the computation, raise OSError if an output cannot be written, and ValueError if --images is invalid."""
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images must be at least 1, got {options.images}")
-    check_file("--json", options.json)
+    check_file("--json", options.json, ".json")
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
 
@@ -124,7 +134,9 @@ def _load(options: argparse.Namespace) -> data.Dataset:
             spec, count = chosen.train, chosen.train_images
     if count is None and spec in data.DRAWN:
         count = VAL_PAGES
-    return data.load(spec, options.split, count if options.images is None else options.images, options=reader)
+    dataset = data.load(spec, options.split, count if options.images is None else options.images, options=reader)
+    check_not_in_dataset("--json", options.json, spec, dataset)
+    return dataset
 
 
 def _as_results(detections: Sequence[Detections], dataset: data.Dataset) -> str:

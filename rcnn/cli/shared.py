@@ -7,14 +7,14 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from rcnn import data
-from rcnn._files import check_free, write_whole
+from rcnn._files import check_free, is_stream, write_whole
 from rcnn.cli.process import tell
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
@@ -94,14 +94,43 @@ def pixel_limit(options: argparse.Namespace) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def check_file(option: str, file: str | Path | None) -> None:
-    """Raise OSError if the file of an option cannot be written; call this before the long computation."""
+def check_file(option: str, file: str | Path | None, *endings: str) -> None:
+    """Raise OSError or ValueError if the file of an option must not be written; call this before the long computation.
+
+    The name of a file must have one of `endings`, so that a typing error does not replace an image or the weights.
+    Pipes and devices may have any name.
+    """
     if file is None or file == STANDARD_OUTPUT:
         return
     if Path(file).is_dir():
         raise IsADirectoryError(f"{option} must name a file, got the folder {file}")
+    if Path(file).suffix.lower() not in endings and not is_stream(file):
+        raise ValueError(f"{option} must name a file that ends in {endings[0]}, got {file}")
     if not Path(file).parent.is_dir():
         raise FileNotFoundError(f"{option} {file}: folder {Path(file).parent} not found")
+
+
+def check_not_in_dataset(option: str, file: str | Path | None, spec: str, dataset: Any) -> None:
+    """Raise FileExistsError if the file of an option is an image or an annotation of a data set."""
+    if file is None or not os.path.isfile(file):
+        return
+    root, path = Path(os.path.realpath(Path(spec.partition(":")[2]).expanduser())), Path(os.path.realpath(file))
+    is_annotation = path == root or (path.suffix.lower() == ".json" and path.is_relative_to(root))
+    if is_annotation or any(os.path.realpath(record.image) == str(path) for record in getattr(dataset, "records", ())):
+        raise FileExistsError(f"{option} {file} would replace a file of the data set {spec}; choose another file")
+
+
+def check_outside(option: str, path: str | Path | None, folders: Iterable[Path]) -> None:
+    """Raise OSError or ValueError unless `folders` are new and the path of an option is in none of them.
+
+    Otherwise, files could replace each other.
+    """
+    for folder in folders:
+        check_free(folder)
+        if path not in (None, STANDARD_OUTPUT) and Path(os.path.realpath(path)).is_relative_to(
+            os.path.realpath(folder)
+        ):
+            raise ValueError(f"{option} must be outside the new folder {folder}, got {path}")
 
 
 def write_figure(path: Path, figure: Any) -> None:

@@ -81,9 +81,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--score must be between 0 and 1, got {options.score}")
     if options.images is not None and options.images < 1:
         raise ValueError(f"--images must be at least 1, got {options.images}")
-    if options.out.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--out must name a file that ends in .html, got {options.out}")
-    check_file("--out", options.out)
+    check_file("--out", options.out, ".html", ".htm")
     options.dataset = known_format(options.dataset)
     datasets = _datasets(options)
     model = None if options.weights is None else load_weights(options.weights)

@@ -154,6 +154,7 @@ def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
         (["shapes", "--sheet", "."], "--sheet must name a file, got the folder ."),
         (["shapes", "--sheet", "a.pdf"], "--sheet must name a file that ends in .png, got a.pdf"),
         (["shapes", "--json", "nowhere/a.json"], "--json nowhere/a.json: folder nowhere not found"),
+        (["shapes", "--json", "a.png"], "--json must name a file that ends in .json, got a.png"),
         (["no.toml"], "rcnn: no.toml: file not found\n"),
     ],
 )
@@ -162,6 +163,30 @@ def test_wrong_usage(arguments, message, tmp_path, monkeypatch, capsys):
     assert cli.main(["check", *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "option", "target"),
+    [
+        ("voc", "--sheet", "JPEGImages/train_000000.png"),
+        ("coco", "--json", "annotations/instances_train.json"),
+        ("plan", "--sheet", "JPEGImages/train_000000.png"),
+    ],
+)
+def test_files_of_the_data_set_are_not_replaced(folder, spec, option, target, capsys):
+    if spec == "coco":
+        shutil.rmtree(folder)
+        data.write_coco(data.Shapes(2), folder, "train", progress=False)
+    if spec == "plan":
+        (folder / "run.toml").write_text(f'[data]\ntrain = "voc:{folder}"\n')
+    file = next(folder.rglob(target.rpartition("/")[2]))
+    before = file.read_bytes()
+    source = folder / "run.toml" if spec == "plan" else f"{spec}:{folder}"
+    assert cli.main(["check", str(source), "--split", "train", option, str(file)]) == 2
+    assert f"{option} {file} would replace a file of the data set {'voc' if spec == 'plan' else spec}:{folder}; " in (
+        capsys.readouterr().err
+    )
+    assert file.read_bytes() == before
 
 
 def report_of(images, *columns):

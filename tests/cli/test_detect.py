@@ -509,6 +509,12 @@ def test_labelme_annotations_are_read_back(tmp_path, photos):
         (["--csv", "nowhere/found.csv"], "--csv nowhere/found.csv: folder nowhere not found"),
         (["--voc", "."], ". is not empty; choose a new folder"),
         (["--json", "."], "--json must name a file, got the folder ."),
+        (["--json", "photo.png"], "--json must name a file that ends in .json, got photo.png"),
+        (["--json", "a.safetensors"], "--json must name a file that ends in .json, got a.safetensors"),
+        (["--csv", "found.json"], "--csv must name a file that ends in .csv, got found.json"),
+        (["--csv", "-"], "--csv must name a file that ends in .csv, got -"),
+        (["--labelme", "new", "--out", "new"], "--out must be outside the new folder new, got new"),
+        (["--yolo", "new", "--out", "new/images"], "--out must be outside the new folder new, got new/images"),
     ],
 )
 def test_errors_are_raised_before_the_work(photo, finder, capsys, arguments, message):

@@ -248,6 +248,16 @@ def test_detector_without_class_names_must_have_the_same_number(tmp_path, capsys
         run("shapes", "--weights", weights, "--images", 1)
 
 
+def test_files_of_the_data_set_are_not_replaced(tmp_path):
+    data.write_coco(data.Digits(2, split="val"), tmp_path, "val", progress=False)
+    (file,) = tmp_path.rglob("*.json")
+    before = file.read_bytes()
+    for source in (tmp_path, file):
+        with pytest.raises(FileExistsError, match="--json .* would replace a file of the data set coco:"):
+            run(f"coco:{source}", "--weights", DIGITS, "--json", file)
+    assert file.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
