@@ -127,9 +127,9 @@ def check_outside(option: str, path: str | Path | None, folders: Iterable[Path])
     """
     for folder in folders:
         check_free(folder)
-        if path not in (None, STANDARD_OUTPUT) and Path(os.path.realpath(path)).is_relative_to(
-            os.path.realpath(folder)
-        ):
+        if path is None or path == STANDARD_OUTPUT:
+            continue
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
             raise ValueError(f"{option} must be outside the new folder {folder}, got {path}")
 
 

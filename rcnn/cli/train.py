@@ -92,6 +92,11 @@ def run(options: argparse.Namespace) -> int:
         raise FileExistsError(
             f"{out} already contains a run; to continue it: rcnn train --resume {out}; for a new run, set --out"
         )
+    if left := [name for name in run_folder.WRITTEN_IN_TRAINING if (out / name).exists()]:
+        raise FileExistsError(
+            f"{out} contains files of a run without its {run_folder.STATE}: {listed(left)}; "
+            "for a new run, set --out, or delete these files"
+        )
     if not options.no_check and spec not in DRAWN:
         _check(options)
     chosen = _plan(options)

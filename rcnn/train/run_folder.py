@@ -38,6 +38,7 @@ from rcnn.zoo import checkpoint
 WEIGHTS, BEST, STATE = "model.safetensors", "best.safetensors", "state.safetensors"
 HISTORY, VALIDATION, PLAN, CURVES = "history.csv", "validation.csv", "run.toml", "curves.png"
 FILES = (WEIGHTS, BEST, STATE, HISTORY, VALIDATION, PLAN, CURVES)
+WRITTEN_IN_TRAINING = tuple(name for name in FILES if name != PLAN)
 MAX_TABLE = 1 << 31  # largest size of history.csv in bytes
 MAX_CHANGES = 150  # characters of changed settings in a message
 LOSSES = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss")

@@ -160,6 +160,15 @@ def test_plan_is_written_for_editing(
     assert not (planned.parent / "runs").exists()
 
 
+@pytest.mark.parametrize("name", [run_folder.WEIGHTS, run_folder.BEST, run_folder.HISTORY])
+def test_rest_of_a_run_is_not_overwritten(planned: Path, tmp_path: Path, name: str) -> None:
+    """The large state may have been deleted to save space."""
+    (tmp_path / name).write_bytes(b"kept")
+    with pytest.raises(FileExistsError, match=f"files of a run without its state.safetensors: {name}; for a new run"):
+        command(planned, "--out", tmp_path)
+    assert (tmp_path / name).read_bytes() == b"kept"
+
+
 def test_run_is_not_overwritten(planned: Path, trained: Path) -> None:
     before = (trained / run_folder.STATE).read_bytes()
     with pytest.raises(FileExistsError, match=f"to continue it: rcnn train --resume {trained}; for a new"):
