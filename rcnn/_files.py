@@ -149,6 +149,18 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` as UTF-8, like `write_whole`. Raise ValueError if it contains a name that is not UTF-8."""
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        line = text.split("\n")[text.count("\n", 0, error.start)]
+        raise ValueError(
+            f"{path} must be UTF-8 text, but got the line {shown(line)}; rename the file or folder"
+        ) from error
+    write_whole(path, content)
+
+
 def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bool) -> None:
     temporary = target.with_name(f"{_prefix(target.name)}{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from rcnn import data
 from rcnn._files import write_whole
-from rcnn.cli.process import say
+from rcnn.cli.process import printable, say
 from rcnn.cli.shared import (
     WRITERS,
     add_max_pixels,
@@ -171,7 +171,7 @@ def _write_fixed(options: argparse.Namespace, kind: str, folder: Path) -> None:
     )
     lines = [f"cut: {entry.source}: {entry.reason}" for entry in cut]
     lines += [f"left out: {entry.source}: {entry.reason}" for entry in left_out]
-    write_whole(folder / REPAIRS, "".join(f"{line}\n" for line in lines).encode())
+    write_whole(folder / REPAIRS, "".join(f"{printable(line)}\n" for line in lines).encode())
     written = ", ".join(f"{len(dataset)} for {split}" for split, dataset in datasets.items())
     summary = f"boxes cut: {len(cut)}; objects and images left out: {len(left_out)}; all repairs: {folder / REPAIRS}"
     say("\n".join([*lines[:SHOWN_REPAIRS], f"{kind}:{folder}: {written}; {summary}"]))

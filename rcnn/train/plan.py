@@ -31,7 +31,7 @@ from typing import Any
 import tomli_w
 
 from rcnn import data
-from rcnn._files import read_text, write_whole
+from rcnn._files import read_text, write_text
 from rcnn._validate import (
     STRING,
     Rule,
@@ -271,7 +271,7 @@ def write(path: str | os.PathLike[str], plan: Plan) -> None:
     text = tomli_w.dumps(_as_tables(plan))
     for _ in range(2):  # first the inner arrays, then the outer arrays
         text = ARRAY.sub(lambda found: "[" + ", ".join(re.split(r",\n *", found[1].strip(" ,\n"))) + "]", text)
-    write_whole(path, f"{HEADER}\n{text}".encode())
+    write_text(path, f"{HEADER}\n{text}")
 
 
 def _from_tables(tables: Mapping[str, Any], base: Path) -> Plan:

@@ -58,6 +58,12 @@ def test_written_plan_is_read_back(tmp_path: Path, chosen: Plan) -> None:
     assert plan.read(tmp_path / "run.toml") == chosen
 
 
+def test_path_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"run.toml must be UTF-8 text, but got the line .*sur\\udcff.*; rename"):
+        plan.write(tmp_path / "run.toml", Plan("voc:/photos/sur\udcff"))
+    assert not (tmp_path / "run.toml").exists()
+
+
 def test_list_is_written_on_one_line(tmp_path: Path) -> None:
     plan.write(tmp_path / "run.toml", FULL)
     lines = (tmp_path / "run.toml").read_text().splitlines()
