@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,25 @@ import numpy as np
 
 from rcnn import images
 from rcnn._files import check_free, write_whole
+from rcnn.data.search import path_parts
 
 Entry = dict[str, Any]  # see `rcnn.cli.detect.detect_files`
 COLUMNS_OF_FRAMES = ("frame", "time")  # added if there are videos
 FOLDERS = {"voc": ("JPEGImages", "Annotations"), "yolo": ("images", "labels"), "labelme": (".", ".")}
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "label", "score", "width", "height")
+
+
+def can_name(file: Path) -> bool:
+    """Return whether annotation files can contain the path of an image, and readers then find the image.
+
+    Control characters and names that are not UTF-8 are not allowed in XML or CSV files. Readers ignore spaces around a
+    name, and take a backslash for a slash.
+    """
+    readable = all(
+        unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") and ord(character) & 0xFFFE != 0xFFFE
+        for character in str(file)
+    )
+    return readable and path_parts(file.name) == [file.name]
 
 
 def csv_table(entries: Sequence[tuple[Entry, Sequence[Entry]]], file: Path) -> str:

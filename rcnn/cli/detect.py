@@ -17,7 +17,7 @@ from tqdm import tqdm
 from rcnn import images
 from rcnn._files import write_whole
 from rcnn.cli import video
-from rcnn.cli.annotations import FOLDERS, Entry, Folder, csv_table, describe, name_of
+from rcnn.cli.annotations import FOLDERS, Entry, Folder, can_name, csv_table, describe, name_of
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
@@ -26,6 +26,7 @@ from rcnn.model import FasterRCNN
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
 MIN_SCORE = 0.5  # detections above this score are drawn and counted
+UNFIT = "annotations cannot contain this name; rename the file without special characters and without spaces around it"
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
 
 
@@ -110,6 +111,9 @@ def run(options: argparse.Namespace) -> int:
     for name in ("out", "json", "csv"):
         check_outside(f"--{name}", getattr(options, name), new)
     files, problems = find_images(options.images)
+    if options.csv or new:
+        problems += [f"{file}: {UNFIT}" for file in files if not can_name(file)]
+        files = [file for file in files if can_name(file)]
     photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     model = with_options(load_weights(options.weights), options)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -145,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         elif options.json:
             write_whole(options.json, as_json([entry for entry, _ in done]).encode())
         if options.csv:
-            write_whole(options.csv, csv_table(done, options.csv).encode())
+            write_whole(options.csv, csv_table(done, options.csv).encode(errors="backslashreplace"))
     if options.json != "-" and done:
         unit = "frames" if films and not photos else "images"
         score = MIN_SCORE if options.score is None else options.score

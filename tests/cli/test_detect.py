@@ -469,6 +469,20 @@ def test_csv_annotations_are_read_back(tmp_path, photos):
     assert sorted(read_back(f"csv:{tmp_path / 'photos' / 'found.csv'}")) == sorted(EXPECTED)
 
 
+@pytest.mark.parametrize("option", ["--csv", "--voc", "--yolo", "--labelme"])
+def test_names_that_annotations_cannot_contain(tmp_path, finder, capsys, option):
+    names = ["ctl\x01x", "x\ufffe", " lead", "sur\udcffx", "back\\slash", "line\u2028", "C:x"]
+    for name in (*names, "a", "in side ä"):
+        paint(tmp_path / f"{name}.png")
+    target = tmp_path / ("found.csv" if option == "--csv" else "set")
+    assert detect(tmp_path, "--out", tmp_path / "out", option, target) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(names) and all("annotations cannot contain this name; rename" in line for line in lines)
+    assert len(read_back(f"{option[2:]}:{target}")) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert detect(tmp_path, "--out", tmp_path / "out") == 0
+
+
 def test_yolo_annotations_are_fractions_of_the_upright_image(tmp_path, photos):
     assert detect(*photos, "--out", tmp_path / "out", "--yolo", tmp_path / "set") == 0
     labels = {path.name: path.read_text() for path in (tmp_path / "set" / "labels").iterdir()}
