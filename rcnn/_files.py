@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import stat
+import tempfile
 from collections.abc import Collection
 from io import BufferedReader
 from pathlib import Path
@@ -149,6 +150,27 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OSError, with `path` in the message, if `write_whole` cannot write to `path`.
+
+    A pipe stays open until this process ends, because its reader would stop at the first closing.
+    """
+    try:
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            found = None
+        if found is None or (stat.S_ISREG(found.st_mode) and not _is_open_file(path)):
+            with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
+                pass
+        else:
+            descriptor = _open_stream(path, found)
+            if not stat.S_ISFIFO(found.st_mode):
+                os.close(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, like `write_whole`. Raise ValueError if it contains a name that is not UTF-8."""
     try:
@@ -205,20 +227,23 @@ def _is_open_file(path: str | os.PathLike[str]) -> bool:
         step = os.path.join(folder, os.readlink(step))
 
 
-def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_result) -> None:
+def _open_stream(path: str | os.PathLike[str], found: os.stat_result) -> int:
     mode = found.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISREG(mode)):
         raise OSError(errno.EINVAL, f"cannot write to {_type(found)}")
     try:  # without O_NONBLOCK, opening a pipe would wait until somebody reads from it
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
+        return os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise OSError(error.errno, "no process reads from this pipe") from error
         raise
-    with os.fdopen(descriptor, "wb") as file:
-        os.set_blocking(descriptor, True)
+
+
+def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_result) -> None:
+    with os.fdopen(_open_stream(path, found), "wb") as file:
+        os.set_blocking(file.fileno(), True)
         file.write(content)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rcnn import _files
-from rcnn._files import read_text, read_whole, remove_temporary, write_whole
+from rcnn._files import check_writable, read_text, read_whole, remove_temporary, write_whole
 
 
 def special(folder: Path, kind: str) -> Path:
@@ -89,6 +89,27 @@ def test_pipe_without_a_reader_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no process reads from this pipe") as caught:
         write_whole(path, b"content")
     assert caught.value.filename == str(path) and stat.S_ISFIFO(os.lstat(path).st_mode)
+
+
+def test_what_cannot_be_written_is_noticed_before(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new")
+    check_writable("/dev/null")
+    assert os.listdir(tmp_path) == []
+    for path in (special(tmp_path, "pipe"), Path("/proc/new"), tmp_path / ("x" * 256), tmp_path / "no-folder" / "x"):
+        with pytest.raises(OSError) as caught:
+            check_writable(path)
+        assert caught.value.filename == str(path)
+
+
+def test_reader_of_a_checked_pipe_waits(tmp_path: Path) -> None:
+    path = special(tmp_path, "pipe")
+    program = "import sys; from rcnn._files import *; check_writable(sys.argv[1]); write_whole(sys.argv[1], b'content')"
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as reader:
+        for _ in range(100):  # until cat has opened the pipe
+            process = subprocess.run([sys.executable, "-c", program, path], check=False, stderr=subprocess.DEVNULL)
+            if process.returncode == 0:
+                break
+        assert reader.communicate(timeout=10)[0] == b"content"
 
 
 def test_pipe_with_a_reader_gets_everything(tmp_path: Path) -> None:

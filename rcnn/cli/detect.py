@@ -117,6 +117,7 @@ def run(options: argparse.Namespace) -> int:
     photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     model = with_options(load_weights(options.weights), options)
     options.out.mkdir(parents=True, exist_ok=True)
+    check_file("--out", options.out / "drawing.png", ".png")
     names = model.config.class_names or ()
     folders = [Folder(path, kind, names) for kind in FOLDERS if (path := getattr(options, kind))]
     for problem in problems:

@@ -121,6 +121,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     check_file("--json", options.json, ".json")
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
+        check_file("--plots", options.plots / FIGURE, ".png")
 
 
 def _load(options: argparse.Namespace) -> data.Dataset:

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from rcnn import data
-from rcnn._files import check_free, is_stream, write_whole
+from rcnn._files import check_free, check_writable, is_stream, write_whole
 from rcnn.cli.process import tell
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
@@ -108,6 +108,7 @@ def check_file(option: str, file: str | Path | None, *endings: str) -> None:
         raise ValueError(f"{option} must name a file that ends in {endings[0]}, got {file}")
     if not Path(file).parent.is_dir():
         raise FileNotFoundError(f"{option} {file}: folder {Path(file).parent} not found")
+    check_writable(file)
 
 
 def check_not_in_dataset(option: str, file: str | Path | None, spec: str, dataset: Any) -> None:

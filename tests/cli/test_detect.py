@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import weakref
 from pathlib import Path
@@ -534,6 +535,14 @@ def test_labelme_annotations_are_read_back(tmp_path, photos):
 def test_errors_are_raised_before_the_work(photo, finder, capsys, arguments, message):
     assert detect(photo, *arguments) == 2
     assert capsys.readouterr().err == f"rcnn: {message}\n"
+    assert finder.thresholds == []
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_pipe_that_nobody_reads_is_noticed_before_the_work(tmp_path, photo, finder, capsys, option):
+    os.mkfifo(tmp_path / "pipe")
+    assert detect(photo, option, tmp_path / "pipe", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == f"rcnn: {tmp_path / 'pipe'}: no process reads from this pipe\n"
     assert finder.thresholds == []
 
 
