@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rcnn._files import read_text
@@ -34,7 +34,10 @@ def _expand(argument: str) -> list[Path]:
     """Return the files that an argument names; raise OSError or ValueError if there are none."""
     path = Path(argument)
     if argument == STANDARD_INPUT:
-        return _listed(sys.stdin.buffer.read(MAX_LIST).decode("utf-8", "surrogateescape"), Path(), "standard input")
+        content = sys.stdin.buffer.read(MAX_LIST + 1)
+        if len(content) > MAX_LIST:
+            raise ValueError(f"standard input must have at most {MAX_LIST:,} bytes")
+        return _listed(content.decode("utf-8", "surrogateescape"), Path(), "standard input")
     if path.is_dir():
         return _images_in(path)
     if not path.exists() and glob.has_magic(argument):
@@ -59,15 +62,14 @@ def _images_in(folder: Path) -> list[Path]:
     return found
 
 
-def _listed(text: str, folder: Path, name: str) -> list[Path]:
-    """Return the paths in `text`, one per line, relative to `folder` or, if not found there, to the current folder."""
+def _listed(text: str, folder: Path, source: str) -> list[Path]:
+    """Return the paths in `text`, relative to `folder` or, if not found there, to the current folder.
 
-    def paths() -> Iterator[Path]:
-        for line in text.replace("\0", "\n").splitlines():  # find -print0 ends paths with zeros
-            if line.strip():
-                path = folder / line.strip()
-                yield path if path.exists() else Path(line.strip())
-
-    if not (found := list(paths())):
-        raise ValueError(f"{name} contains no paths of images")
+    If the text contains zeros, as the output of find -print0 does, each zero ends a path, which may contain any
+    character. Otherwise, there is one path on each line.
+    """
+    names = text.split("\0") if "\0" in text else [line.strip(" \t\r") for line in text.split("\n")]
+    found = [path if (path := folder / name).exists() else Path(name) for name in names if name.strip()]
+    if not found:
+        raise ValueError(f"{source} contains no paths of images")
     return found

@@ -15,7 +15,7 @@ from PIL import Image
 
 import rcnn
 from rcnn import cli, data, images
-from rcnn.cli import demo, shared
+from rcnn.cli import demo, inputs, shared
 from rcnn.cli.detect import detect_files
 from rcnn.cli.process import INTERRUPTED
 
@@ -333,6 +333,25 @@ def test_list_of_paths_from_standard_input(tmp_path, album, monkeypatch, end):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listing.encode())))
     assert detect("-", "--out", tmp_path / "out", "--json", tmp_path / "found.json") == 0
     assert names_in(tmp_path / "found.json") == ["b.PNG", "c.png"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\0"])
+def test_paths_in_lists_may_contain_other_separators(tmp_path, finder, monkeypatch, end):
+    names = ["a\u2028b.png", "c\x0bd.png", *([" e\nf.png", "g.png\n"] if end == "\0" else [])]
+    for name in names:
+        paint(tmp_path / name, format="PNG")
+    listing = "".join(f"{name}{end}" for name in names)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(listing.encode())))
+    assert detect("-", "--out", "out", "--json", "found.json") == 0
+    assert names_in(tmp_path / "found.json") == names
+
+
+def test_list_that_is_too_long_is_not_cut(tmp_path, album, capsys, monkeypatch):
+    monkeypatch.setattr(inputs, "MAX_LIST", 9)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.png\nb.png\n")))
+    assert detect("-", album / "a.jpg", "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == "rcnn: standard input must have at most 9 bytes\n"
 
 
 def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, monkeypatch):
