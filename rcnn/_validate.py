@@ -114,7 +114,8 @@ def is_finite(array: np.ndarray) -> bool:
 def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: str) -> np.ndarray:
     """Return `target[key]` as a bool array (length,) with one flag per object. Without this key, all flags are False.
 
-    `name` is the name of the target in error messages. Raises ValueError if the shape is wrong.
+    `name` is the name of the target in error messages. Raises ValueError if the shape is wrong, or if a flag is not
+    True, False, 1 or 0.
     """
     if key not in target:
         return np.zeros(length, np.bool_)
@@ -123,6 +124,9 @@ def check_flags(target: Mapping[str, ArrayLike], key: str, length: int, name: st
         raise TypeError(f"{name}['{key}'] must contain only True and False, got {_describe(target[key], flags)}")
     if flags.shape != (length,):
         raise ValueError(f"{name}['{key}'] must have shape ({length},), with one value per box, got {flags.shape}")
+    if flags.dtype.kind != "b" and flags.size and (wrong := (flags != 0) & (flags != 1)).any():
+        i = int(wrong.argmax())
+        raise wrong_value(f"{name}['{key}'][{i}]", flags[i].item(), "True, False, 1 or 0")
     return flags.astype(np.bool_)
 
 

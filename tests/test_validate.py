@@ -17,6 +17,7 @@ from rcnn._validate import (
     as_number,
     as_table,
     as_tuple,
+    check_flags,
     check_keys,
     check_sequence,
     integer,
@@ -124,3 +125,16 @@ def test_unknown_keys_are_reported_with_the_allowed_ones() -> None:
 def test_values_that_are_not_sequences_are_refused(value: Any) -> None:
     with pytest.raises(TypeError, match="^x must be a sequence, got "):
         check_sequence(value, "x")
+
+
+@pytest.mark.parametrize("flags", [[True, False], [1, 0], [1.0, 0.0], np.array([1, 0], np.uint8)])
+def test_flags_are_true_or_false(flags: Any) -> None:
+    checked = check_flags({"crowd": flags}, "crowd", 2, "target")
+    assert checked.tolist() == [True, False] and checked.dtype == np.bool_
+    assert check_flags({"crowd": []}, "crowd", 0, "target").shape == (0,)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(NAN, "nan"), (0.5, "0.5"), (7, "7"), (-1, "-1"), (INF, "inf")])
+def test_other_numbers_are_not_flags(value: float, shown: str) -> None:
+    with pytest.raises(ValueError, match=rf"^target\['difficult'\]\[1\] must be True, False, 1 or 0, got {shown}$"):
+        check_flags({"difficult": [0, value]}, "difficult", 2, "target")
