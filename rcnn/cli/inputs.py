@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rcnn._files import read_text
@@ -14,6 +14,7 @@ from rcnn.images import SUFFIXES
 
 STANDARD_INPUT = "-"
 LIST_SUFFIX = ".txt"
+ANY_FOLDERS = "**"  # in a pattern
 MAX_LIST = 1 << 26  # bytes of a list of paths
 
 
@@ -41,13 +42,43 @@ def _expand(argument: str) -> list[Path]:
     if path.is_dir():
         return _images_in(path)
     if not path.exists() and glob.has_magic(argument):
-        found = [Path(name) for name in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(name)]
+        found = sorted({file for file in _matching(path.parts) if file.is_file()})
         if not found:
             raise FileNotFoundError(f"{argument}: no file matches this pattern")
         return found
     if path.suffix.lower() == LIST_SUFFIX and path.is_file():
         return _listed(read_text(path, MAX_LIST), path.parent, str(path))
     return [path]  # if it is missing, the error is reported when it is read
+
+
+def _matching(parts: Sequence[str]) -> Iterator[Path]:
+    """Yield the paths that match the parts of a pattern, some of them repeatedly; a part "**" stands for any folders.
+
+    Unlike glob.glob, this function ends if a folder contains links to itself.
+    """
+    if ANY_FOLDERS not in parts:
+        yield from map(Path, glob.glob(os.path.join(*parts)))
+        return
+    position = parts.index(ANY_FOLDERS)
+    rest = parts[position + 1 :] or ("*",)
+    for base in _matching(parts[:position]) if position else [Path()]:
+        for folder in _folders_below(base):
+            yield from _matching((glob.escape(folder), *rest))
+
+
+def _folders_below(folder: Path) -> Iterator[str]:
+    """Yield a folder and all folders below it without hidden ones. Links are followed, but each folder occurs once."""
+    seen = {os.path.realpath(folder)}
+
+    def is_new(path: str) -> bool:
+        before = len(seen)
+        seen.add(os.path.realpath(path))
+        return len(seen) > before
+
+    for above, names, _ in os.walk(folder, followlinks=True):
+        yield above
+        shown = sorted(name for name in names if not name.startswith("."))
+        names[:] = [name for name in shown if is_new(os.path.join(above, name))]
 
 
 def _images_in(folder: Path) -> list[Path]:

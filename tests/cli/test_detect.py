@@ -304,6 +304,9 @@ def album(tmp_path, finder):
         ("", ["a.jpg", "b.PNG"]),
         ("*.jpg", ["a.jpg"]),
         ("**/*.[pP][nN][gG]", ["b.PNG", "c.png"]),
+        ("old*/**", ["c.png"]),
+        ("../al*/**/**/older/*", ["c.png"]),
+        ("**/older/**/*.png", ["c.png"]),
         ("older", ["c.png"]),
     ],
 )
@@ -311,6 +314,17 @@ def test_folders_and_patterns(tmp_path, album, argument, expected):
     report = tmp_path / "found.json"
     assert detect(album / argument, "--out", tmp_path / "out", "--json", report) == 0
     assert names_in(report) == expected
+
+
+def test_pattern_in_a_folder_with_links_to_itself(tmp_path, album):
+    """With glob.glob, the number of paths grows exponentially."""
+    for number in range(4):
+        (album / f"loop{number}").symlink_to(".")
+    (tmp_path / "elsewhere").mkdir()
+    paint(tmp_path / "elsewhere" / "d.png")
+    (album / "linked").symlink_to("../elsewhere")
+    assert detect(album / "**" / "*.png", "--out", tmp_path / "out", "--json", tmp_path / "found.json") == 0
+    assert names_in(tmp_path / "found.json") == ["d.png", "c.png"]
 
 
 def test_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path, finder):
