@@ -22,8 +22,7 @@ import platform
 import re
 import threading
 import warnings
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,9 +47,9 @@ WORTH_THREADS = 200_000  # multiply-adds; for less work, waking the threads take
 class Choice(Generic[T]):
     """The value of a setting: a default for the whole process, which each context (see `contextvars`) can override.
 
-    Each default is stored with the `Setting` that made it: creating a `Setting` changes the default. At the start of a
-    `with` block, the setting removes its default again, and changes only the value in the current context. It removes
-    no other default, because another thread may have added a newer one before the block starts.
+    A new `Setting` is pending. A `with` statement may enter it, so only the thread that made it sees its value. If it
+    is deleted or printed first, or if this thread reads the value, then it was a plain call, and its value becomes the
+    default.
 
     Parameters
     ----------
@@ -62,38 +61,66 @@ class Choice(Generic[T]):
 
     def __init__(self, name: str, value: T) -> None:
         self.here: contextvars.ContextVar[T | None] = contextvars.ContextVar(f"rcnn_{name}", default=None)
-        self._initial: tuple[Callable[[], object], T] = (lambda: None, value)
-        self._defaults: list[tuple[Callable[[], object], T]] = [self._initial]
-        self._lock = threading.RLock()
+        self.default = value
+        self.changes = 0  # how often the default was changed
+        self._pending: dict[int, tuple[threading.Thread, T]] = {}  # the maker and the value, by the id of the setting
 
     def get(self) -> T:
         """Return the value in the current context."""
+        if self._pending:
+            self._settle_pending()
         here = self.here.get()
-        return self._defaults[-1][1] if here is None else here
+        return self.default if here is None else here
 
     def changed_default(self) -> T | None:
         """Return the default of the process, or None if it has not been changed."""
-        return None if self._defaults[-1] is self._initial else self._defaults[-1][1]
+        return self.default if self.changes else None
 
-    def default_entry(self) -> object:
-        """Return an object that identifies the current default. It changes if a setting makes or removes a default."""
-        return self._defaults[-1]
+    def add(self, setting: "Setting[T]", value: T) -> None:
+        """Make `value` the pending value of a new setting."""
+        self._settle_pending()
+        with _state.lock:
+            self._pending[id(setting)] = threading.current_thread(), value
 
-    def add_default(self, setting: "Setting[T]", value: T) -> None:
-        """Make `value` the default until `take_back(setting)` is called."""
-        with self._lock:
-            lasting = max((i for i, (owner, _) in enumerate(self._defaults) if owner() is None), default=0)
-            self._defaults = [*self._defaults[lasting:], (weakref.ref(setting), value)]
+    def remove(self, setting: "Setting[T]") -> bool:
+        """Forget the value of a setting. Return False if the setting was no longer pending."""
+        with _state.lock:
+            return self._pending.pop(id(setting), None) is not None
 
-    def take_back(self, setting: "Setting[T]") -> None:
-        """Remove the default that `setting` made."""
-        with self._lock:
-            self._defaults = [entry for entry in self._defaults if entry[0]() is not setting]
+    def settle(self, key: int) -> None:
+        """Make the value of the setting with this id the default, if it is pending."""
+        with _state.lock:
+            if key in self._pending:
+                self.set_default(self._pending.pop(key)[1])
 
-    def reset(self, value: T) -> None:
-        """Make `value` the default in a forked child; use a new lock, because the parent may hold the old one."""
-        self._initial = (lambda: None, value)
-        self._defaults, self._lock = [self._initial], threading.RLock()
+    def set_default(self, value: T) -> None:
+        """Change the default. The caller must hold the lock."""
+        self.default = value
+        self.changes += 1
+
+    def _settle_pending(self) -> None:
+        """Settle what this thread has made, and what threads have made that have ended."""
+        with _state.lock:
+            for key, (maker, _) in list(self._pending.items()):
+                if maker is threading.current_thread() or not maker.is_alive():
+                    self.settle(key)
+
+    def reset(self, value: T | None = None) -> None:
+        """In a forked child, make `value`, or else the value of this thread, the initial default."""
+        own = threading.current_thread()
+        self._pending = {key: entry for key, entry in self._pending.items() if entry[0] is own}
+        self.default, self.changes = self.get() if value is None else value, 0
+        self._pending.clear()
+
+
+class ThreadChoice(Choice[int]):
+    """The number of threads. A new default also limits the threads of BLAS."""
+
+    def set_default(self, value: int) -> None:
+        """Change the default and the limit of BLAS."""
+        _limit_blas()  # first notes changes by other libraries, which the new default overrides
+        super().set_default(value)
+        _limit_blas()
 
 
 class Setting(Generic[T]):
@@ -109,28 +136,31 @@ class Setting(Generic[T]):
 
     def __init__(self, choice: Choice[T], value: T) -> None:
         self._choice, self._value = choice, value
-        self._former = [choice.here.get()]
-        choice.add_default(self, value)
-        if self._former[0] is not None:  # inside a `with` block, whose value would hide the new default
+        self._outside = choice.here.get()
+        self._former: list[T | None] = []  # one value for each open `with` block
+        choice.add(self, value)
+        if self._outside is not None:  # inside a `with` block, whose value would hide the new default
             choice.here.set(value)
 
     def __enter__(self) -> None:
-        self._former.append(self._choice.here.get() if len(self._former) > 1 else self._former[0])
-        self._choice.take_back(self)
+        if self._choice.remove(self):
+            self._choice.here.set(self._outside)
+        self._former.append(self._choice.here.get())
         self._choice.here.set(self._value)
 
     def __exit__(self, *exception: object) -> None:
         self._choice.here.set(self._former.pop())
 
+    def __del__(self) -> None:
+        self._choice.settle(id(self))
+
+    def __repr__(self) -> str:  # an interactive session prints the result of a plain call, and keeps it
+        self._choice.settle(id(self))
+        return f"<setting {self._value!r}>"
+
 
 class ThreadSetting(Setting[int]):
     """A new number of threads, which also limits the threads of BLAS."""
-
-    def __init__(self, choice: Choice[int], value: int) -> None:
-        with _state.lock:
-            _limit_blas()  # first notes changes by other libraries, which the new default overrides
-            super().__init__(choice, value)
-            _limit_blas()
 
     def __enter__(self) -> None:
         super().__enter__()
@@ -156,14 +186,14 @@ class _State:
     def __init__(self, backend: str, num_threads: int) -> None:
         self.backend = Choice("backend", backend)
         self.conv_algorithm = Choice("conv_algorithm", "auto")
-        self.num_threads = Choice("num_threads", num_threads)
+        self.num_threads = ThreadChoice("num_threads", num_threads)
         self.forked = False
-        self.lock = threading.RLock()  # protects the attributes below
+        self.lock = threading.RLock()  # protects the defaults, and the attributes below
         self.passes: list[bool] = []  # for each open `one_pool()` block, whether kernels run in it
         self.limits: list[int] = []  # one number for each open `with set_num_threads(...)` block
         self.blas_applied: list[int] | None = None  # limits of the BLAS libraries that rcnn set, or None
         self.blas_before: list[int] = []  # threads of each BLAS library without these limits
-        self.overridden: object = None  # a default that another library's setting of BLAS replaces
+        self.overridden = -1  # the count of changes of the default that another library's setting of BLAS replaces
 
 
 # ---------------------------------------------------------------- the implementation
@@ -182,7 +212,8 @@ def use_backend(name: str) -> Setting[str]:
     Setting
         As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
         the block and in the current context: not in other threads, and not in threads that are started inside the
-        block.
+        block. Do not store the result of a plain call: other threads see the new default when the result is deleted or
+        printed, or when the calling thread next uses rcnn.
 
     Raises
     ------
@@ -269,7 +300,8 @@ def set_conv_algorithm(name: str) -> Setting[str]:
     Setting
         As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
         the block and in the current context: not in other threads, and not in threads that are started inside the
-        block.
+        block. Do not store the result of a plain call: other threads see the new default when the result is deleted or
+        printed, or when the calling thread next uses rcnn.
 
     Raises
     ------
@@ -303,7 +335,8 @@ def set_num_threads(n: int) -> Setting[int]:
 
     Results do not depend on this number, except for the rounding of BLAS. If other programs use the processors, the
     kernels sometimes run on fewer threads, because waiting for a thread that has no processor takes longer than doing
-    its work. In a forked child process, the kernels always run on one thread, but BLAS follows this setting.
+    its work. In a forked child process, the kernels always run on one thread, but BLAS follows this setting. BLAS has
+    one number of threads for the whole process: the `with` block that was entered last determines it for all threads.
 
     Parameters
     ----------
@@ -315,7 +348,8 @@ def set_num_threads(n: int) -> Setting[int]:
     Setting
         As a plain call, this sets the default of the process. In a `with` statement, the new value applies only inside
         the block and in the current context: not in other threads, and not in threads that are started inside the
-        block.
+        block. Do not store the result of a plain call: other threads see the new default when the result is deleted or
+        printed, or when the calling thread next uses rcnn.
 
     Raises
     ------
@@ -367,13 +401,14 @@ def one_pool() -> Iterator[None]:
 def _limit_blas() -> None:
     """Limit the threads of BLAS as the open blocks and the default require, or restore the original number."""
     with _state.lock:
+        num_threads = _state.num_threads.get()  # may change the default
         current = _blas_counts()
         if current != _state.blas_applied:  # rcnn set no limits, or another library has changed them
             _state.blas_before = current
             if _state.blas_applied is not None:
-                _state.overridden = _state.num_threads.default_entry()
+                _state.overridden = _state.num_threads.changes
         before = _state.blas_before
-        is_overridden = _state.num_threads.default_entry() is _state.overridden
+        is_overridden = _state.num_threads.changes == _state.overridden
         default = None if is_overridden else _state.num_threads.changed_default()
         limit = _state.limits[-1] if _state.limits else default
         if any(_state.passes):
@@ -381,7 +416,7 @@ def _limit_blas() -> None:
         elif limit is not None:
             counts = [limit] * len(before)
         elif _state.passes:
-            counts = [min(count, _state.num_threads.get()) for count in before]
+            counts = [min(count, num_threads) for count in before]
         else:
             counts = before
         _put_blas(counts)
@@ -436,8 +471,8 @@ def _after_fork() -> None:
     """Set a forked child process to one thread, because it often shares the processors with other child processes."""
     _state.forked = True
     _state.lock = threading.RLock()  # another thread of the parent may have held it
-    _state.backend.reset(_state.backend.get())
-    _state.conv_algorithm.reset(_state.conv_algorithm.get())
+    _state.backend.reset()
+    _state.conv_algorithm.reset()
     _state.num_threads.reset(1)
     _state.num_threads.here.set(None)
     _state.passes, _state.limits = [], []

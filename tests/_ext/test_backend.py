@@ -31,10 +31,11 @@ def python(code, **environment):
 
 @pytest.fixture(autouse=True)
 def restore_settings():
-    name, threads = backend.get_backend(), backend.get_num_threads()
+    before = backend.get_backend(), backend.get_num_threads(), backend.get_conv_algorithm()
     yield
-    rcnn.use_backend(name)
-    rcnn.set_num_threads(threads)
+    rcnn.use_backend(before[0])
+    rcnn.set_num_threads(before[1])
+    rcnn.set_conv_algorithm(before[2])
 
 
 def limits():
@@ -312,6 +313,64 @@ def test_a_block_hides_the_default_that_another_thread_changes_meanwhile(make, g
         assert changed.is_set() and get() == values[1]
     assert get() == values[0]  # the default that the thread has made
     make(before)
+
+
+def seen_elsewhere(get):
+    """Return what another thread reads."""
+    values = []
+    run_in_threads(lambda _: values.append(get()), 1)
+    return values[0]
+
+
+@pytest.mark.parametrize(("make", "get", "values"), SETTINGS)
+def test_a_block_is_never_visible_in_another_thread(make, get, values):
+    make(values[0])
+    setting = make(values[1])  # the moment between the call and the start of the block
+    assert seen_elsewhere(get) == values[0]
+    with setting:
+        assert (get(), seen_elsewhere(get)) == (values[1], values[0])
+    del setting
+    assert (get(), seen_elsewhere(get)) == (values[0], values[0])
+
+
+@pytest.mark.parametrize(("make", "get", "values"), SETTINGS)
+def test_a_plain_call_is_visible_at_once(make, get, values):
+    make(values[0])
+    make(values[1])
+    assert seen_elsewhere(get) == values[1]
+    setting = make(values[0])
+    repr(setting)  # as in an interactive session
+    assert seen_elsewhere(get) == values[0]
+    setting = make(values[1])
+    assert (get(), seen_elsewhere(get)) == (values[1], values[1])  # read in the same thread first
+    with setting:
+        assert get() == values[1]
+    assert get() == values[1]
+
+
+@pytest.mark.parametrize(("make", "get", "values"), SETTINGS)
+def test_a_stored_setting_of_a_thread_that_has_ended_is_the_default(make, get, values):
+    make(values[0])
+    stored = []
+    run_in_threads(lambda _: stored.append(make(values[1])), 1)
+    assert get() == values[1]
+
+
+@pytest.mark.parametrize(("make", "get", "values"), SETTINGS)
+def test_a_plain_call_in_a_block_applies_in_the_block_and_after_it(make, get, values):
+    make(values[0])
+    with make(values[0]):
+        make(values[1])
+        assert get() == values[1]
+        with make(values[0]):
+            assert get() == values[0]
+        assert get() == values[1]
+    assert (get(), seen_elsewhere(get)) == (values[1], values[1])
+
+
+def test_a_setting_that_is_still_stored_at_exit_is_no_error():
+    run = python("import rcnn; setting = rcnn.set_num_threads(1)")
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_blas_gets_its_threads_back_after_many_blocks_in_threads():
