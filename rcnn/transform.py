@@ -142,8 +142,9 @@ def make_batch(
     for array, (height, width), into in zip(resized, sizes, out.reshape(*out.shape[:2], -1), strict=True):
         # Use rows of 3 * width numbers, because NumPy is slow if the last axis has only three elements.
         rows = into[:height, : 3 * width]
-        np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
-        np.divide(rows, np.tile(std, width), out=rows)
+        with np.errstate(all="ignore"):  # a tiny `image_std` gives infinite values
+            np.subtract(array.reshape(height, -1), np.tile(mean, width), out=rows)
+            np.divide(rows, np.tile(std, width), out=rows)
     return Batch(out.transpose(0, 3, 1, 2), sizes, original_sizes)
 
 
@@ -421,7 +422,8 @@ def to_images(batch: Batch, image_mean: Sequence[float], image_std: Sequence[flo
     std = _per_channel(image_std, "image_std", batch.images.dtype)
     images = []
     for planes, (height, width) in zip(batch.images, batch.image_sizes, strict=True):
-        image = planes.transpose(1, 2, 0)[:height, :width] * std + mean  # (h, w, 3)
+        with np.errstate(all="ignore"):  # the batch can contain infinite values
+            image = planes.transpose(1, 2, 0)[:height, :width] * std + mean  # (h, w, 3)
         images.append(np.clip(image, 0, 1))
     return images
 

@@ -105,6 +105,15 @@ def test_pad_batch_only_pads(size, padded):
     assert np.count_nonzero(batch.images) == images.size
 
 
+@pytest.mark.filterwarnings("error")
+def test_extreme_deviations_give_no_warnings():
+    white = [np.full((4, 5, 3), 255, np.uint8)]
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        transform.make_batch(white, 4, 5, MEAN, (1e-45, 1, 1))
+    batch = transform.make_batch(white, 4, 5, MEAN, (1e-9, 1, 1))
+    assert transform.to_images(batch, MEAN, (3e38, 1, 1))[0].shape == (4, 5, 3)
+
+
 def test_to_images_removes_the_padding():
     given = [image(20, 30), image(30, 25, seed=1)]
     batch = transform.make_batch(given, 20, 64, MEAN, STD)

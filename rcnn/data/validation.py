@@ -23,6 +23,7 @@ from rcnn.data.records import Annotations
 from rcnn.data.report import Counts, Notes, Problem, Report
 
 
+@np.errstate(all="ignore")  # a coordinate can be infinite, or too large for the dtype of a result
 def validate(
     dataset: Any, examples: int = 5, progress: bool = True, to_learn: bool = True, only: Sequence[int] | None = None
 ) -> Report:

@@ -191,7 +191,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
         return x
     kept = generator(rng).random(x.shape, dtype=np.float32) >= p
     scale = kept * x.dtype.type(1 / (1 - p))
-    with np.errstate(invalid="ignore"):  # an infinite element that is set to 0 becomes NaN
+    with np.errstate(all="ignore"):  # an infinite element that is set to 0 becomes NaN
         return record(x.data * scale, (x,), lambda g: (g * scale,))
 
 
@@ -215,7 +215,8 @@ def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
     if not scale.shape == shift.shape == x.shape[1:2]:
         raise ValueError(f"scale and shift must have shape {x.shape[1:2]}, got {scale.shape} and {shift.shape}")
     extended = extend(x, "scaled", scale, shift)
-    return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
+    with np.errstate(all="ignore"):  # the maps can be infinite
+        return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
 
 
 def batch_norm(
@@ -541,7 +542,9 @@ def cross_entropy(logits: Tensor, labels: np.ndarray, weight: ArrayLike | None =
         g_logits[rows, labels] -= 1
         return (g_logits * (weights[..., None] * (g / total)),)
 
-    return record(-(weights * log_p[rows, labels]).sum() / total, (logits,), vjp)
+    with np.errstate(all="ignore"):  # infinite logits give NaN
+        loss = -(weights * log_p[rows, labels]).sum() / total
+    return record(loss, (logits,), vjp)
 
 
 def _class_weights(weight: ArrayLike, classes: int) -> np.ndarray:
@@ -626,10 +629,10 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
     with np.errstate(all="ignore"):
         d = prediction.data - target.data
         size = np.abs(d)
-        loss = np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta)
+        loss = np.where(size < beta, d * d * (0.5 / beta), size - 0.5 * beta).sum()
 
     def vjp(g: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         slope = np.clip(d / beta, -1, 1) * g
         return slope, -slope if target.requires_grad else None
 
-    return record(loss.sum(), (prediction, target), vjp)
+    return record(loss, (prediction, target), vjp)

@@ -270,7 +270,7 @@ class Tensor:
             raise ValueError(f"grad must have the tensor's shape {self.shape}, got {grad.shape}")
         waiting = {id(self): (grad, False)}  # gradients of tensors that have not been visited yet
         order = _topological_order(self)
-        with backend.one_pool():
+        with backend.one_pool(), np.errstate(all="ignore"):  # a gradient can be infinite or NaN
             while order:
                 _visit(order.pop(), waiting)
 

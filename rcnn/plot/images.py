@@ -294,7 +294,7 @@ def _draw_tile(
         return False
     size = np.array(np.asarray(image).shape[1::-1])  # width, height
     finite = np.isfinite(boxes).all(axis=1)  # (G,)
-    boxes, labels = boxes[finite], labels[finite]
+    boxes, labels = boxes[finite].clip(-style.FARTHEST, style.FARTHEST), labels[finite]
     broken = (boxes[:, 2:] <= boxes[:, :2]).any(axis=1) | (labels < 1) | (labels >= len(class_names))
     broken |= (boxes[:, :2] < -MAX_EXCESS).any(axis=1) | (boxes[:, 2:] > size + MAX_EXCESS).any(axis=1)
     drawn = np.sort(np.argsort(~broken, kind="stable")[:MAX_BOXES])  # (D,)

@@ -53,6 +53,7 @@ MISSING_CHARACTERS = (  # a warning
     "no installed font has all characters of the names in the image, so some are drawn as boxes; install a font that "
     "has them"
 )
+FARTHEST = 2.0**24  # largest coordinate that is drawn; matplotlib cannot draw much larger ones
 DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
 
 
@@ -737,7 +738,7 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     Returns
     -------
     (N, 4) float64 array
-        The boxes.
+        The boxes. Coordinates are clipped to -2^24 .. 2^24.
 
     Raises
     ------
@@ -749,7 +750,7 @@ def as_boxes(name: str, value: object) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}] must have four finite coordinates, got {boxes[bad[0]].tolist()}")
-    return boxes
+    return boxes.clip(-FARTHEST, FARTHEST)
 
 
 def outlines(corners: np.ndarray) -> list[np.ndarray]:

@@ -193,6 +193,14 @@ def test_a_malformed_item_is_found_and_the_others_are_checked(own, page, kind, w
     assert words in str(report.problems[0].examples[0]) and report.problems[0].examples[0].image == 7
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("x", [1e308, -1e308, np.inf, 1e39])
+def test_extreme_coordinates_give_no_warnings(own, x):
+    boxes = own[0][1]["boxes"] = own[0][1]["boxes"].astype(np.float64)
+    boxes[0, ::2] = x
+    assert not check(Own(own)).ok
+
+
 def test_all_forms_of_an_image_are_valid(own, tmp_path):
     Image.fromarray(own[2][0]).save(tmp_path / "a.png")
     own[0] = (own[0][0] / 255, own[0][1])

@@ -208,6 +208,25 @@ def test_relu_at_the_kink():
     assert F.leaky_relu(x, 0.1).data.tolist() == [-0.1, 0, 2]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "function",
+    [
+        F.sigmoid,
+        F.softmax,
+        F.dropout,
+        lambda x: F.scale_and_shift(x, np.full(1, 9), np.ones(1)),
+        lambda x: F.smooth_l1_loss(x, np.zeros(x.shape)),
+        lambda x: F.binary_cross_entropy_with_logits(x, np.zeros(x.shape)),
+        lambda x: F.cross_entropy(x.reshape(6, 2), np.ones(6, int)),
+    ],
+)
+def test_extreme_numbers_give_no_warnings(function):
+    x = leaf(np.tile([1e308, -1e308, np.inf], 4).reshape(1, 1, 4, 3))
+    out = function(x)
+    out.backward(np.full(out.shape, 1e308))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nothing_overflows(dtype):
     extreme = np.array([-1e4, -100, 0, 100, 1e4], dtype)

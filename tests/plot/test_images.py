@@ -269,6 +269,14 @@ def test_distant_boxes_do_not_shrink_the_image():
     assert high - low < 80 * 1.3
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("x", [1e308, -1e308, 1e39, 1e10])
+def test_extremely_distant_boxes_can_be_drawn(x):
+    figure, boxes, tags = one([[x, 10, 6000, 20], [-1e308, -1e308, 1e308, 1e308]], [1, 2])
+    figure.canvas.draw()
+    assert len(boxes) == len(tags) == 2
+
+
 def test_non_finite_boxes_are_counted():
     figure, boxes, tags = one([[np.nan, 1, 2, 3], [5, 6, 20, 30], [1, 1, np.inf, 3]], [1, 2, 1])
     assert len(boxes) == 1 and tags == ["dog"]
