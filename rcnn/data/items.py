@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rcnn import images
-from rcnn._validate import as_index_array, check_boxes, counted
+from rcnn._validate import as_index_array, check_boxes, check_size, counted
 from rcnn.data.records import AnnotatedImages, Annotations, Record, drawn_upright, frame_size, turn_boxes
 from rcnn.data.report import Example, Notes
 from rcnn.transform import Size
@@ -233,6 +233,7 @@ def _as_rgb(image: Any) -> np.ndarray:
         raise TypeError(f"the image must be an array (H, W, 3), got {type(image).__name__}")
     if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"the image must have shape (H, W, 3), got {image.shape}")
+    check_size(image.shape, "the image")
     if image.dtype == np.uint8:
         return image
     if image.dtype.kind != "f":

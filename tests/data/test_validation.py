@@ -193,6 +193,13 @@ def test_a_malformed_item_is_found_and_the_others_are_checked(own, page, kind, w
     assert words in str(report.problems[0].examples[0]) and report.problems[0].examples[0].image == 7
 
 
+def test_a_view_that_does_not_fit_into_memory_is_a_malformed_item(own):
+    own[0] = np.broadcast_to(np.uint8(1), (2**20, 2**20, 3)), own[0][1]
+    report = check(Own(own))
+    assert found(report) == [("malformed-item", 1)]
+    assert "the image must be smaller" in report.problems[0].examples[0].detail
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("x", [1e308, -1e308, np.inf, 1e39])
 def test_extreme_coordinates_give_no_warnings(own, x):
