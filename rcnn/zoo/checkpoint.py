@@ -706,10 +706,15 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], d
         tensors, entries = safetensors_format.read(path) if safetensors is None else _read_with_safetensors(path)
         metadata = json.loads(entries.get(KEY, "{}"))
     except safetensors_format.UnknownDtypeError as error:
-        raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {error}") from error
+        raise CheckpointError(f"{path} contains a dtype that NumPy does not support: {_start(error)}") from error
     except (ValueError, RecursionError) as error:  # the metadata may be nested deeply
-        raise CheckpointError(f"{path} is not a valid safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is not a valid safetensors file: {_start(error)}") from error
     return tensors, metadata if isinstance(metadata, dict) else {}
+
+
+def _start(error: Exception) -> str:
+    """Return the start of a message, because a damaged file can contain very long names."""
+    return str(error)[:300]
 
 
 def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

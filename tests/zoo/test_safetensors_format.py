@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from rcnn.zoo import safetensors_format
+from rcnn.zoo import checkpoint, safetensors_format
 
 DTYPES = [np.dtype(dtype) for dtype in safetensors_format.DTYPES.values()]
 ARRAYS = st.dictionaries(
@@ -107,3 +107,14 @@ def test_flipped_bytes_give_a_value_error_or_an_array(tmp_path, position):
         with contextlib.suppress(ValueError, safetensors_format.UnknownDtypeError):
             safetensors_format.read(path)
         content[position] ^= 1 << bit
+
+
+@pytest.mark.parametrize("without_package", [False, True])
+def test_a_long_dtype_gives_a_short_message(tmp_path, monkeypatch, without_package):
+    header = json.dumps({"w": {"dtype": "F" * 100_000, "shape": [0], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    if without_package:
+        monkeypatch.setattr(checkpoint, "safetensors", None)
+    with pytest.raises(checkpoint.CheckpointError) as caught:
+        checkpoint.load(tmp_path / "w.safetensors")
+    assert len(str(caught.value)) < 1000
