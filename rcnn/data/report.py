@@ -173,7 +173,8 @@ class Example:
 
     def __str__(self) -> str:
         place = self.place if self.box is None else f"{self.place}, box {self.box}"
-        return f"{place}: {self.detail}" if self.detail else place
+        text = f"{place}: {self.detail}" if self.detail else place
+        return text.replace("\r", "\\r").replace("\n", "\\n")  # a name with a line break must not look like a line
 
 
 @dataclass(frozen=True)

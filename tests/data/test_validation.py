@@ -597,3 +597,7 @@ def test_boxes_are_tested_on_the_chosen_images_only():
     half = Own(pages[:50] + rewritten(pages[50:], swap).pages, data.Digits.classes)
     assert found(check(half, only=range(50))) == []
     assert [kind for kind, _ in found(check(half, only=range(50, 100)))] == ["swapped-axes"]
+
+
+def test_a_line_break_in_a_name_does_not_start_a_line_of_the_report():
+    assert str(Example("a.png\n1 error", box=2, detail="x\r1")) == r"a.png\n1 error, box 2: x\r1"
