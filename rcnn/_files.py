@@ -138,14 +138,11 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     """
     check_path(path)
     try:
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            found = None
-        if found is None or (stat.S_ISREG(found.st_mode) and not _is_open_file(path)):
-            _replace(Path(os.path.realpath(path)), content, found, flush)
+        stream = _stream_status(path)
+        if stream is None:
+            _replace(Path(os.path.realpath(path)), content, flush)
         else:
-            _write_through(path, content, found)
+            _write_through(path, content, stream)
     except OSError as error:  # its message may contain the temporary file, or no file if the disk is full
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
@@ -156,16 +153,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     A pipe stays open until this process ends, because its reader would stop at the first closing.
     """
     try:
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            found = None
-        if found is None or (stat.S_ISREG(found.st_mode) and not _is_open_file(path)):
+        stream = _stream_status(path)
+        if stream is None:
             with tempfile.TemporaryFile(dir=os.path.dirname(os.path.realpath(path))):
                 pass
         else:
-            descriptor = _open_stream(path, found)
-            if not stat.S_ISFIFO(found.st_mode):
+            descriptor = _open_stream(path, stream)
+            if not stat.S_ISFIFO(stream.st_mode):
                 os.close(descriptor)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
@@ -183,7 +177,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_whole(path, content)
 
 
-def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bool) -> None:
+def _replace(target: Path, content: bytes, flush: bool) -> None:
     temporary = target.with_name(f"{_prefix(target.name)}{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)  # the system subtracts the umask
@@ -193,8 +187,8 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
             if flush:
                 file.flush()
                 os.fsync(file.fileno())
-        if old is not None:
-            os.chmod(temporary, stat.S_IMODE(old.st_mode))
+        with contextlib.suppress(FileNotFoundError):  # a new file
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -204,11 +198,17 @@ def _replace(target: Path, content: bytes, old: os.stat_result | None, flush: bo
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Return whether `path` is a pipe or a device, or stands for an open file; if so, writing replaces no file."""
+    found = _stream_status(path)
+    return found is not None and not stat.S_ISDIR(found.st_mode)
+
+
+def _stream_status(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """Return the status of `path`, or None if it is missing or a regular file, which `write_whole` replaces."""
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except FileNotFoundError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _is_open_file(path)
+        return None
+    return None if stat.S_ISREG(found.st_mode) and not _is_open_file(path) else found
 
 
 def _is_open_file(path: str | os.PathLike[str]) -> bool:
