@@ -16,6 +16,7 @@ import numpy as np
 from rcnn import transform
 from rcnn.boxes import area, clip
 from rcnn.train.recipe import Recipe
+from rcnn.views import mirror
 
 Target = dict[str, np.ndarray]  # {"boxes": (G, 4), "labels": (G,)}; the boxes are in pixels of the image
 Change = Callable[[np.ndarray, Target, np.random.Generator, float], tuple[np.ndarray, Target]]
@@ -115,9 +116,7 @@ def flip(image: Any, target: Target, rng: np.random.Generator, probability: floa
         return image, target
     is_array = isinstance(image, np.ndarray) and image.ndim == 3
     array = image if is_array else transform.as_image(image)
-    x1, y1, x2, y2 = target["boxes"].T
-    width = array.shape[1]
-    return array[:, ::-1], {**target, "boxes": np.stack([width - x2, y1, width - x1, y2], axis=1)}
+    return array[:, ::-1], {**target, "boxes": mirror(target["boxes"], array.shape[1])}
 
 
 def flip_vertically(
