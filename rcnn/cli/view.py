@@ -11,7 +11,7 @@ from typing import Any
 
 from rcnn import data
 from rcnn.cli import html
-from rcnn.cli.html.viewer import MIN_SCORE
+from rcnn.cli.html.entries import MIN_SCORE
 from rcnn.cli.process import say
 from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights
 from rcnn.data.splits import TEST, TRAIN, VAL

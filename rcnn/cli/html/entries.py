@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from rcnn._validate import counted
 from rcnn.data import Dataset
 from rcnn.data.protocol import item_of
 from rcnn.evaluate import Errors
 
 SIDE = 800  # pixels; longer sides of an image are reduced to this length
 QUALITY = 85  # of JPEG
+MIN_SCORE = 0.5  # of the detections that are drawn
 RIGHT, FOUND, IGNORED = "right", "found", "ignored"  # of a detection; of an object; of both
 
 Arrays = Mapping[str, np.ndarray]
@@ -129,9 +131,7 @@ def make_entries(
     kinds = {} if errors is None else _kinds(errors)
     for index in indices:
         image, target = item_of(dataset, index)
-        ignored = np.zeros(len(target["labels"]), np.bool_)  # (G,)
-        for flag in ("difficult", "crowd"):
-            ignored = ignored | np.asarray(target.get(flag, ignored))
+        ignored = ~counted(target, len(target["labels"]), f"the target of image {index}")  # (G,)
         missed = kinds.get((index, True), {})
         present = "object" if errors is None else FOUND
         objects = tuple(
@@ -146,6 +146,25 @@ def make_entries(
             for i, (box, label, score) in enumerate(rows)
         )
         yield Entry(names[index], image.shape[:2], as_jpeg(image), objects, boxes)
+
+
+def above(detected: Arrays, min_score: float) -> dict[str, np.ndarray]:
+    """Return the detections above a score.
+
+    Parameters
+    ----------
+    detected : mapping
+        The detections in an image.
+    min_score : float
+        The score.
+
+    Returns
+    -------
+    dict
+        These detections.
+    """
+    kept = detected["scores"] > min_score  # (D,)
+    return {name: values[kept] for name, values in detected.items()}
 
 
 def count_errors(errors: Errors, num_images: int) -> np.ndarray:

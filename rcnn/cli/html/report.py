@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rcnn._files import read_whole, write_whole
-from rcnn.cli.html.entries import Box, Entry, count_errors, make_entries
+from rcnn.cli.html.entries import MIN_SCORE, Box, Entry, above, count_errors, make_entries
 from rcnn.cli.html.template import as_uri, fill, text
 from rcnn.data import Dataset
 from rcnn.data.splits import TRAIN, VAL
@@ -30,7 +30,6 @@ from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, CURVES, PLAN, SavedRun
 
 REPORT = "report.html"
-MIN_SCORE = 0.5  # of the detections that are drawn
 WORST, BEST_IMAGES = 6, 3  # numbers of images to show
 EDGE = 0.05  # of the height; boxes nearer than this to the border have their tag inside
 CURVES_TEXT = "losses, learning rate and AP50 by step"
@@ -69,7 +68,7 @@ class Measured:
         return error_kinds(self.detections, self.targets, len(self.dataset.classes))
 
 
-def measure(model: FasterRCNN, dataset: Dataset, split: str, progress: bool = True) -> Measured:
+def measure(model: FasterRCNN, dataset: Dataset, split: str, progress: bool = True, batch_size: int = 4) -> Measured:
     """Run a detector on the images of a split.
 
     Parameters
@@ -82,6 +81,8 @@ def measure(model: FasterRCNN, dataset: Dataset, split: str, progress: bool = Tr
         Name of the split.
     progress : bool
         If True, show a progress bar.
+    batch_size : int
+        The largest number of images that are processed at a time.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def measure(model: FasterRCNN, dataset: Dataset, split: str, progress: bool = Tr
         If an image or an annotation is invalid, or if the detector does not know a class of the data set.
     """
     labels = match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
-    detections, targets = predictions(model, dataset, progress=progress)
+    detections, targets = predictions(model, dataset, batch_size, progress)
     return Measured(split, dataset, rename(detections, labels), targets)
 
 
@@ -235,10 +236,7 @@ def _kinds(errors: Errors) -> str:
 
 def _images(measured: Measured) -> str:
     """Return the images with the most errors, and those with the fewest, among the detections that are drawn."""
-    drawn = [
-        {name: values[detected["scores"] > MIN_SCORE] for name, values in detected.items()}
-        for detected in measured.detections
-    ]
+    drawn = [above(detected, MIN_SCORE) for detected in measured.detections]
     errors = error_kinds(drawn, measured.targets, len(measured.dataset.classes))
     wrong = count_errors(errors, len(drawn))  # (N,)
     objects = np.array([len(target["labels"]) for target in measured.targets])  # (N,)

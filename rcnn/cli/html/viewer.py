@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 from tqdm import tqdm
 
 from rcnn._files import write_whole
-from rcnn.cli.html.entries import Box, Entry, FirstImages, make_entries
+from rcnn.cli.html.entries import MIN_SCORE, Box, Entry, FirstImages, above, make_entries
+from rcnn.cli.html.report import measure
 from rcnn.cli.html.template import as_json, as_uri, fill, read_file, readable, text
 from rcnn.data import Dataset
-from rcnn.evaluate import KINDS, error_kinds, evaluate_detections, match_classes, predictions, rename
+from rcnn.evaluate import KINDS, error_kinds
 from rcnn.model import FasterRCNN
 
 MAX_EMBEDDED = 50  # images inside the HTML file; if there are more, all of them are files in a folder beside it
-MIN_SCORE = 0.5
 NUMBERED = re.compile(r"\d{6}\.jpg")
 
 
@@ -82,12 +81,10 @@ def write_viewer(
         part = FirstImages(dataset, counts[split])
         detections, errors = None, None
         if model is not None:
-            labels = match_classes(model.config.class_names or model.config.num_classes, classes)
-            found, targets = predictions(model, part, 1, progress)
-            known = rename(found, labels)
-            scores[split] = evaluate_detections(known, targets, len(classes)).mean_ap
-            detections = [_above(detected, min_score) for detected in known]
-            errors = error_kinds(detections, targets, len(classes))
+            measured = measure(model, part, split, progress, batch_size=1)
+            scores[split] = measured.result.mean_ap
+            detections = [above(detected, min_score) for detected in measured.detections]
+            errors = error_kinds(detections, measured.targets, len(classes))
         entries = make_entries(part, range(len(part)), detections, errors)
         for entry in tqdm(
             entries, desc="write", unit="image", total=len(part), disable=None if progress else True, dynamic_ncols=True
@@ -113,12 +110,6 @@ def write_viewer(
     )
     write_whole(path, page)
     return folder
-
-
-def _above(detected: Mapping[str, np.ndarray], min_score: float) -> dict[str, np.ndarray]:
-    """Return the detections above a score."""
-    kept = detected["scores"] > min_score  # (D,)
-    return {name: values[kept] for name, values in detected.items()}
 
 
 def _store(entry: Entry, number: int, folder: Path | None) -> str:
