@@ -1,4 +1,4 @@
-"""Measure the average precision of trained detectors, and the running time of the notebooks, for the documentation.
+"""Measure two kinds of figures in the docs: the average precision of detectors, and the time of the notebooks.
 
     python benchmarks/accuracy.py                        print the results; takes 15 minutes on two cores
     python benchmarks/accuracy.py --results              also write docs/results.json

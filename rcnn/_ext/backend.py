@@ -124,7 +124,7 @@ class ThreadChoice(Choice[int]):
 
 
 class Setting(Generic[T]):
-    """A new value of a setting: for the whole process or, in a `with` statement, for the current context.
+    """A new value of a setting. It applies to the whole process or, in a `with` statement, to the current context.
 
     Parameters
     ----------

@@ -346,7 +346,7 @@ def _cell_color(cell: tuple[int, int], size: tuple[int, int], windows: tuple[ran
 
 
 def _map_centres(layers: Sequence[Layer], pixels: int) -> tuple[list[int], list[tuple[float, int]]]:
-    """Return two lists, for the row of pixels and then each map: number of cells, and (first centre, spacing)."""
+    """Return two lists about the row of pixels and each map: number of cells, and (first centre, spacing)."""
     counts, centres = [pixels], [(0.0, 1)]
     for kernel, stride, padding in layers:
         start, step = centres[-1]

@@ -72,9 +72,7 @@ class Order:
     def _draw_epoch(self, epoch: int) -> list[int]:
         """Return the indices of the images in the order of an epoch."""
         rng = np.random.default_rng([self.seed, _ORDER, epoch])
-        places = (
-            rng.permutation(self.length) + rng.random()
-        )  # image i occupies the interval from ends[i - 1] to ends[i]
+        places = rng.permutation(self.length) + rng.random()  # image i is chosen between ends[i - 1] and ends[i]
         order = np.searchsorted(self.ends, np.minimum(places, self.ends[-1]), side="right").tolist()
         if self.groups is None:
             return order
