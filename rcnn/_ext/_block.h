@@ -17,6 +17,10 @@ registers also work, but they are many times slower.
 #include <stddef.h>
 #include <string.h>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define LANES 16
 #elif defined(__AVX__)
@@ -97,17 +101,34 @@ ALWAYS_INLINE vec vec_zip_last(vec a, vec b) { EACH_LANE((l % 2 ? b : a).lane[(L
 ALWAYS_INLINE vec vec_load(const float* from) { vec v; memcpy(&v, from, sizeof v); return v; }
 ALWAYS_INLINE void vec_store(float* to, vec v) { memcpy(to, &v, sizeof v); }
 
-/* Read or write the first `count` lanes, at the end of a row. The other lanes are read as 0 and are not written. */
-ALWAYS_INLINE vec vec_load_some(const float* from, ptrdiff_t count) {
+/* Read or write the first `count` lanes, at the end of a row. The other lanes are read as 0 and are not written. Where
+the processor has masked instructions, these are used: a call of memcpy for a few numbers takes longer than the
+arithmetic of the block. */
+#if defined(__AVX512F__)
+#define MASK(count) (__mmask16)((1u << (count)) - 1)
+ALWAYS_INLINE vec vec_load_few(const float* from, ptrdiff_t count) { return (vec)_mm512_maskz_loadu_ps(MASK(count), from); }
+ALWAYS_INLINE void vec_store_few(float* to, vec v, ptrdiff_t count) { _mm512_mask_storeu_ps(to, MASK(count), (__m512)v); }
+#elif defined(__AVX2__) && defined(__GNUC__)
+static const int LANE_MASKS[2 * LANES] = {-1, -1, -1, -1, -1, -1, -1, -1};
+#define MASK(count) _mm256_loadu_si256((const __m256i*)(LANE_MASKS + LANES - (count)))
+ALWAYS_INLINE vec vec_load_few(const float* from, ptrdiff_t count) { return (vec)_mm256_maskload_ps(from, MASK(count)); }
+ALWAYS_INLINE void vec_store_few(float* to, vec v, ptrdiff_t count) { _mm256_maskstore_ps(to, MASK(count), (__m256)v); }
+#else
+ALWAYS_INLINE vec vec_load_few(const float* from, ptrdiff_t count) {
     vec v = vec_of(0);
-    if (count >= LANES) return vec_load(from);
     memcpy(&v, from, (size_t)count * sizeof(float));
     return v;
+}
+ALWAYS_INLINE void vec_store_few(float* to, vec v, ptrdiff_t count) { memcpy(to, &v, (size_t)count * sizeof(float)); }
+#endif
+
+ALWAYS_INLINE vec vec_load_some(const float* from, ptrdiff_t count) {
+    return count >= LANES ? vec_load(from) : vec_load_few(from, count);
 }
 
 ALWAYS_INLINE void vec_store_some(float* to, vec v, ptrdiff_t count) {
     if (count >= LANES) vec_store(to, v);
-    else memcpy(to, &v, (size_t)count * sizeof(float));
+    else vec_store_few(to, v, count);
 }
 
 /* ------------------------------------------------------------------ transposing
