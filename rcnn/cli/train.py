@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -75,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
     if options.dataset is not None:
         options.dataset = known_format(options.dataset)
     if options.resume:
-        return _resume(options)
+        if options.dataset or (options.resume / run_folder.STATE).exists() or not _plan_of(options.resume).exists():
+            return _resume(options)
+        options.dataset, options.out = str(_plan_of(options.resume)), options.resume  # it stopped before its first save
     if options.dataset is None:
         raise ValueError("nothing to train on; add a data set, a plan (RUN.toml), or --resume DIR")
     if options.plan and not _is_plan(options.plan.name):
@@ -98,7 +101,12 @@ def run(options: argparse.Namespace) -> int:
             "for a new run, set --out, or delete these files"
         )
     if not options.no_check and spec not in DRAWN:
-        _check(options)
+        try:
+            _check(options)
+        except ValueError:
+            with contextlib.suppress(ValueError, OSError):  # a data set that cannot be read has no plan
+                _write_plan(out, _plan(options))
+            raise
     chosen = _plan(options)
     dataset, val = _data(chosen)
     chosen = defaults.resolve(chosen, dataset)
@@ -112,9 +120,19 @@ def run(options: argparse.Namespace) -> int:
     elif text:
         say(f"{text}; this choice is written to {run_folder.PLAN}")
         chosen = dataclasses.replace(chosen, recipe=fitted)
-    out.mkdir(parents=True, exist_ok=True)
-    plan.write(out / run_folder.PLAN, chosen)
+    _write_plan(out, chosen)
     return _fit(out, chosen, model, dataset, val, options.workers, resume=False)
+
+
+def _plan_of(folder: Path) -> Path:
+    """Return the path of the plan of a run."""
+    return folder / run_folder.PLAN
+
+
+def _write_plan(folder: Path, chosen: Plan) -> None:
+    """Write the plan into the folder of the run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan.write(_plan_of(folder), chosen)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -352,6 +352,21 @@ def test_data_set_is_checked_before_training(planned: Path, tmp_path: Path, caps
     assert "train: 1 fixed; " in capsys.readouterr().out
 
 
+def test_run_that_failed_the_check_is_resumed(planned: Path, tmp_path: Path) -> None:
+    photos = shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    image = next((photos / "JPEGImages").glob("train_000001.*"))
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="training must not start, because .* has errors: unreadable-image; "):
+        command(f"voc:{photos}", "--steps", "2", "--seed", "5", "--out", tmp_path / "run")
+    with pytest.raises(ValueError, match="training must not start, because .* has errors: unreadable-image; "):
+        command("--resume", tmp_path / "run")
+    image.write_bytes(whole)
+    assert command("--resume", tmp_path / "run") == 0
+    saved = run_folder.open_run(tmp_path / "run")
+    assert saved.run.steps == 2 and saved.recipe.seed == 5
+
+
 def test_data_set_without_objects_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "JPEGImages").mkdir()
     for name in "abc":
