@@ -42,16 +42,18 @@ def test_default_plan_of_a_users_data_set(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(folder.parent)
     chosen = defaults.for_dataset("voc:shapes-voc")
     assert chosen.train == chosen.val == f"voc:{folder}"
-    assert chosen.settings == {"min_size": 64, "max_size": 128} and chosen.anchors == "fit"
+    assert {name: chosen.settings[name] for name in ("min_size", "max_size")} == {"min_size": 64, "max_size": 128}
+    assert chosen.settings["rpn_post_nms_top_n_test"] == defaults.PROPOSALS and chosen.anchors == "fit"
     assert chosen.recipe.steps == defaults.MIN_STEPS and chosen.recipe.val_every == defaults.MIN_STEPS // 10
-    assert chosen.recipe.flip == 0 and chosen.recipe.scale_jitter == defaults.SCALE_JITTER
+    assert chosen.recipe.flip == 0.5 and chosen.recipe.scale_jitter == defaults.SCALE_JITTER
+    assert chosen.recipe.ema == defaults.EMA
 
 
 class Many:
     """A given number of images of one size."""
 
-    def __init__(self, n: int, size: tuple[int, int]) -> None:
-        self.n, self.size = n, size
+    def __init__(self, n: int, size: tuple[int, int], *classes: str) -> None:
+        self.n, self.size, self.classes = n, size, ("background", *classes)
 
     def __len__(self) -> int:
         return self.n
@@ -63,10 +65,10 @@ class Many:
 @pytest.mark.parametrize(
     ("n", "size", "steps", "side"),
     [
-        (1, (10, 20), 1500, 10),
-        (400, (128, 128), 2000, 128),
-        (1000, (3000, 2000), 5000, 320),
-        (9999, (320, 321), 6000, 320),
+        (1, (10, 20), 1200, 10),
+        (400, (128, 128), 2400, 128),
+        (900, (3000, 2000), 5400, 320),
+        (1000, (320, 321), 6000, 320),
     ],
 )
 def test_steps_and_sizes_follow_the_data(
@@ -77,6 +79,26 @@ def test_steps_and_sizes_follow_the_data(
     assert chosen.recipe.steps == steps and chosen.settings["min_size"] == side
     shorter = defaults.for_dataset("voc:/x", steps=70)
     assert shorter == replace(chosen, recipe=replace(chosen.recipe, steps=70, val_every=7))
+    large = defaults.for_dataset("voc:/x", "resnet18").recipe
+    assert large.batch_size == 4 and large.steps == max(steps // 2, defaults.MIN_STEPS)
+
+
+@pytest.mark.parametrize(
+    ("classes", "flip"),
+    [
+        (("cat", "dog"), 0.5),
+        (("RBC", "WBC"), 0.5),
+        (("cat", "7"), 0),
+        (("10", "20"), 0),
+        (("a",), 0),
+        (("Turn left", "stop"), 0),
+    ],
+)
+def test_images_are_mirrored_unless_a_class_name_speaks_against_it(
+    monkeypatch: pytest.MonkeyPatch, classes: tuple[str, ...], flip: float
+) -> None:
+    monkeypatch.setattr(data, "load", lambda *_, **__: Many(5, (64, 64), *classes))
+    assert defaults.for_dataset("voc:/x").recipe.flip == flip
 
 
 def test_unknown_and_empty_data_sets_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
