@@ -142,6 +142,39 @@ def _iou(boxes1: np.ndarray, boxes2: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
 
 
+def share_inside(boxes: ArrayLike, regions: ArrayLike) -> np.ndarray:
+    """Return the fraction of each box that is inside each region.
+
+    Parameters
+    ----------
+    boxes : (N, 4) array_like
+        N boxes, in pixels.
+    regions : (M, 4) array_like
+        M boxes, in pixels.
+
+    Returns
+    -------
+    (N, M) array
+        Fractions of the areas of the boxes, in [0, 1]; 0 for a box without area.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, or if N * M is more than 2^30.
+
+    Examples
+    --------
+    >>> share_inside([[0, 0, 2, 2]], [[1, 0, 9, 9], [0, 0, 2, 4], [2, 2, 3, 3]])
+    array([[0.5, 1. , 0. ]])
+    """
+    given, around = in_common_dtype(check_boxes(boxes), check_boxes(regions, "regions"))
+    check_size((len(given), len(around)), "boxes and regions")
+    low, high = np.maximum(given[:, None, :2], around[:, :2]), np.minimum(given[:, None, 2:], around[:, 2:])
+    inside = np.maximum(high - low, 0).prod(axis=2)  # (N, M)
+    areas = area(given)[:, None]  # (N, 1)
+    return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
+
+
 @replaceable(lambda boxes, size: floats(np.shape(boxes), boxes))
 def clip(boxes: ArrayLike, size: tuple[float, float]) -> np.ndarray:
     """Return the boxes clipped to the image.

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from rcnn._validate import MOST_BOXES, MOST_SIDE, check_boxes, check_pair, check_sequence, integer, number, shown
-from rcnn.boxes import area
+from rcnn.boxes import area, share_inside
 from rcnn.nms import descending_order, suppress
 from rcnn.transform import as_image
 
@@ -168,10 +168,9 @@ def _add_parts(whole: Detections, parts: Detections, top_k: int) -> Detections:
     boxes = whole["boxes"]
     added = []
     for index in descending_order(area(parts["boxes"])):
-        box = parts["boxes"][index]
-        shared = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])  # (N, 2)
-        if not (shared.clip(0).prod(axis=1) > COVERED * (box[2:] - box[:2]).prod()).any():
-            boxes = np.concatenate([boxes, box[None]])
+        part = parts["boxes"][index : index + 1]  # (1, 4)
+        if not (share_inside(part, boxes) > COVERED).any():
+            boxes = np.concatenate([boxes, part])
             added.append(index)
     both = {key: np.concatenate([values, parts[key][added]]) for key, values in whole.items()}
     return _choose(both, descending_order(both["scores"])[:top_k])

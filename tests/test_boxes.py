@@ -20,6 +20,14 @@ def test_iou_by_hand(impl):
     np.testing.assert_allclose(boxes.iou(TWO, TWO), [[1, 50 / 450], [50 / 450, 1]], rtol=1e-7)
 
 
+def test_share_inside() -> None:
+    shares = boxes.share_inside([[0, 0, 4, 2], [1, 1, 1, 5]], [[-9, -9, 9, 9], [1, 0, 9, 1], [4, 0, 8, 2]])
+    np.testing.assert_array_equal(shares, [[1, 3 / 8, 0], [0, 0, 0]])
+    assert boxes.share_inside([], [[0, 0, 1, 1]]).shape == (0, 1)
+    with pytest.raises(ValueError, match="regions must have shape"):
+        boxes.share_inside([[0, 0, 1, 1]], [1, 2])
+
+
 @pytest.mark.parametrize("case", ["iou", "iou_edge"])
 def test_iou_is_bit_identical_to_torchvision(impl, golden, case):
     g = golden("boxes")

@@ -83,6 +83,7 @@ CALLS: dict[str, tuple[Callable[..., Any], Arguments]] = {
     "convert": (boxes.convert, lambda: {"boxes": BOXES, "source": "xyxy", "target": "xywh"}),
     "area": (boxes.area, lambda: {"boxes": BOXES}),
     "iou": (boxes.iou, lambda: {"boxes1": BOXES, "boxes2": BOXES}),
+    "share_inside": (boxes.share_inside, lambda: {"boxes": BOXES, "regions": BOXES}),
     "clip": (boxes.clip, lambda: {"boxes": BOXES, "size": (8, 9)}),
     "remove_small": (boxes.remove_small, lambda: {"boxes": BOXES, "min_size": 2.0}),
     "encode": (boxes.encode, lambda: {"gt_boxes": BOXES, "boxes": BOXES, "weights": (1, 1, 1, 1)}),

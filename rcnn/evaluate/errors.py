@@ -12,7 +12,7 @@ import numpy as np
 
 from rcnn._ext.dispatch import original
 from rcnn._validate import MAX_CLASSES, NUMBER, integer, one_of
-from rcnn.boxes import iou
+from rcnn.boxes import iou, share_inside
 from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
 from rcnn.evaluate.voc import (
     METHODS,
@@ -23,7 +23,6 @@ from rcnn.evaluate.voc import (
     first_of_each,
     is_to_find,
     judge,
-    share_inside,
     summary,
 )
 

@@ -27,7 +27,7 @@ from rcnn._validate import (
     one_of,
     shown,
 )
-from rcnn.boxes import area, iou
+from rcnn.boxes import iou, share_inside
 from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset, item_of
 from rcnn.evaluate._inputs import Found, PerImage, Wanted, check_inputs, concatenate
@@ -466,27 +466,6 @@ def is_to_find(target: Wanted) -> np.ndarray:
         False for difficult objects and crowds, True for all others.
     """
     return ~(target.difficult | target.crowd)
-
-
-def share_inside(boxes: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Return the fraction of each box that is inside each region.
-
-    Parameters
-    ----------
-    boxes : (D, 4) array
-        D boxes, in pixels.
-    regions : (G, 4) array
-        G boxes, in pixels.
-
-    Returns
-    -------
-    (D, G) array
-        Fractions of the boxes' areas, in [0, 1]; 0 for a box without area.
-    """
-    low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
-    inside = np.maximum(high - low, 0).prod(axis=2)  # (D, G)
-    areas = area(boxes)[:, None]  # (D, 1)
-    return np.divide(inside, areas, out=np.zeros_like(inside), where=areas > 0)
 
 
 @original
