@@ -3,6 +3,7 @@
     python benchmarks/accuracy.py                        print the results; takes 15 minutes on two cores
     python benchmarks/accuracy.py --results              also write docs/results.json
     python benchmarks/accuracy.py --only course          only one of: shipped, digits, shapes, folder, course
+    python benchmarks/accuracy.py --bccd bccd            only BCCD, the data set in the folder "bccd"; 30 minutes
 
 Every number comes from a command that a user can type: `rcnn demo`, `rcnn train`, `rcnn eval`, or
 `python notebooks/build.py`, which runs all notebooks and overwrites them.
@@ -11,7 +12,10 @@ Every number comes from a command that a user can type: `rcnn demo`, `rcnn train
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +28,7 @@ from speed.record import Entry
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1, 2, 3)
+BCCD_SEEDS = (0, 1, 2, 3, 4)
 UNIT = "AP50"
 
 
@@ -31,10 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the selected measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="run only these")
+    parser.add_argument("--bccd", type=Path, help="measure only BCCD, the data set in this folder")
     parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     options = parser.parse_args(arguments)
-    for name in options.only:
-        section, measure = MEASUREMENTS[name]
+    chosen = [MEASUREMENTS[name] for name in options.only]
+    if options.bccd:
+        chosen = [("accuracy", functools.partial(bccd, options.bccd.resolve()))]
+    for section, measure in chosen:
         with tempfile.TemporaryDirectory() as folder:
             entries = measure(Path(folder))
         for key, one in entries.items():
@@ -65,6 +73,22 @@ def trained(name: str) -> Callable[[Path], dict[str, Entry]]:
         return {name: record.entry(points, UNIT, command, seconds=[min(seconds), max(seconds)])}
 
     return measure
+
+
+def bccd(data: Path, folder: Path) -> dict[str, Entry]:
+    """Train on BCCD with the default plan, on one processor, once for each seed; return the test results."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    points, seconds = [], []
+    for seed in BCCD_SEEDS:
+        start = time.perf_counter()
+        printed = rcnn(folder, "train", str(data), "--seed", str(seed), "--out", f"bccd-{seed}")
+        seconds.append(round(time.perf_counter() - start))
+        found = re.search(r"^AP50 on test \(72 images\): ([\d.]+)$", printed, re.MULTILINE)
+        assert found, f"rcnn train printed no result for the test split:\n{printed}"
+        points.append(float(found[1]))
+    command = f"OMP_NUM_THREADS=1 rcnn train bccd --seed {', '.join(map(str, BCCD_SEEDS))}"
+    mean = round(statistics.mean(points), 3)
+    return {"bccd": record.entry(points, UNIT, command, seconds=[min(seconds), max(seconds)], mean=mean)}
 
 
 def own_folder(folder: Path) -> dict[str, Entry]:

@@ -364,9 +364,9 @@ figure
 #
 # `defaults.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows; `defaults.resolve` fills in what the data
 # decide: class names, anchors. As a TOML file it says everything, and with the same files it gives the same weights,
-# bit for bit. A few lines of it are ours here: few steps, for this is a notebook, with a short warm-up and no validation
-# on the way, and `weights`. They name what to begin with: the shipped detector of dark digits on light paper. It was
-# made for another task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
+# bit for bit. A few lines of it are ours here: few steps of four boards, for this is a notebook, with a short warm-up and
+# no validation on the way, and `weights`. They name what to begin with: the shipped detector of dark digits on light
+# paper. It was made for another task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
 #
 # The plan is then followed twice, once from these weights and once from random ones: 80 steps of four boards, less than
 # three passes through the folder. Predict the average precision of both on the 40 unseen boards, and that of the shipped
@@ -375,7 +375,7 @@ figure
 # %% plan-written
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
 begun = defaults.for_dataset(spec, steps=80)
-recipe = dataclasses.replace(begun.recipe, warmup_steps=20, val_every=0)
+recipe = dataclasses.replace(begun.recipe, batch_size=4, warmup_steps=20, val_every=0)
 begun = dataclasses.replace(begun, recipe=recipe, weights=str(root / "digits.safetensors"))
 decided = defaults.resolve(begun, boards, progress=False)
 
@@ -460,13 +460,13 @@ figure
 # Nearly every object gets a proposal, and nearly every proposed object is detected: what remains to be learned is which
 # digit it is, and the doctor shows this on boards that were trained on, too. So more steps come first, then more boards.
 #
-# How long does the real thing take? On two threads of the machine on which the README was measured, a step of this network
-# (four pages of 128 × 128) takes 43 ms. A folder of 800 such pages gets 4,000 steps from `rcnn train`, about four minutes
-# there, and ends at an AP of 0.98. Images of twice the side take about four times as long, and a ResNet-50 with a pyramid
-# has a multiple of this network's layers and channels: at 800 × 1200, a training step takes a processor some seconds. So
-# `rcnn train` brings images of one's own to a short side of at most 320 pixels and fits the anchors to that. How long a
-# step then takes on your machine, its progress bar says; whether the night is long enough, you can work out before it
-# begins.
+# How long does the real thing take? On two threads of the machine on which the README was measured, a step of this
+# network (four pages of 128 × 128) takes 43 ms. A folder of 800 such pages gets 4,800 steps of two pages from
+# `rcnn train`, about two minutes there, and ends at an AP of 0.98. Images of twice the side take about four times as
+# long, and a ResNet-50 with a pyramid has a multiple of this network's layers and channels: at 800 × 1200, a training
+# step takes a processor some seconds. So `rcnn train` brings images of one's own to a short side of at most 320 pixels
+# and fits the anchors to that. How long a step then takes on your machine, its progress bar says; whether the night is
+# long enough, you can work out before it begins.
 #
 # ## 6  A photo, and the detector of COCO
 #
@@ -532,7 +532,7 @@ figure
 #
 #     rcnn check voc:photos
 #     rcnn train voc:photos --model resnet50 --plan run.toml
-#     # then edit run.toml: weights = "coco" below [model], flip = 0.5 below [recipe]
+#     # then edit run.toml: weights = "coco" below [model]
 #     rcnn train run.toml
 #     rcnn eval voc:photos --weights runs/photos --errors --plots plots
 #     rcnn doctor runs/photos
