@@ -154,7 +154,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 def _fix_target(options: argparse.Namespace) -> str:
     """Return the format and the path of the repaired copy, such as "voc:repaired"."""
     kind = options.dataset.partition(":")[0]
-    has_format = options.fix.partition(":")[0] in WRITERS
+    has_format = ":" in options.fix and options.fix.partition(":")[0] in WRITERS
     return str(options.fix) if has_format else f"{kind if kind in WRITERS else 'coco'}:{options.fix}"
 
 

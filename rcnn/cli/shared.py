@@ -32,12 +32,8 @@ WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
 def known_format(source: str) -> str:
     """Return the name of a data set with its format, such as "voc:photos" for the path "photos"; print the format."""
     path = Path(source).expanduser()
-    if (
-        source in data.DRAWN
-        or source.partition(":")[0] in data.READERS
-        or source.endswith(".toml")
-        or not path.exists()
-    ):
+    has_format = ":" in source and source.partition(":")[0] in data.READERS  # a folder can have the name of a format
+    if source in data.DRAWN or has_format or source.endswith(".toml") or not path.exists():
         return source
     found = data.find_formats(path)
     others = f"; it also has annotations in other formats: {', '.join(found[1:])}" if len(found) > 1 else ""

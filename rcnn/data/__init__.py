@@ -199,7 +199,7 @@ def read_annotations(
     optional(STRING).check("split", split)
     n = optional(integer(0)).check("n", n)
     kind, _, path = STRING.check("name", name).partition(":")
-    if kind not in READERS and os.path.exists(name):
+    if not (kind in READERS and path) and os.path.exists(name):  # a folder can have the name of a format
         kind, path = find_formats(name)[0], name
     if kind not in READERS or not path:
         raise ValueError(

@@ -249,11 +249,14 @@ def test_sheet_shows_training_images_after_the_changes_of_the_plan(folder, tmp_p
     assert "--augmented draws training images, but --split is val" in capsys.readouterr().err
 
 
-def test_the_format_of_a_folder_is_found_and_printed(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["set", "coco", "yolo"])
+def test_the_format_of_a_folder_is_found_and_printed(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
-    data.write_yolo(data.Shapes(6), "set", "train", progress=False)
-    assert cli.main(["check", "set"]) == 0
-    assert capsys.readouterr().err == "rcnn: set is read as yolo:set\n"
+    data.write_yolo(data.Shapes(6), name, "train", progress=False)
+    assert cli.main(["check", name]) == 0
+    assert capsys.readouterr().err == f"rcnn: {name} is read as yolo:{name}\n"
+    assert len(data.load(name, "train")) == 5
+    assert cli.main(["check", name, "--fix", "voc"]) == 0 and (tmp_path / "voc" / "repairs.txt").is_file()
 
 
 @pytest.mark.parametrize("kind, out", [("voc", "fixed"), ("coco", "coco:fixed")])
