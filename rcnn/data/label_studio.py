@@ -15,7 +15,6 @@ import os
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from rcnn._files import read_whole
@@ -42,6 +41,7 @@ from rcnn.data.splits import SKIP, Entry, choose, without_annotation
 
 MAX_JSON = 1 << 31  # bytes of the JSON file
 LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+SHAPES = ("rectangle", "polygon", "ellipse")  # the types of regions whose class is in another region, or missing
 PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a random prefix, such as "1a2b3c4d-"
 
 
@@ -49,8 +49,9 @@ class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
     Each rectangle, polygon or ellipse is an object; a rotated rectangle becomes the smallest unrotated box around it. A
-    task with several annotations is an error, because these may describe the same objects. Cancelled annotations and
-    predictions are ignored. A JSON file can be at most 2 GiB in size.
+    brush mask, a point or a shape without a class is reported as an error. A task with several annotations is an error,
+    because these may describe the same objects. Cancelled annotations and predictions are ignored. A JSON file can be
+    at most 2 GiB in size.
 
     Parameters
     ----------
@@ -119,6 +120,8 @@ def read_label_studio(
         raise ValueError(f"{files[0]} is not JSON: {error}") from error
     if not isinstance(tasks, list):
         raise ValueError(f"{files[0]} is not in Label Studio's format: it must be a list of tasks")
+    if any(map(_is_create_ml, tasks)):
+        raise ValueError(f"{files[0]} is in CreateML's format, which rcnn does not read; export the data set as COCO")
     folder = files[0].parent
     names = stated_classes(folder) if classes is None else check_classes(classes)
     search = Search([*named_folders(folder, IMAGE_FOLDERS), folder])
@@ -138,13 +141,19 @@ def _read_task(task: Any, source: str, search: Search) -> Entry | None:
         if results is None:
             return None
         image = search.find(name) or search.find(PREFIX.sub("", name, count=1))
-        regions = [region for region in results if isinstance(region, dict) and _box_keys(region)]
-        things, faults = read_each(partial(_read_region), regions, source)
+        regions = _objects(results)
+        things, faults = read_each(_read_region, regions, source)
         sizes = {as_size(region.get("original_width"), region.get("original_height")) for region in regions}
         size = sizes.pop() if len(sizes) == 1 else None
         return make_record(image or inside(search.folders[0], name), source, things, size, task.get("id", name), faults)
     except ValueError as error:
         return Broken(source, str(error), name)
+
+
+def _is_create_ml(task: Any) -> bool:
+    """Return whether an entry of a JSON list is in the format CreateML, whose annotations have boxes but no result."""
+    found = task.get("annotations") if isinstance(task, dict) else None
+    return isinstance(found, list) and any(isinstance(entry, dict) and "coordinates" in entry for entry in found)
 
 
 def _image_name(task: Mapping[str, Any]) -> str:
@@ -174,15 +183,34 @@ def _results(task: Mapping[str, Any]) -> list[Any] | None:
     return list(annotations[0].get("result") or []) if annotations else None
 
 
-def _box_keys(region: Mapping[str, Any]) -> list[str]:
-    """Return the keys that contain class names of a region; empty if the region is not an object (such as a choice)."""
+def _objects(results: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Return the regions that are objects; a shape without a class is one, unless another region names its class."""
+    regions = [region for region in results if isinstance(region, dict)]
+    named = [region.get("id") for region in regions if _class_keys(region)]
+    return [
+        region
+        for region in regions
+        if _class_keys(region) or (region.get("type") in SHAPES and region.get("id") not in named)
+    ]
+
+
+def _class_keys(region: Mapping[str, Any]) -> list[str]:
+    """Return the keys that contain class names of a region; empty if it has no class (such as a choice)."""
     value = region.get("value")
-    return [key for key in LABELS if isinstance(value, dict) and isinstance(value.get(key), list)]
+    if not isinstance(value, dict):
+        return []
+    return [key for key in value if key.endswith("labels") and isinstance(value[key], list)]
 
 
 def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
     """Return the objects of a region, one for each of its class names."""
-    what, value = f"region {number}", region["value"]
+    what, keys = f"region {number}", _class_keys(region)
+    value: Any = region.get("value")
+    if not keys:
+        raise ValueError(f"{what} is a {region['type']} without a class; choose its class, or delete it")
+    key = keys[0]
+    if key not in LABELS or "rle" in value:
+        raise ValueError(f"{what} has {key}, which have no box; use rectangles, polygons or ellipses")
     width, height = (
         as_number(region.get(f"original_{side}"), f"original_{side} of {what}") for side in ("width", "height")
     )
@@ -208,7 +236,7 @@ def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
             percent("x") * width, percent("y") * height, percent("width") * width, percent("height") * height,
             math.radians(as_number(value.get("rotation") or 0, f"rotation of {what}")),
         )  # fmt: skip
-    return [Thing(box, clean_name(name, f"label of {what}")) for key in _box_keys(region)[:1] for name in value[key]]
+    return [Thing(box, clean_name(name, f"label of {what}")) for name in value[key]]
 
 
 def _around(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:

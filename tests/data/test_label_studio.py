@@ -98,7 +98,40 @@ def test_one_invalid_region_does_not_affect_the_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, message", [("{}", "must be a list of tasks"), ("[", "is not JSON"), ("[]", "has no images")]
+    "wrong, reason",
+    [
+        (
+            {"value": {"format": "rle", "rle": [1], "brushlabels": ["cat"]}},
+            "region 1 has brushlabels, which have no box",
+        ),
+        ({"value": {"format": "rle", "rle": [1], "labels": ["cat"]}}, "region 1 has labels, which have no box"),
+        ({"value": {"x": 1, "y": 2, "keypointlabels": ["cat"]}}, "region 1 has keypointlabels, which have no box"),
+        ({"value": {"x": 1, "y": 2}, "type": "rectangle", "id": "b"}, "region 1 is a rectangle without a class"),
+    ],
+)
+def test_regions_without_a_box_or_a_class_are_reported(tmp_path, wrong, reason):
+    record = read(tmp_path, task(region(id="a"), region() | wrong)).records[0]
+    assert len(record.boxes) == 1 and record.faults[0].reason.startswith(reason)
+
+
+def test_the_class_of_a_shape_in_another_region(tmp_path):
+    value = {key: RECTANGLE[key] for key in ("x", "y", "width", "height", "rotation")}
+    shape = region(value, type="rectangle", id="a")
+    record = read(tmp_path, task(shape, region(value | {"labels": ["cat"]}, type="labels", id="a"))).records[0]
+    assert record.boxes.tolist() == [[30, 10, 45, 30]] and not record.faults
+
+
+CREATE_ML = '[{"image": "a.png", "annotations": [{"label": "cat", "coordinates": {"x": 3, "y": 3}}]}]'
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{}", "must be a list of tasks"),
+        ("[", "is not JSON"),
+        ("[]", "has no images"),
+        (CREATE_ML, "is in CreateML's format, which rcnn does not read; export the data set as COCO"),
+    ],
 )
 def test_an_invalid_file_is_an_error(tmp_path, text, message):
     write(tmp_path / "a.json", text)
