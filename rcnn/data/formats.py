@@ -49,6 +49,13 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
     ):
         found.append("masks")
     if not found:
+        for program, sign in OTHER_SIGNS.items():
+            file = next((file for file, head in heads if file.suffix.lower() in DATA and re.search(sign, head)), None)
+            if file is not None:
+                raise ValueError(
+                    f"{given} has annotations from {program} ({file.name}), which rcnn does not read; export them as "
+                    "COCO, YOLO or PASCAL VOC"
+                )
         raise ValueError(
             f"{given} has no annotations in a known format: {', '.join(dict.fromkeys((*SIGNS, 'masks')))}; to choose "
             "a format yourself, write it in front of the path, for example voc:PATH"
@@ -103,7 +110,8 @@ def _is_cvat(file: Path, head: str) -> bool:
 
 def _is_label_studio(file: Path, head: str) -> bool:
     keys = re.search(r'"(annotations|completions|original_width)"\s*:', head)
-    return file.suffix.lower() == ".json" and head.startswith("[") and keys is not None
+    create_ml = re.search(OTHER_SIGNS["CreateML"], head)
+    return file.suffix.lower() == ".json" and head.startswith("[") and keys is not None and create_ml is None
 
 
 def _is_yolo(file: Path, head: str) -> bool:
@@ -127,4 +135,12 @@ SIGNS: dict[str, Callable[[Path, str], bool]] = {
     "cvat": _is_cvat,
     "labelstudio": _is_label_studio,
     "csv": _is_csv,
+}
+
+DATA = (".json", ".csv")  # the files that OTHER_SIGNS describes
+OTHER_SIGNS = {  # what the files of formats contain that rcnn does not read, by program
+    "VIA": r"\bregion_shape_attributes\b|\"shape_attributes\"|\"_via_",
+    "CreateML": r'"coordinates"\s*:\s*\{',
+    "Supervisely": r'"classTitle"\s*:',
+    "VoTT": r'"vottVersion"|"assets"\s*:',
 }

@@ -45,6 +45,24 @@ def test_the_files_of_other_programs(tmp_path, name, text, expected):
     assert data.find_formats(tmp_path) == data.find_formats(str(path)) == [expected]
 
 
+@pytest.mark.parametrize(
+    "name, text, program",
+    [
+        ("via_region_data.json", '{"a.png12": {"regions": [{"shape_attributes": {"name": "rect"}}]}}', "VIA"),
+        ("via_export_csv.csv", "filename,file_size,region_shape_attributes,region_attributes\n", "VIA"),
+        ("a.json", '[{"image": "a.png", "annotations": [{"label": "b", "coordinates": {"x": 1}}]}]', "CreateML"),
+        ("ann/a.png.json", '{"size": {}, "objects": [{"classTitle": "cat"}]}', "Supervisely"),
+        ("vott-export.json", '{"name": "x", "assets": {}}', "VoTT"),
+    ],
+)
+def test_programs_whose_files_are_not_read(tmp_path, name, text, program):
+    path = write(tmp_path / name, text)
+    match = rf"has annotations from {program} \({path.name}\), which rcnn does not read; export them as COCO"
+    for given in (tmp_path, path):
+        with pytest.raises(ValueError, match=match):
+            data.find_formats(given)
+
+
 def test_masks(tmp_path):
     save_image(tmp_path / "images" / "a.png")
     save_image(tmp_path / "masks" / "a.png")
