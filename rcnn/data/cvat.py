@@ -24,7 +24,9 @@ from rcnn.data.reading import (
     existing_folder,
     given_path,
     inside,
+    is_entry,
     make_record,
+    matching,
     named_folders,
     read_each,
     read_inside,
@@ -40,7 +42,7 @@ MAX_XML = 1 << 30  # bytes of the XML file
 
 
 class CVAT(AnnotatedImages):
-    """Images described by the file annotations.xml of CVAT.
+    """Images described by an XML file of CVAT, such as annotations.xml.
 
     Each box, polygon, ellipse or mask is an object; a rotated box becomes the smallest unrotated box around it. Points,
     polylines, cuboids and skeletons are reported as errors. The XML file can be at most 1 GiB in size.
@@ -48,7 +50,7 @@ class CVAT(AnnotatedImages):
     Parameters
     ----------
     path : path
-        The file, or the folder that contains annotations.xml and the folder `images`.
+        The file, or the folder that contains the folder `images`, and annotations.xml or a single other XML file.
     split : str, optional
         "train", "val" or another subset of the CVAT project, such as "Validation". If there is no "val", some of the
         other images are held out for validation (see `rcnn.data.split`). By default, every image is read.
@@ -79,7 +81,7 @@ def read_cvat(
     classes: Sequence[str] | None = None,
     unannotated: str = SKIP,
 ) -> Annotations:
-    """Read the annotations of annotations.xml.
+    """Read the annotations of an XML file of CVAT.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def read_cvat(
         If the file is not in this format, or the split does not exist.
     """
     given = given_path(path)
-    file = given if given.is_file() else existing_folder(given) / FILE
+    file = given if given.is_file() else _find_file(existing_folder(given))
     names = stated_classes(file.parent) if classes is None else check_classes(classes)
     try:
         root = parse_xml(read_inside(file, file.parent, MAX_XML))
@@ -107,6 +109,8 @@ def read_cvat(
         raise ValueError(f"{file} is not XML: {error}") from error
     if root.tag != "annotations":
         raise ValueError(f"{file} is not in CVAT's format: it must begin with <annotations>, got {root.tag!r}")
+    if root.find("track") is not None and root.find("image") is None:
+        raise ValueError(f"{file} is in the format CVAT for video, which rcnn does not read; export CVAT for images")
     bases = [*named_folders(file.parent, IMAGE_FOLDERS), file.parent]
     entries: list[Entry] = []
     members: dict[str, list[Entry]] = {}
@@ -120,6 +124,19 @@ def read_cvat(
         members.setdefault(plain_name(subset), []).append(entry)
     parts = {} if set(members) <= {WHOLE} else {name: part.copy for name, part in members.items()}
     return choose([*entries, *without_annotation(entries)], parts, split, str(given), names, unannotated)
+
+
+def _find_file(folder: Path) -> Path:
+    """Return annotations.xml or, if it is missing, the only other XML file in the folder."""
+    files = [file for file in matching(folder, "[!.]*.xml") if is_entry(file)]
+    if folder / FILE in files:
+        return folder / FILE
+    if len(files) > 1:
+        raise ValueError(f"{folder} has {len(files)} XML files, none of which is {FILE}; pass the path of one of them")
+    below = matching(folder, "[!.]*.xml", deep=True)
+    if not files and below:
+        raise FileNotFoundError(f"{folder / FILE}: file not found; pass the path of the file, such as {below[0]}")
+    return files[0] if files else folder / FILE
 
 
 def _folders_of(bases: Sequence[Path], subset: str) -> list[Path]:

@@ -84,12 +84,26 @@ def test_without_subsets_images_are_held_out(tmp_path):
         ("<annotation/>", "must begin with <annotations>, got 'annotation'"),
         ("no", "is not XML"),
         (cvat(), "has no images"),
+        (cvat('<track id="0" label="cat"/>'), "is in the format CVAT for video, which rcnn does not read"),
     ],
 )
 def test_an_invalid_file_is_an_error(tmp_path, text, message):
     write(tmp_path / "annotations.xml", text)
     with pytest.raises(ValueError, match=message):
         read_cvat(tmp_path)
+
+
+def test_the_file_may_have_another_name(tmp_path):
+    save_image(tmp_path / "task" / "images" / "a.png")
+    path = write(tmp_path / "task" / "task_7.xml", cvat(image(BOX)))
+    assert len(read_cvat(tmp_path / "task").records) == 1
+    with pytest.raises(FileNotFoundError, match=f"pass the path of the file, such as {path}"):
+        read_cvat(tmp_path)
+    write(tmp_path / "task" / "other.xml", cvat(image(BOX)))
+    with pytest.raises(ValueError, match="has 2 XML files, none of which is annotations.xml; pass the path of one"):
+        read_cvat(tmp_path / "task")
+    write(tmp_path / "task" / "annotations.xml", cvat(image(BOX), image(BOX)))
+    assert len(read_cvat(tmp_path / "task").records) == 2
 
 
 def test_an_image_outside_the_folder_is_broken(tmp_path):
