@@ -237,8 +237,9 @@ def _images_at(root: Path, split: str, places: Sequence[str]) -> list[Path | Bro
         path = next((path for path in candidates if path.exists()), None)
         if path is None:
             if split in (TRAIN, VAL):
+                remedy = "correct the path" if split == TRAIN else "correct the path, or remove it to hold out images"
                 raise FileNotFoundError(
-                    f"{root} has no {place.strip('/')}, which its YAML file lists for the split {split}"
+                    f"{root} has no {place.strip('/')}, which its YAML file lists for the split {split}; {remedy}"
                 )
             continue
         check_link(path, root)

@@ -195,7 +195,9 @@ def test_lists_of_images_state_the_splits(tmp_path):
 
 def test_a_missing_folder_in_the_yaml_file_is_an_error(tmp_path):
     yolo_folder(tmp_path, {"a": LINE}, data="train: images\nval: valid/images\nnames: [cat]")
-    with pytest.raises(FileNotFoundError, match="has no valid/images, which its YAML file lists for the split val"):
+    with pytest.raises(
+        FileNotFoundError, match="lists for the split val; correct the path, or remove it to hold out images"
+    ):
         read(tmp_path)
 
 
