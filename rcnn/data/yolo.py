@@ -50,6 +50,7 @@ from rcnn.transform import Size
 
 MAX_TXT = 1 << 24  # bytes of the annotation of one image
 MAX_YAML = 1 << 20
+MAX_FRACTION = 2  # a larger coordinate is a number of pixels
 BORDER = 1e-9  # pixels; a coordinate this close to 0 is 0, because fractions are rounded
 SPLIT_LISTS = ("train.txt", "val.txt", "valid.txt", "validation.txt", "test.txt")
 
@@ -332,6 +333,12 @@ def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Th
     if len(numbers) < 4:
         raise ValueError(f"{what} must have a class and x, y, width and height, got {line.strip()!r}")
     is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0 and not settings.keypoints
+    largest = max(numbers if is_polygon else numbers[:4], key=abs)
+    if abs(largest) > MAX_FRACTION:
+        raise ValueError(
+            f"{what} has the coordinate {largest:g}, but coordinates must be fractions of the image's width or height; "
+            "divide pixels by the width or the height"
+        )
     box = _around_polygon(numbers) if is_polygon else _around_centre(*numbers[:4])
     height, width = size
     pixels = tuple(value * side for value, side in zip(box, (width, height, width, height), strict=True))

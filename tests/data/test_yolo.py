@@ -9,6 +9,9 @@ from rcnn.data import YOLO, read_yolo
 LINE = "0 0.5 0.25 0.5 0.25\n"  # in an image of 60 x 40 (width, height): 15, 5, 45, 15
 
 
+FRACTIONS = "but coordinates must be fractions of the image's width or height; divide pixels by the width or the height"
+
+
 def read(folder, *arguments, **options):
     return read_yolo(folder, *arguments, progress=False, **options)
 
@@ -67,6 +70,8 @@ def test_boxes_lie_in_the_upright_image(tmp_path):
     "line, reason",
     [
         ("0 0.5 0.5 0.5", "line 2 must have a class and x, y, width and height, got '0 0.5 0.5 0.5'"),
+        ("0 0.5 0.5 20 10", f"line 2 has the coordinate 20, {FRACTIONS}"),
+        ("0 1 1 3 1 3 -40", f"line 2 has the coordinate -40, {FRACTIONS}"),
         ("0 a 0.5 0.5 0.5", "line 2 must be a number, got 'a'"),
         ("zebra 0.5 0.5 0.5 0.5", "class of line 2 must be a number, got 'zebra'"),
         ("-1 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '-1'"),
