@@ -46,6 +46,12 @@ SUFFIXES = (
     ".pnm",
 )  # the suffixes of image files, in lower case
 
+_OTHER_FILES = {  # how files begin that are often taken for images, and what to do with them
+    rb"\Z": "is empty",
+    rb".{4}ftyp(hei|hev|mif1|msf1)": "is a HEIC photo, which rcnn does not read; convert it to JPEG",
+    rb"version https://git-lfs": "is a Git LFS pointer, not the image itself; fetch the image: git lfs pull",
+    rb"(?i)\s*<(!doctype html|html)": "is a web page, not an image; download the image again from a direct link",
+}
 _ORIENTATION = 0x0112  # the EXIF tag of the orientation
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags
 _UPRIGHT = {  # for each orientation, the member of PIL.Image.Transpose that turns the image upright
@@ -263,6 +269,16 @@ def _is_sixteen_bit(image: Image.Image) -> bool:
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
+def _description(path: str | os.PathLike[str]) -> str:
+    """Return what a file is that no decoder recognises, and what to do."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    for sign, description in _OTHER_FILES.items():
+        if re.match(sign, start, re.DOTALL):
+            return description
+    return f"is not an image in a supported format ({', '.join(FORMATS)})"
+
+
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     """Open an image file for a `with` block, read its header, and check the size of the image.
@@ -287,7 +303,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             "PIL.Image.MAX_IMAGE_PIXELS"
         ) from error
     except UnidentifiedImageError as error:
-        raise OSError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error
+        raise OSError(f"{path} {_description(path)}") from error
     except Exception as error:  # Pillow's decoders can raise any exception on a damaged file
         reason = str(error) or type(error).__name__
         raise OSError(f"{path} cannot be read: {reason}") from error

@@ -315,8 +315,23 @@ def test_colour_images_are_refused_as_masks(tmp_path, mode):
 )
 @pytest.mark.parametrize("name", ["image", "image.jpg", "image.eps"])
 def test_other_files_are_reported(tmp_path, content, name):
-    with pytest.raises(OSError, match=f"{name} (is not an image|cannot be read)"):
+    with pytest.raises(OSError, match=f"{name} (is not an image|is empty|cannot be read)"):
         read(tmp_path, content, name)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "image is empty"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "image is a HEIC photo, which rcnn does not read; convert it to JPEG"),
+        (b"\n\0\0\x18ftypmif1\0\0\0\0mif1heic", "image is a HEIC photo"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "image is a Git LFS pointer.*: git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "image is a web page, not an image"),
+    ],
+)
+def test_files_that_are_often_taken_for_images(tmp_path, content, message):
+    with pytest.raises(OSError, match=message):
+        read(tmp_path, content, "image")
 
 
 @pytest.mark.parametrize("kind", ["EPS", "PCX"])
