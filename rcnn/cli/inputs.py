@@ -13,6 +13,7 @@ from rcnn.cli.process import message
 from rcnn.images import SUFFIXES
 
 STANDARD_INPUT = "-"
+HEIC_SUFFIXES = (".heic", ".heif")  # photos from phones, which Pillow cannot read
 LIST_SUFFIX = ".txt"
 ANY_FOLDERS = "**"  # in a pattern
 MAX_LIST = 1 << 26  # bytes of a list of paths
@@ -82,12 +83,17 @@ def _folders_below(folder: Path) -> Iterator[str]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted by name, without hidden files."""
-    found = [
+    """Return the images in a folder, sorted by name, without hidden files.
+
+    HEIC photos are included, because reading them reports an error, unless there is an image with the same stem.
+    """
+    entries = [
         entry
         for entry in sorted(folder.iterdir())
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+        if entry.suffix.lower() in (*SUFFIXES, *HEIC_SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
     ]
+    stems = {entry.stem for entry in entries if entry.suffix.lower() in SUFFIXES}
+    found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES or entry.stem not in stems]
     if not found:
         raise ValueError(f"{folder} contains no images; for images in subfolders, use a pattern such as 'DIR/**/*.jpg'")
     return found

@@ -368,6 +368,16 @@ def test_list_that_is_too_long_is_not_cut(tmp_path, album, capsys, monkeypatch):
     assert capsys.readouterr().err == "rcnn: standard input must have at most 9 bytes\n"
 
 
+def test_heic_photos_in_a_folder_are_reported(tmp_path, finder, capsys):
+    for name in ("a.jpg", "a.HEIC", "b.HEIC"):  # a.jpg is the converted photo
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    paint(tmp_path / "a.jpg")
+    assert detect(tmp_path, "--out", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"rcnn: {tmp_path / 'b.HEIC'} is a HEIC photo, which rcnn does not read; convert it to JPEG\n"
+    )
+
+
 def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     (tmp_path / "empty").mkdir()
