@@ -54,6 +54,11 @@ def _images(saved: SavedRun, train: data.Dataset, val: data.Dataset | None) -> t
             options = {**saved.plan.options, "on_error": "skip"}
             test = data.load(saved.plan.train, TEST, options=options)
             if tuple(test.classes) == tuple(train.classes):
+                if skipped := getattr(test, "skipped", ()):
+                    tell(
+                        f"warning: {TEST}: {len(skipped)} skipped; the first is {skipped[0].source}: "
+                        f"{skipped[0].reason}; for details: rcnn check {saved.plan.train} --split {TEST}"
+                    )
                 return test, TEST
             tell(f"the split {TEST} is not used, because its classes differ from those of {TRAIN}")
         except (OSError, ValueError) as error:

@@ -273,6 +273,16 @@ def test_unusable_images_are_skipped_and_counted(
         command(toml, "--on-error", "raise", "--no-check", "--out", tmp_path / "other")
 
 
+def test_skipped_test_images_are_reported(planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    data.write_voc(data.Shapes(2, split="val"), tmp_path / "photos", "test", progress=False)
+    (tmp_path / "photos" / "JPEGImages" / "test_000001.png").unlink()
+    assert command(f"voc:{tmp_path / 'photos'}", "--steps", "1", "--out", tmp_path / "run") == 0
+    captured = capsys.readouterr()
+    assert "AP50 on test (1 image)" in captured.out
+    assert "warning: test: 1 skipped; the first is " in captured.err and "photos --split test\n" in captured.err
+
+
 def test_plan_is_not_overwritten(planned: Path) -> None:
     with pytest.raises(FileExistsError, match="plan.toml already exists"):
         command("shapes", "--plan", planned)
