@@ -110,6 +110,13 @@ def run(options: argparse.Namespace) -> int:
     new = [path for kind in FOLDERS if (path := getattr(options, kind))]
     for name in ("out", "json", "csv"):
         check_outside(f"--{name}", getattr(options, name), new)
+    if any(
+        os.path.isdir(given) and os.path.realpath(given) == os.path.realpath(options.out) for given in options.images
+    ):
+        raise ValueError(
+            f"--out {options.out} is a folder of images, and the next run would read the drawings as images; choose "
+            "another folder"
+        )
     files, problems = find_images(options.images)
     if options.csv or new:
         problems += [f"{file}: {UNFIT}" for file in files if not can_name(file)]

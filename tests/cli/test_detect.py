@@ -378,6 +378,13 @@ def test_heic_photos_in_a_folder_are_reported(tmp_path, finder, capsys):
     )
 
 
+def test_drawings_are_not_mixed_with_the_images_of_a_folder(album, capsys):
+    before = sorted(album.iterdir())
+    assert detect(album, "--out", f"{album}/older/..") == 2
+    assert "is a folder of images, and the next run would read the drawings as images" in capsys.readouterr().err
+    assert sorted(album.iterdir()) == before
+
+
 def test_arguments_that_name_no_images_are_reported(tmp_path, album, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     (tmp_path / "empty").mkdir()
