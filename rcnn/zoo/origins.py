@@ -22,6 +22,10 @@ BEGINNINGS = (
     (rb"\x93NUMPY", "it is a NumPy array, not a state dict"),
     (rb"GGUF", "it is a GGUF file, which contains a language model"),
     (rb"(?s).{4}TFL3", "it is a TensorFlow Lite model; only weights of PyTorch models are read"),
+    (
+        rb"(?s)\x08\x01\x12|\x0a.{1,2}\x0a.{1,200}\x12.(Placeholder|Const)",
+        "it seems to be a TensorFlow graph; only weights of PyTorch models are read",
+    ),
     (rb"(?s)\x08.?(\x10.)?[\x12\x1a\x3a]", "it seems to be an ONNX model; use the .pth file that it was exported from"),
     (rb"\x89PNG|\xff\xd8\xff|GIF8|RIFF|BM", "it is an image, not weights"),
     (rb"\([dl]p|c\w+\n", "it is a pickle in an old format, which torch.save does not write"),

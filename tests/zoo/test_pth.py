@@ -248,6 +248,8 @@ MODULE = name("my", "Net") + b")\x81" + dict_of({"training": b"\x89", "_modules"
         (b"a.pth".ljust(257, b"\0") + b"ustar", "a tar archive"),
         (b"\x89HDF\r\n", "Keras"),
         (b"\x08\x07\x12\x07pytorch", "an ONNX model"),
+        (b"\x08\x01\x12\xa2\x05\n\xb0", "a TensorFlow graph; only weights of PyTorch models"),  # saved_model.pb
+        (b"\n:\n\x0cimage_tensor\x12\x0bPlaceholder*\n\n", "a TensorFlow graph; only weights of PyTorch models"),
         (b"\xff\xd8\xff\xe0", "it is an image"),
         (b'{"a": 1}', "JSON"),
         (bytes(1000), "download is incomplete"),
