@@ -184,7 +184,10 @@ def _ids_by_name(files: Sequence[Found]) -> dict[str, int]:
     for found in files:
         for number, category in found.categories.items():
             if names.setdefault(number, category.name) != category.name:
-                raise ValueError(f"category {number} is {names[number]!r} in one file and {category.name!r} in another")
+                raise ValueError(
+                    f"category {number} is {names[number]!r} in one file and {category.name!r} in another; write the "
+                    "same categories, with the same ids, to the files of all splits"
+                )
     used = {number for found in files for number, category in found.categories.items() if category.used}
     ids: dict[str, int] = {}
     for number in sorted(names, key=lambda number: (number not in used, number)):

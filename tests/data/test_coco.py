@@ -125,7 +125,7 @@ def test_two_used_categories_with_the_same_name_are_an_error(tmp_path):
 def test_splits_with_different_category_ids_are_an_error(tmp_path):
     for split, name in (("train", "cat"), ("val", "dog")):
         coco_folder(tmp_path, f"{split}.json", categories=[{"id": 1, "name": name}])
-    with pytest.raises(ValueError, match="category 1 is 'cat' in one file and 'dog' in another"):
+    with pytest.raises(ValueError, match="category 1 is 'cat' in one file and 'dog' in another; write the same"):
         read_coco(tmp_path, "train")
     assert read_coco(tmp_path, "train", classes=("cat",)).category_ids == (-1, 1)
 
