@@ -33,7 +33,7 @@ from rcnn.data.reading import (
     stated_classes,
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken
-from rcnn.data.search import Search
+from rcnn.data.search import Search, path_parts
 from rcnn.data.splits import SKIP, WHOLE, Entry, choose, plain_name, split_folders, without_annotation
 from rcnn.data.voc import parse_xml
 
@@ -140,9 +140,10 @@ def _find_file(folder: Path) -> Path:
 
 
 def _folders_of(bases: Sequence[Path], subset: str) -> list[Path]:
-    """Return the existing folders for the images of a subset, such as images/Train."""
-    named = [split_folders(base).get(plain_name(subset), base / subset) for base in bases]
-    return [folder for folder in named if folder.is_dir()]
+    """Return the existing folders for the images of a subset, such as images/Train; all are inside `bases`."""
+    parts = path_parts(subset)
+    named = [split_folders(base).get(plain_name(subset), base.joinpath(*parts)) for base in bases]
+    return [folder for folder in named if os.path.isdir(folder)]  # False if the name is too long
 
 
 def _read_image(element: Element, filename: str, search: Search) -> Entry:

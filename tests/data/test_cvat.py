@@ -111,3 +111,13 @@ def test_an_image_outside_the_folder_is_broken(tmp_path):
     write(tmp_path / "annotations.xml", cvat(image(BOX), image(BOX, name="/etc/passwd")))
     found = read_cvat(tmp_path)
     assert len(found.records) == 1 and "is not a path inside" in found.broken[0].reason
+
+
+@pytest.mark.parametrize("subset", ["..", "../..", "{folder}", "x" * 5000])
+def test_a_subset_is_never_a_folder_outside(tmp_path, subset):
+    save_image(tmp_path / "outside.png")
+    save_image(tmp_path / "set" / "images" / "a.png")
+    extra = f'subset="{subset.format(folder=tmp_path)}"'
+    write(tmp_path / "set" / "annotations.xml", cvat(image(BOX, name="outside.png", extra=extra), image(BOX)))
+    inside, outside = read_cvat(tmp_path / "set").records[::-1]
+    assert inside.image.is_file() and not outside.image.exists()
