@@ -17,6 +17,8 @@ from rcnn.data.reading import (
     IMAGE_FOLDERS,
     Box,
     Thing,
+    around_ellipse,
+    as_degrees,
     as_number,
     as_size,
     check_classes,
@@ -44,8 +46,8 @@ MAX_XML = 1 << 30  # bytes of the XML file
 class CVAT(AnnotatedImages):
     """Images described by an XML file of CVAT, such as annotations.xml.
 
-    Each box, polygon, ellipse or mask is an object; a rotated box becomes the smallest unrotated box around it. Points,
-    polylines, cuboids and skeletons are reported as errors. The XML file can be at most 1 GiB in size.
+    Each box, polygon, ellipse or mask is an object; a rotated shape becomes the smallest unrotated box around it.
+    Points, polylines, cuboids and skeletons are reported as errors. The XML file can be at most 1 GiB in size.
 
     Parameters
     ----------
@@ -166,10 +168,9 @@ def _read_shape(element: Element, number: int) -> Thing:
         return as_number(element.get(attribute), f"{attribute} of {what}")
 
     box: Box
+    rotation = as_degrees(element.get("rotation"), f"rotation of {what}")
     if element.tag == "box":
-        box = _rotated(
-            (value("xtl"), value("ytl"), value("xbr"), value("ybr")), as_number(element.get("rotation", 0), what)
-        )
+        box = _rotated((value("xtl"), value("ytl"), value("xbr"), value("ybr")), rotation)
     elif element.tag == "polygon":
         points = [pair.split(",") for pair in (element.get("points") or "").split(";")]
         xs, ys = (
@@ -177,8 +178,7 @@ def _read_shape(element: Element, number: int) -> Thing:
         )
         box = min(xs), min(ys), max(xs), max(ys)
     elif element.tag == "ellipse":
-        x, y, rx, ry = value("cx"), value("cy"), value("rx"), value("ry")
-        box = x - rx, y - ry, x + rx, y + ry
+        box = around_ellipse(value("cx"), value("cy"), value("rx"), value("ry"), rotation)
     elif element.tag == "mask":
         box = value("left"), value("top"), value("left") + value("width"), value("top") + value("height")
     else:

@@ -21,6 +21,8 @@ from rcnn._files import read_whole
 from rcnn.data.reading import (
     IMAGE_FOLDERS,
     Thing,
+    around_ellipse,
+    as_degrees,
     as_number,
     as_size,
     check_classes,
@@ -48,7 +50,7 @@ PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a ra
 class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
-    Each rectangle, polygon or ellipse is an object; a rotated rectangle becomes the smallest unrotated box around it. A
+    Each rectangle, polygon or ellipse is an object; a rotated region becomes the smallest unrotated box around it. A
     brush mask, a point or a shape without a class is reported as an error. A task with several annotations is an error,
     because these may describe the same objects. Cancelled annotations and predictions are ignored. A JSON file can be
     at most 2 GiB in size.
@@ -218,6 +220,7 @@ def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
     def percent(key: str) -> float:
         return as_number(value.get(key), f"{key} of {what}") / 100
 
+    rotation = as_degrees(value.get("rotation"), f"rotation of {what}")
     if "points" in value:
         if not isinstance(value["points"], list) or not all(
             isinstance(p, list) and len(p) == 2 for p in value["points"]
@@ -229,12 +232,12 @@ def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
         xs, ys = [point[0] * width for point in points], [point[1] * height for point in points]
         box = min(xs), min(ys), max(xs), max(ys)
     elif "radiusX" in value:
-        x, y, rx, ry = percent("x"), percent("y"), percent("radiusX"), percent("radiusY")
-        box = (x - rx) * width, (y - ry) * height, (x + rx) * width, (y + ry) * height
+        radii = percent("radiusX") * width, percent("radiusY") * height
+        box = around_ellipse(percent("x") * width, percent("y") * height, *radii, rotation)
     else:
         box = _around(
             percent("x") * width, percent("y") * height, percent("width") * width, percent("height") * height,
-            math.radians(as_number(value.get("rotation") or 0, f"rotation of {what}")),
+            math.radians(rotation),
         )  # fmt: skip
     return [Thing(box, clean_name(name, f"label of {what}")) for name in value[key]]
 

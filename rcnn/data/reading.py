@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import functools
+import math
 import os
 import re
 import reprlib
@@ -376,6 +377,59 @@ def as_number(value: object, what: str) -> float:
         with contextlib.suppress(ValueError, OverflowError):  # other text, and integers that are too large for a float
             return float(value)
     raise ValueError(f"{what} must be a number, got {reprlib.repr(value)}")
+
+
+def around_ellipse(x: float, y: float, rx: float, ry: float, degrees: float) -> Box:
+    """Return the smallest unrotated box around a rotated ellipse.
+
+    Parameters
+    ----------
+    x, y : float
+        The centre.
+    rx, ry : float
+        The radii before the rotation.
+    degrees : float
+        Angle of the rotation around the centre.
+
+    Returns
+    -------
+    tuple of float
+        Coordinates x1, y1, x2, y2 of the box.
+
+    Examples
+    --------
+    >>> around_ellipse(20, 15, 10, 5, 0.0)
+    (10.0, 10.0, 30.0, 20.0)
+    """
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    half_width, half_height = math.hypot(rx * cos, ry * sin), math.hypot(rx * sin, ry * cos)
+    return x - half_width, y - half_height, x + half_width, y + half_height
+
+
+def as_degrees(value: object, what: str) -> float:
+    """Convert the angle of a rotation to a float.
+
+    Parameters
+    ----------
+    value : object
+        Value from a file. None and "" mean 0.
+    what : str
+        Name of the value, for error messages.
+
+    Returns
+    -------
+    float
+        The angle.
+
+    Raises
+    ------
+    ValueError
+        If `value` is not a finite number.
+    """
+    degrees = as_number(value, what) if value not in (None, "") else 0.0
+    if not math.isfinite(degrees):
+        raise ValueError(f"{what} must be a finite number of degrees, got {value!r}")
+    return degrees
 
 
 def as_flag(value: object, what: str) -> bool:

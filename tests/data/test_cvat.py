@@ -34,6 +34,7 @@ def one(folder, *shapes):
         ('<box label="cat" xtl="10" ytl="10" xbr="30" ybr="14" rotation="270"/>', [18, 2, 22, 22]),
         ('<polygon label="cat" points="10.0,5.0;30,7;20,25"/>', [10, 5, 30, 25]),
         ('<ellipse label="cat" cx="20" cy="15" rx="10" ry="5"/>', [10, 10, 30, 20]),
+        ('<ellipse label="cat" cx="20" cy="15" rx="10" ry="5" rotation="90"/>', [15, 5, 25, 25]),
         ('<mask label="cat" rle="1" left="10" top="5" width="20" height="20"/>', [10, 5, 30, 25]),
     ],
 )
@@ -49,6 +50,10 @@ def test_the_box_of_a_shape(tmp_path, shape, box):
     [
         ('<points label="cat" points="1,2"/>', "shape 1 is a <points>, which has no box"),
         ('<polygon label="cat" points="1,2;3"/>', "points of shape 1 must be a number, got None"),
+        (
+            BOX.replace("<box ", '<box rotation="inf" '),
+            "rotation of shape 1 must be a finite number",
+        ),
         (BOX.replace('xtl="10"', ""), "xtl of shape 1 must be a number, got None"),
         (BOX.replace('label="cat"', ""), "label of shape 1 must be a class name"),
     ],

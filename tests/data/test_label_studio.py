@@ -33,6 +33,7 @@ def read(folder, *tasks, **options):
         (RECTANGLE | {"rotation": 90}, [10, 10, 30, 25]),
         ({"points": [[50, 25], [75, 50], [60, 75]], "polygonlabels": ["cat"]}, [30, 10, 45, 30]),
         ({"x": 50, "y": 50, "radiusX": 10, "radiusY": 25, "ellipselabels": ["cat"]}, [24, 10, 36, 30]),
+        ({"x": 50, "y": 50, "radiusX": 10, "radiusY": 25, "rotation": 90, "ellipselabels": ["cat"]}, [20, 14, 40, 26]),
     ],
 )
 def test_the_box_of_a_region(tmp_path, value, box):
