@@ -105,14 +105,15 @@ def read_cvat(
     given = given_path(path)
     file = given if given.is_file() else _find_file(existing_folder(given))
     names = stated_classes(file.parent) if classes is None else check_classes(classes)
+    content = read_inside(file, file.parent, MAX_XML)
     try:
-        root = parse_xml(read_inside(file, file.parent, MAX_XML))
-    except (ParseError, LookupError) as error:
-        raise ValueError(f"{file} is not XML: {error}") from error
+        root = parse_xml(content)
+    except (ParseError, LookupError, ValueError) as error:  # ValueError: entities, or an invalid encoding
+        raise ValueError(f"{file} is not XML that can be read: {str(error)[:100]}") from error
     if root.tag != "annotations":
         raise ValueError(f"{file} is not in CVAT's format: it must begin with <annotations>, got {root.tag!r}")
-    if root.find("track") is not None and root.find("image") is None:
-        raise ValueError(f"{file} is in the format CVAT for video, which rcnn does not read; export CVAT for images")
+    if root.find("track") is not None:
+        raise ValueError(f"{file} describes a video; in CVAT, export the task as 'CVAT for images 1.1' instead")
     bases = [*named_folders(file.parent, IMAGE_FOLDERS), file.parent]
     entries: list[Entry] = []
     members: dict[str, list[Entry]] = {}

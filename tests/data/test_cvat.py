@@ -88,8 +88,14 @@ def test_without_subsets_images_are_held_out(tmp_path):
     [
         ("<annotation/>", "must begin with <annotations>, got 'annotation'"),
         ("no", "is not XML"),
+        (
+            '<!DOCTYPE a [<!ENTITY x "y">]><annotations>&x;</annotations>',
+            "is not XML .*EntitiesForbidden",
+        ),
+        ('<?xml version="1.0" encoding="idna"?><annotations/>', "annotations.xml is not XML .*idna"),
         (cvat(), "has no images"),
-        (cvat('<track id="0" label="cat"/>'), "is in the format CVAT for video, which rcnn does not read"),
+        (cvat('<track id="0" label="cat"/>'), "describes a video; .* 'CVAT for images 1.1'"),
+        (cvat(image(BOX), '<track id="0" label="cat"/>'), "describes a video; .* 'CVAT for images 1.1'"),
     ],
 )
 def test_an_invalid_file_is_an_error(tmp_path, text, message):
