@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcnn._files import read_whole
+from rcnn._validate import shown
 from rcnn.data.reading import (
     IMAGE_FOLDERS,
     Thing,
@@ -42,16 +43,16 @@ from rcnn.data.search import Search
 from rcnn.data.splits import SKIP, Entry, choose, without_annotation
 
 MAX_JSON = 1 << 31  # bytes of the JSON file
+SHAPES = {"x", "points", "radiusX", "rle", "imageDataURL"}  # a region with one of these values is a shape
 LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
-SHAPES = ("rectangle", "polygon", "ellipse")  # the types of regions whose class is in another region, or missing
 PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a random prefix, such as "1a2b3c4d-"
 
 
 class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
-    Each rectangle, polygon or ellipse is an object; a rotated region becomes the smallest unrotated box around it. A
-    brush mask, a point or a shape without a class is reported as an error. A task with several annotations is an error,
+    Each rectangle, polygon or ellipse with a label is an object; other shapes, such as a brush mask, are reported as
+    errors. A rotated region becomes the smallest unrotated box around it. A task with several annotations is an error,
     because these may describe the same objects. Cancelled annotations and predictions are ignored. A JSON file can be
     at most 2 GiB in size.
 
@@ -137,7 +138,7 @@ def _read_task(task: Any, source: str, search: Search) -> Entry | None:
     name = ""
     try:
         if not isinstance(task, dict):
-            raise ValueError(f"it must be a JSON object, got {reprlib.repr(task)}")
+            raise ValueError(f"it must be a JSON object, got {shown(task)}")
         name = _image_name(task)
         results = _results(task)
         if results is None:
@@ -175,44 +176,52 @@ def _results(task: Mapping[str, Any]) -> list[Any] | None:
             value for value in task.values() if isinstance(value, list) and all(isinstance(v, dict) for v in value)
         ]
         return [{"value": region, **region} for regions in lists for region in regions] if lists else None
-    annotations = [
-        annotation
-        for annotation in task.get("annotations", task.get("completions")) or ()
-        if isinstance(annotation, dict) and not annotation.get("was_cancelled")
-    ]
+    everything = task.get("annotations", task.get("completions")) or []
+    if not isinstance(everything, list):
+        raise ValueError(f"its annotations must be a list, got {shown(everything)}")
+    annotations = [entry for entry in everything if isinstance(entry, dict) and not entry.get("was_cancelled")]
     if len(annotations) > 1:
         raise ValueError(f"it has {len(annotations)} annotations; keep one of them")
-    return list(annotations[0].get("result") or []) if annotations else None
+    results = annotations[0].get("result") or [] if annotations else None
+    if not isinstance(results, list | None):
+        raise ValueError(f"result of its annotation must be a list, got {shown(results)}")
+    return results
 
 
 def _objects(results: Sequence[Any]) -> list[Mapping[str, Any]]:
-    """Return the regions that are objects; a shape without a class is one, unless another region names its class."""
-    regions = [region for region in results if isinstance(region, dict)]
-    named = [region.get("id") for region in regions if _class_keys(region)]
+    """Return the regions that are objects: those with class names, and those in which a class name is missing.
+
+    Other results, such as a choice or a text, are left out. So is a region without class names if another region of the
+    same shape has them, because Label Studio can store a rectangle and its label as two regions.
+    """
+    regions = [region for region in results if isinstance(region, dict) and isinstance(region.get("value"), dict)]
+    named = {_identity(region) for region in regions if _box_keys(region)}
     return [
         region
         for region in regions
-        if _class_keys(region) or (region.get("type") in SHAPES and region.get("id") not in named)
+        if _box_keys(region) or (not SHAPES.isdisjoint(region["value"]) and _identity(region) not in named)
     ]
 
 
-def _class_keys(region: Mapping[str, Any]) -> list[str]:
-    """Return the keys that contain class names of a region; empty if it has no class (such as a choice)."""
-    value = region.get("value")
-    if not isinstance(value, dict):
-        return []
-    return [key for key in value if key.endswith("labels") and isinstance(value[key], list)]
+def _identity(region: Mapping[str, Any]) -> str:
+    """Return the id of a region or, in the format JSON-MIN, its position."""
+    return repr(region.get("id") or [region["value"].get(key) for key in ("x", "y", "width", "height", "points")])
+
+
+def _box_keys(region: Mapping[str, Any]) -> list[str]:
+    """Return the keys that contain class names of a region."""
+    return [key for key in LABELS if isinstance(region["value"].get(key), list) and region["value"][key]]
 
 
 def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
     """Return the objects of a region, one for each of its class names."""
-    what, keys = f"region {number}", _class_keys(region)
-    value: Any = region.get("value")
-    if not keys:
-        raise ValueError(f"{what} is a {region['type']} without a class; choose its class, or delete it")
-    key = keys[0]
-    if key not in LABELS or "rle" in value:
-        raise ValueError(f"{what} has {key}, which have no box; use rectangles, polygons or ellipses")
+    what, value = f"region {number}", region["value"]
+    keys = _box_keys(region)
+    if not keys or "rle" in value:
+        raise ValueError(
+            f"{what} of type {shown(region.get('type'))} has no class name for a box; "
+            "use rectangles, polygons or ellipses with a label"
+        )
     width, height = (
         as_number(region.get(f"original_{side}"), f"original_{side} of {what}") for side in ("width", "height")
     )
@@ -239,7 +248,7 @@ def _read_region(region: Mapping[str, Any], number: int) -> list[Thing]:
             percent("x") * width, percent("y") * height, percent("width") * width, percent("height") * height,
             math.radians(rotation),
         )  # fmt: skip
-    return [Thing(box, clean_name(name, f"label of {what}")) for name in value[key]]
+    return [Thing(box, clean_name(name, f"label of {what}")) for name in value[keys[0]]]
 
 
 def _around(x: float, y: float, width: float, height: float, angle: float) -> tuple[float, float, float, float]:

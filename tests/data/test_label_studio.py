@@ -98,30 +98,6 @@ def test_one_invalid_region_does_not_affect_the_others(tmp_path):
     assert len(record.boxes) == 1 and record.faults[0].reason == "x of region 1 must be a number, got 'left'"
 
 
-@pytest.mark.parametrize(
-    "wrong, reason",
-    [
-        (
-            {"value": {"format": "rle", "rle": [1], "brushlabels": ["cat"]}},
-            "region 1 has brushlabels, which have no box",
-        ),
-        ({"value": {"format": "rle", "rle": [1], "labels": ["cat"]}}, "region 1 has labels, which have no box"),
-        ({"value": {"x": 1, "y": 2, "keypointlabels": ["cat"]}}, "region 1 has keypointlabels, which have no box"),
-        ({"value": {"x": 1, "y": 2}, "type": "rectangle", "id": "b"}, "region 1 is a rectangle without a class"),
-    ],
-)
-def test_regions_without_a_box_or_a_class_are_reported(tmp_path, wrong, reason):
-    record = read(tmp_path, task(region(id="a"), region() | wrong)).records[0]
-    assert len(record.boxes) == 1 and record.faults[0].reason.startswith(reason)
-
-
-def test_the_class_of_a_shape_in_another_region(tmp_path):
-    value = {key: RECTANGLE[key] for key in ("x", "y", "width", "height", "rotation")}
-    shape = region(value, type="rectangle", id="a")
-    record = read(tmp_path, task(shape, region(value | {"labels": ["cat"]}, type="labels", id="a"))).records[0]
-    assert record.boxes.tolist() == [[30, 10, 45, 30]] and not record.faults
-
-
 CREATE_ML = '[{"image": "a.png", "annotations": [{"label": "cat", "coordinates": {"x": 3, "y": 3}}]}]'
 
 
@@ -138,3 +114,42 @@ def test_an_invalid_file_is_an_error(tmp_path, text, message):
     write(tmp_path / "a.json", text)
     with pytest.raises(ValueError, match=message):
         read_label_studio(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {key: RECTANGLE[key] for key in ("x", "y", "width", "height")},
+        RECTANGLE | {"rectanglelabels": []},
+        RECTANGLE | {"rectanglelabels": "cat"},
+        {"format": "rle", "rle": [1, 2], "brushlabels": ["cat"]},
+        {"format": "rle", "rle": [1, 2], "labels": ["cat"]},
+        {"x": 1, "y": 2, "keypointlabels": ["cat"]},
+    ],
+)
+def test_a_shape_without_a_class_name_is_reported(tmp_path, value):
+    record = read(tmp_path, task(region(), region(value, id="r2", type="shape"))).records[0]
+    assert len(record.boxes) == 1
+    assert "region 1 of type 'shape' has no class name for a box" in record.faults[0].reason
+
+
+@pytest.mark.parametrize("number", [{"id": "r1"}, {}])
+def test_a_label_in_a_region_of_its_own(tmp_path, number):
+    place = {key: RECTANGLE[key] for key in ("x", "y", "width", "height")}
+    regions = [region(place, **number), region(place | {"labels": ["cat"]}, **number)]
+    text = region(place | {"text": ["hello"]}, type="textarea", **number)
+    record = read(tmp_path, task(*regions, text)).records[0]
+    assert record.boxes.tolist() == [[30, 10, 45, 30]] and not record.faults
+
+
+@pytest.mark.parametrize(
+    "annotations, reason",
+    [
+        (5, "its annotations must be a list, got 5"),
+        ({"result": []}, "its annotations must be a list"),
+        ([{"result": {"a": 1}}], "result of its annotation must be a list, got {'a': 1}"),
+    ],
+)
+def test_annotations_of_a_wrong_type_are_reported(tmp_path, annotations, reason):
+    found = read(tmp_path, task(region()), {**task(), "annotations": annotations})
+    assert reason in found.broken[0].reason
