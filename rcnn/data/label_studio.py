@@ -39,13 +39,14 @@ from rcnn.data.reading import (
     stated_classes,
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken
-from rcnn.data.search import Search
+from rcnn.data.search import Search, path_parts
 from rcnn.data.splits import SKIP, Entry, choose, without_annotation
+from rcnn.images import SUFFIXES
 
 MAX_JSON = 1 << 31  # bytes of the JSON file
 SHAPES = {"x", "points", "radiusX", "rle", "imageDataURL"}  # a region with one of these values is a shape
 LABELS = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
-PREFIX = re.compile(r"(.*/)?[0-9a-f]{8}-", re.DOTALL)  # uploaded files get a random prefix, such as "1a2b3c4d-"
+PREFIX = re.compile(r"[0-9a-f]{8}-")  # uploaded files get a random prefix, such as "1a2b3c4d-"
 
 
 class LabelStudio(AnnotatedImages):
@@ -143,7 +144,7 @@ def _read_task(task: Any, source: str, search: Search) -> Entry | None:
         results = _results(task)
         if results is None:
             return None
-        image = search.find(name) or search.find(PREFIX.sub("", name, count=1))
+        image = search.find(name) or search.find(PREFIX.sub("", "".join(path_parts(name)[-1:]), count=1))
         regions = _objects(results)
         things, faults = read_each(_read_region, regions, source)
         sizes = {as_size(region.get("original_width"), region.get("original_height")) for region in regions}
@@ -160,13 +161,13 @@ def _is_create_ml(task: Any) -> bool:
 
 
 def _image_name(task: Mapping[str, Any]) -> str:
-    """Return the first text of a task that names an image."""
+    """Return the first text of a task that ends like the name of an image or, if there is none, the first text."""
     content = task.get("data", task)
     values = [content.get("image"), *content.values()] if isinstance(content, dict) else []
-    for value in values:
-        if isinstance(value, str) and value.strip():
-            return value
-    raise ValueError("it names no image")
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    if not texts:
+        raise ValueError("it names no image")
+    return next((text for text in texts if "".join(path_parts(text)[-1:]).lower().endswith(SUFFIXES)), texts[0])
 
 
 def _results(task: Mapping[str, Any]) -> list[Any] | None:

@@ -153,3 +153,8 @@ def test_a_label_in_a_region_of_its_own(tmp_path, number):
 def test_annotations_of_a_wrong_type_are_reported(tmp_path, annotations, reason):
     found = read(tmp_path, task(region()), {**task(), "annotations": annotations})
     assert reason in found.broken[0].reason
+
+
+def test_the_image_is_found_among_other_texts(tmp_path):
+    data = {"title": "hello", "photo": "http://localhost/data/upload/1/1a2b3c4d-a.png?token=x.y"}
+    assert read(tmp_path, task(region()) | {"data": data}).records[0].image == tmp_path / "images" / "a.png"
