@@ -36,7 +36,7 @@ from rcnn.data.reading import (
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken
 from rcnn.data.search import Search, path_parts
-from rcnn.data.splits import SKIP, WHOLE, Entry, choose, plain_name, split_folders, without_annotation
+from rcnn.data.splits import SKIP, WHOLE, Entry, choose, plain_name, split_folders, without_annotation, without_repeats
 from rcnn.data.voc import parse_xml
 
 FILE = "annotations.xml"
@@ -115,16 +115,19 @@ def read_cvat(
     if root.find("track") is not None:
         raise ValueError(f"{file} describes a video; in CVAT, export the task as 'CVAT for images 1.1' instead")
     bases = [*named_folders(file.parent, IMAGE_FOLDERS), file.parent]
-    entries: list[Entry] = []
-    members: dict[str, list[Entry]] = {}
+    found: list[Entry] = []
+    subsets: list[str] = []
     searches: dict[str, Search] = {}
     for element in root.iter("image"):
         subset = element.get("subset") or WHOLE
         if subset not in searches:
             searches[subset] = Search([*_folders_of(bases, subset), *bases])
-        entry = _read_image(element, file.name, searches[subset])
-        entries.append(entry)
-        members.setdefault(plain_name(subset), []).append(entry)
+        found.append(_read_image(element, file.name, searches[subset]))
+        subsets.append(plain_name(subset))
+    entries = without_repeats(found)
+    members: dict[str, list[Entry]] = {name: [] for name in subsets}
+    for name, entry in zip(subsets, entries, strict=True):
+        members[name].append(entry)
     parts = {} if set(members) <= {WHOLE} else {name: part.copy for name, part in members.items()}
     return choose([*entries, *without_annotation(entries)], parts, split, str(given), names, unannotated)
 

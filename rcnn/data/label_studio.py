@@ -40,7 +40,7 @@ from rcnn.data.reading import (
 )
 from rcnn.data.records import AnnotatedImages, Annotations, Broken
 from rcnn.data.search import Search, path_parts
-from rcnn.data.splits import SKIP, Entry, choose, without_annotation
+from rcnn.data.splits import SKIP, Entry, choose, without_annotation, without_repeats
 from rcnn.images import SUFFIXES
 
 MAX_JSON = 1 << 31  # bytes of the JSON file
@@ -53,8 +53,8 @@ class LabelStudio(AnnotatedImages):
     """Images described by a JSON file that Label Studio has exported.
 
     Each rectangle, polygon or ellipse with a label is an object; other shapes, such as a brush mask, are reported as
-    errors. A rotated region becomes the smallest unrotated box around it. A task with several annotations is an error,
-    because these may describe the same objects. Cancelled annotations and predictions are ignored. A JSON file can be
+    errors. A rotated region becomes the smallest unrotated box around it. A second annotation of an image is an error,
+    because both may describe the same objects. Cancelled annotations and predictions are ignored. A JSON file can be
     at most 2 GiB in size.
 
     Parameters
@@ -130,7 +130,7 @@ def read_label_studio(
     names = stated_classes(folder) if classes is None else check_classes(classes)
     search = Search([*named_folders(folder, IMAGE_FOLDERS), folder])
     found = [_read_task(task, f"{files[0].name}, task {i}", search) for i, task in enumerate(tasks)]
-    entries = [entry for entry in found if entry is not None]
+    entries = without_repeats(entry for entry in found if entry is not None)
     return choose([*entries, *without_annotation(entries)], {}, split, str(given), names, unannotated)
 
 

@@ -311,6 +311,32 @@ def _of_same_folders(spare: Sequence[Record], chosen: Sequence[Entry], everythin
     return [record for record in spare if record.image not in images and record.image.parent in folders]
 
 
+def without_repeats(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries; each record whose image already belongs to an earlier record becomes a `Broken`.
+
+    Parameters
+    ----------
+    entries : iterable of Record or Broken
+        Entries of all annotations.
+
+    Returns
+    -------
+    list of Record or Broken
+        The entries, in the same order.
+    """
+    first: dict[Path, Record] = {}
+    return [
+        Broken(
+            entry.source,
+            f"it describes the same image as {first[entry.image].source}; combine the two, or remove one of them",
+            entry.image.name,
+        )
+        if isinstance(entry, Record) and first.setdefault(entry.image, entry) is not entry
+        else entry
+        for entry in entries
+    ]
+
+
 def without_annotation(entries: Iterable[Entry]) -> list[Record]:
     """Return records without objects for images that have no annotation, but are in the folder of an annotated image.
 

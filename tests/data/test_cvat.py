@@ -132,3 +132,11 @@ def test_a_subset_is_never_a_folder_outside(tmp_path, subset):
     write(tmp_path / "set" / "annotations.xml", cvat(image(BOX, name="outside.png", extra=extra), image(BOX)))
     inside, outside = read_cvat(tmp_path / "set").records[::-1]
     assert inside.image.is_file() and not outside.image.exists()
+
+
+def test_the_second_entry_of_an_image_is_reported(tmp_path):
+    save_image(tmp_path / "images" / "a.png")
+    write(tmp_path / "annotations.xml", cvat(image(BOX), image(BOX.replace("cat", "dog"))))
+    found = read_cvat(tmp_path)
+    assert [record.names for record in found.records] == [("cat",)]
+    assert "describes the same image as annotations.xml, image 'a.png'" in found.broken[0].reason

@@ -158,3 +158,11 @@ def test_annotations_of_a_wrong_type_are_reported(tmp_path, annotations, reason)
 def test_the_image_is_found_among_other_texts(tmp_path):
     data = {"title": "hello", "photo": "http://localhost/data/upload/1/1a2b3c4d-a.png?token=x.y"}
     assert read(tmp_path, task(region()) | {"data": data}).records[0].image == tmp_path / "images" / "a.png"
+
+
+def test_the_second_annotation_of_an_image_is_reported(tmp_path):
+    """The format JSON-MIN has one entry for each annotator."""
+    value = RECTANGLE | {"original_width": 60, "original_height": 40}
+    found = read(tmp_path, *({"image": "a.png", "id": 3, "label": [value], "annotator": i} for i in (1, 2)))
+    assert len(found.records) == 1 and not found.unannotated
+    assert "project-1.json, task 0; combine the two" in found.broken[0].reason
