@@ -41,6 +41,7 @@ from rcnn.data.splits import (
     plain_name,
     split_folders,
     without_annotation,
+    without_repeats,
 )
 from rcnn.images import SUFFIXES
 
@@ -142,7 +143,8 @@ def read_sheets(
     names = stated_classes(root) if classes is None else check_classes(classes)
     sheets, parts = _find_sheets(root, suffix)
     bar = tqdm(sheets, desc="annotations", unit="file", disable=None if progress else True, delay=1)
-    entries = {sheet.path: _read_sheet(sheet, read) for sheet in bar}
+    found = without_repeats([_read_sheet(sheet, read) for sheet in bar])
+    entries = {sheet.path: entry for sheet, entry in zip(sheets, found, strict=True)}
     members = {name: partial(_members, part, root, entries, suffix) for name, part in parts.items()}
     everything = [*entries.values(), *without_annotation(entries.values())]
     return choose(everything, members, split, str(root), names, unannotated)

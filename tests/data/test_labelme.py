@@ -122,3 +122,11 @@ def test_a_list_that_names_a_missing_file_says_which(tmp_path):
     (lists / "val.txt").write_text("a\n")
     (broken,) = read_labelme(tmp_path, "train", progress=False).broken
     assert broken.reason == "Annotations/b.json: file not found"
+
+
+def test_the_second_file_of_an_image_is_reported(tmp_path):
+    one(tmp_path, shape())
+    write(tmp_path / "b.json", content(shape("dog")))
+    found = read_labelme(tmp_path, progress=False)
+    assert len(found.records) == 1 and found.broken[0].source == "b.json"
+    assert "it describes the same image as a.json" in found.broken[0].reason
