@@ -29,7 +29,8 @@ class Labelme(AnnotatedImages):
     """Images with one JSON file per image, as labelme writes them.
 
     A JSON file belongs to the image with the same name or, if there is none, to the image that "imagePath" names.
-    Shapes with the same label and the same "group_id" are one object. A JSON file can be at most 512 MiB in size.
+    Shapes with the same label and the same "group_id" are one object. The image must be a file, because "imageData" is
+    not read. A JSON file can be at most 512 MiB in size.
 
     Parameters
     ----------
@@ -94,13 +95,15 @@ def _read_sheet(sheet: Sheet) -> Record:
 
     def read(shape: Any, number: int) -> list[Thing]:
         thing, group = _read_shape(shape, number), shape.get("group_id")
-        key = number if group is None else (thing.name, str(group))
+        key = number if group in (None, "") else (thing.name, str(group))
         objects[key] = _joined(objects[key], thing) if key in objects else thing
         return []
 
     _, faults = read_each(read, content["shapes"], sheet.source)
     stated = content.get("imagePath")
     image = sheet.image(stated.strip() if isinstance(stated, str) else "")
+    if content.get("imageData") and not image.exists():
+        raise ValueError(f"{image}: file not found; the JSON file contains it as imageData, so save it as this file")
     size = as_size(content.get("imageWidth"), content.get("imageHeight"))
     return make_record(image, sheet.source, [*objects.values()], size, sheet.stem, faults)
 

@@ -45,7 +45,7 @@ def test_the_box_is_the_smallest_around_the_shape(tmp_path, given, box):
 
 
 def test_shapes_of_a_group_are_one_object(tmp_path):
-    groups = [("cat", 1), ("cat", 1), ("cat", 2), ("dog", 1), ("cat", None), ("cat", None)]
+    groups = [("cat", 1), ("cat", 1), ("cat", 2), ("dog", 1), ("cat", None), ("cat", "")]
     shapes = [shape(name, ((i, i), (i + 9, i + 9)), group_id=group) for i, (name, group) in enumerate(groups)]
     record = one(tmp_path, shape(points=((1, 1),), shape_type="point"), *shapes)
     assert record.names == ("cat", "cat", "dog", "cat", "cat") and record.boxes[0].tolist() == [0, 0, 10, 10]
@@ -122,6 +122,12 @@ def test_a_list_that_names_a_missing_file_says_which(tmp_path):
     (lists / "val.txt").write_text("a\n")
     (broken,) = read_labelme(tmp_path, "train", progress=False).broken
     assert broken.reason == "Annotations/b.json: file not found"
+
+
+def test_an_image_that_is_only_in_the_json_file_is_reported(tmp_path):
+    write(tmp_path / "a.json", content(shape(), imageData="iVBORw0"))
+    (broken,) = read_labelme(tmp_path, progress=False).broken
+    assert "a.png: file not found; the JSON file contains it as imageData" in broken.reason
 
 
 def test_the_second_file_of_an_image_is_reported(tmp_path):
