@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from rcnn import images
 from rcnn._files import read_text
+from rcnn._validate import shown
 from rcnn.data.reading import (
     ANNOTATION_FOLDERS,
     CLASSES_FILE,
@@ -151,19 +152,23 @@ def _read_settings(root: Path, given: Path | None) -> Settings:
         if "names" in found and not content:
             content, source = found, path.name
     listed = _listed_names(root)
-    names = _numbered(content.get("names", {}), "names")
+    names = _numbered(content["names"], f"{root / source}: names") if content else {}
     if names and listed and names != listed:
         raise ValueError(
             f"{root}: {source} and the list of classes beside it must list the same classes, got "
             f"({', '.join(names.values())}) and ({', '.join(listed.values())}); remove one of them, or pass classes"
         )
-    if "nc" in content and str(content["nc"]) != str(len(names)):
-        raise ValueError(f"{root / source}: nc must be the number of names ({len(names)}), got {content['nc']!r}")
-    places = {}
+    if "nc" in content and content["nc"] not in (str(len(names)), f"{len(names)}.0", ""):
+        raise ValueError(f"{root / source}: nc must be the number of names ({len(names)}), got {shown(content['nc'])}")
+    above = content.get("path", "")
+    places: dict[str, list[str]] = {}
     for key, value in content.items():
-        if plain_name(key) in (TRAIN, VAL, TEST) and value:
-            above = str(content.get("path") or "")
-            places[plain_name(key)] = [f"{above}/{place}" for place in ([value] if isinstance(value, str) else value)]
+        if isinstance(key, str) and plain_name(key) in (TRAIN, VAL, TEST) and value:
+            own = [value] if isinstance(value, str) else value
+            if not isinstance(own, list) or not all(isinstance(place, str) for place in (*own, above)):
+                given_paths = f"{shown(above)} and {shown(value)}"
+                raise ValueError(f"{root / source}: path and {key} must be paths, got {given_paths}")
+            places[plain_name(key)] = [f"{above}/{place}" for place in own]
     return Settings(names or listed, places, "kpt_shape" in content)
 
 
@@ -175,16 +180,21 @@ def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
     try:
         content = yaml.load(read_text(path, MAX_YAML), Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
     return content if isinstance(content, dict) else {}
 
 
 def _numbered(names: Any, what: str) -> dict[int, str]:
     """Return a dict from numbers to class names, given the list or the mapping in a YAML file."""
     if not isinstance(names, (dict, list)):
-        raise ValueError(f"{what} must be a list or a mapping from numbers to names, got {names!r}")
-    pairs = names.items() if isinstance(names, dict) else enumerate(names)
-    return dict(sorted((int(as_number(number, what)), str(name).strip()) for number, name in pairs))
+        raise ValueError(f"{what} must be a list or a mapping from numbers to names, got {shown(names)}")
+    numbered: dict[int, str] = {}
+    for key, name in names.items() if isinstance(names, dict) else enumerate(names):
+        number = as_number(key, f"a number in {what}")
+        if not number.is_integer() or number < 0 or number in numbered or not isinstance(name, str):
+            raise ValueError(f"{what} must map whole numbers from 0, each once, to names, got {shown({key: name})}")
+        numbered[int(number)] = name.strip()
+    return dict(sorted(numbered.items()))
 
 
 def _listed_names(root: Path) -> dict[int, str]:

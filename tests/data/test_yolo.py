@@ -1,11 +1,15 @@
 """Reader of YOLO folders: layouts, classes, lines, images without text files and text files without images."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from annotated import save_image, write
 
 from rcnn.data import YOLO, read_yolo
 
+# nested lists that would be 100 million entries as text
+BOMB = "a: &a [x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghi"))
 LINE = "0 0.5 0.25 0.5 0.25\n"  # in an image of 60 x 40 (width, height): 15, 5, 45, 15
 
 
@@ -135,7 +139,14 @@ def test_classes_can_be_given(tmp_path):
         ({"data": "names: [cat, cat]"}, r"classes\[2\] is 'cat'; names must be unique"),
         ({"data": "names: [cat"}, r"data\.yaml is not YAML: "),
         ({"data": "names: cat"}, "names must be a list or a mapping from numbers to names, got 'cat'"),
-        ({"data": "names: {a: cat}"}, "names must be a number, got 'a'"),
+        ({"data": "names: {a: cat}"}, "a number in .*data.yaml: names must be a number, got 'a'"),
+        ({"data": "names: {inf: cat}"}, "names must map whole numbers from 0, each once, to names, got {'inf': 'cat'}"),
+        ({"data": "names: {-1: cat}"}, "names must map whole numbers from 0"),
+        ({"data": "names: {0: cat, 0.0: dog}"}, "names must map whole numbers from 0, each once"),
+        ({"data": "names: [[cat]]"}, r"names must map .* to names, got {0: \['cat'\]}"),
+        ({"data": BOMB + "names: *i"}, "names must map whole numbers"),
+        ({"data": BOMB + "names: [cat]\nnc: *i"}, "nc must be the number of names"),
+        ({"data": BOMB + "names: [cat]\ntrain: *i"}, "path and train must be paths"),
     ],
 )
 def test_contradictory_classes_are_errors(tmp_path, files, message):
