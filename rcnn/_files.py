@@ -116,7 +116,11 @@ def read_text(path: str | os.PathLike[str], most: int) -> str:
     The encoding is UTF-8, or UTF-16 with a byte order mark. Line breaks are not converted. Raises the errors of
     `read_whole`, and ValueError, with `path` in the message, if the file has another encoding.
     """
-    content = read_whole(path, most)
+    return decode_text(read_whole(path, most), path)
+
+
+def decode_text(content: bytes, path: str | os.PathLike[str]) -> str:
+    """Return the text of a file, given its content; see `read_text`. `path` is only used in the message of an error."""
     encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return content.decode(encoding)

@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rcnn import images
-from rcnn._files import read_text
+from rcnn._files import decode_text, read_text
 from rcnn._validate import shown
 from rcnn.data.reading import (
     ANNOTATION_FOLDERS,
@@ -60,8 +60,8 @@ class YOLO(AnnotatedImages):
     """Images with one text file per image, in the format of YOLO.
 
     The text file of images/train/a.jpg is labels/train/a.txt, or a.txt beside the image. Polygons become the boxes
-    around them. Numbers after a box, such as keypoints or a confidence, are ignored. A text file can be at most 16 MiB
-    in size.
+    around them. A confidence or keypoints after a box are ignored; if the number of values does not show that they are
+    keypoints, the YAML file must contain kpt_shape. A text file can be at most 16 MiB in size.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ def _read_image(image: Path | Broken, labels: _Labels, settings: Settings) -> Re
         lines: list[str] = []
         if file is not None:
             source = file.relative_to(labels.root).as_posix()
-            lines = read_inside(file, labels.root, MAX_TXT).decode("utf-8-sig").splitlines()
+            lines = decode_text(read_inside(file, labels.root, MAX_TXT), source).splitlines()
         read = partial(_read_line, settings=settings, size=size)
         things, faults = read_each(read, lines, source)
         return replace(make_record(image, source, things, size, image.stem, faults), annotated=file is not None)
@@ -339,10 +339,15 @@ def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Th
     if not words:
         return []
     what = f"line {index + 1}"
-    numbers = [as_number(word, what) for word in words[1:]]
+    numbers = [as_number(word, f"value {i} of {what}") for i, word in enumerate(words[1:], start=2)]
     if len(numbers) < 4:
-        raise ValueError(f"{what} must have a class and x, y, width and height, got {line.strip()!r}")
+        raise ValueError(f"{what} must have a class and x, y, width and height, got {shown(line.strip())}")
     is_polygon = len(numbers) >= 6 and len(numbers) % 2 == 0 and not settings.keypoints
+    if len(numbers) >= 7 and not is_polygon and not settings.keypoints and not _are_keypoints(numbers[4:]):
+        raise ValueError(
+            f"{what} has {len(numbers)} numbers after the class, but a box has 4, or 5 with a confidence, and a "
+            "polygon has an even number; if they are keypoints, add kpt_shape to the YAML file"
+        )
     largest = max(numbers if is_polygon else numbers[:4], key=abs)
     if abs(largest) > MAX_FRACTION:
         raise ValueError(
@@ -356,6 +361,11 @@ def _read_line(line: str, index: int, settings: Settings, size: Size) -> list[Th
     return [Thing((x1, y1, x2, y2), _name(words[0], settings.names, what))]
 
 
+def _are_keypoints(numbers: Sequence[float]) -> bool:
+    """Return whether the numbers after a box can be keypoints: triples of x, y and a visibility of 0, 1 or 2."""
+    return len(numbers) % 3 == 0 and {*numbers[2::3]} <= {0, 1, 2}
+
+
 def _name(word: str, names: Mapping[int, str], what: str) -> str:
     """Return the name of a class, given its number in a line; if the classes have no names, return the number."""
     try:
@@ -365,7 +375,7 @@ def _name(word: str, names: Mapping[int, str], what: str) -> str:
             return word
         raise
     if not number.is_integer() or number < 0:
-        raise ValueError(f"class of {what} must be a whole number of at least 0, got {word!r}")
+        raise ValueError(f"class of {what} must be a whole number of at least 0, got {shown(word)}")
     return names.get(int(number), f"class {int(number)}") if names else str(int(number))
 
 

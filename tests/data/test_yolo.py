@@ -47,6 +47,8 @@ def names(annotations):
         ("0.0\t0.5 0.25 0.5 0.25 0.87\r\n\n", [[15, 5, 45, 15]]),  # with a confidence
         ("1 0.25 0.125 0.75 0.125 0.75 0.375", [[15, 5, 45, 15]]),  # a polygon
         ("cat 0.5 0.25 0.5 0.25", [[15, 5, 45, 15]]),
+        (LINE.strip() + " 0.9 0.9 2 0.8 0.1 1 0 0 0", [[15, 5, 45, 15]]),  # with three keypoints
+        (LINE.encode("utf-16"), [[15, 5, 45, 15]]),
         ("0 0.05 0.05 0.1 0.1", [[0, 0, 6, 4]]),
         ("", []),
     ],
@@ -76,7 +78,12 @@ def test_boxes_lie_in_the_upright_image(tmp_path):
         ("0 0.5 0.5 0.5", "line 2 must have a class and x, y, width and height, got '0 0.5 0.5 0.5'"),
         ("0 0.5 0.5 20 10", f"line 2 has the coordinate 20, {FRACTIONS}"),
         ("0 1 1 3 1 3 -40", f"line 2 has the coordinate -40, {FRACTIONS}"),
-        ("0 a 0.5 0.5 0.5", "line 2 must be a number, got 'a'"),
+        ("0 a 0.5 0.5 0.5", "value 2 of line 2 must be a number, got 'a'"),
+        (
+            "0 0.1 0.1 0.5 0.1 0.5 0.5 0.7",  # a polygon with a confidence, or without its last number
+            "line 2 has 7 numbers after the class, but a box has 4, or 5 with a confidence, and a polygon has an even "
+            "number; if they are keypoints, add kpt_shape to the YAML file",
+        ),
         ("zebra 0.5 0.5 0.5 0.5", "class of line 2 must be a number, got 'zebra'"),
         ("-1 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '-1'"),
         ("1.5 0.5 0.5 0.5 0.5", "class of line 2 must be a whole number of at least 0, got '1.5'"),
