@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rcnn._files import read_text
-from rcnn._validate import listed
+from rcnn._validate import listed, shown
 from rcnn.data.reading import (
     ANNOTATION_FOLDERS,
     FLAG_NAMES,
@@ -97,8 +97,8 @@ class CSV(AnnotatedImages):
 
     Coordinates are in pixels and continuous: the left edge of the image is at 0. For an image without objects, write a
     row in which the four coordinates and the label are empty. Columns are separated by commas, semicolons, tabs or
-    vertical bars. If they are separated by semicolons, numbers may have a decimal comma. The file uses UTF-8, or UTF-16
-    with a byte order mark. It can be at most 2 GiB in size.
+    vertical bars. Unless commas separate them, numbers may have a decimal comma. The file uses UTF-8, or UTF-16 with a
+    byte order mark. It can be at most 2 GiB in size.
 
     Parameters
     ----------
@@ -327,10 +327,25 @@ def _stated_classes(folder: Path) -> tuple[str, ...] | None:
     for name in CLASS_FILES if stated_classes(folder) is None else ():
         if is_entry(folder / name):
             check_link(folder / name, folder)
-            rows = csv.reader(io.StringIO(read_text(folder / name, MAX_LIST)))
-            numbered = [(as_number(row[1], f"{name}: number"), row[0]) for row in rows if len(row) == 2]
-            return check_classes([label for _, label in sorted(numbered)])
+            try:
+                return _numbered_classes(read_text(folder / name, MAX_LIST))
+            except (csv.Error, ValueError) as error:
+                raise ValueError(f"{folder / name}: {error}") from error
     return stated_classes(folder)
+
+
+def _numbered_classes(text: str) -> tuple[str, ...]:
+    """Return the class names of a file with one name and its number per line, in the order of the numbers."""
+    names: dict[float, str] = {}
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), skipinitialspace=True, strict=True)
+    for row in reader:
+        cells = [cell.strip() for cell in row if cell.strip()]
+        number = as_number(cells[-1], f"number of line {reader.line_num}") if cells else 0
+        if cells and (len(cells) != 2 or number in names):
+            problem = "a name and a number that no other line has"
+            raise ValueError(f"line {reader.line_num} must have {problem}, got {shown(row)}")
+        names |= {number: cells[0]} if cells else {}
+    return check_classes([name for _, name in sorted(names.items())])
 
 
 def _read_rows(path: Path) -> list[Row]:
@@ -355,7 +370,7 @@ def _read_rows(path: Path) -> list[Row]:
     for number, cells in lines:
         fault = f"it must have {len(header)} cells, like the first line, got {len(cells)}"
         values = {column: cells[i] for column, i in columns.items() if i < len(cells)}
-        if delimiter == ";":
+        if delimiter != ",":
             values |= {column: values[column].replace(",", ".") for column in NUMBERS if column in values}
         rows.append(Row(f"{path.name}, line {number}", values, fault if len(cells) != len(header) else ""))
     return rows
@@ -375,7 +390,7 @@ def has_columns(text: str) -> bool:
         True if the first line names the columns, or describes an object.
     """
     text = re.sub(r"^sep=.\r?\n", "", text)
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
+    first = _first_line(text)
     cells = next(csv.reader([first], delimiter=_delimiter(text), skipinitialspace=True), [])
     names = [cell.strip() for cell in cells]
     return _is_row(names) or set(COLUMNS) <= set(_find_columns(names))
@@ -383,8 +398,12 @@ def has_columns(text: str) -> bool:
 
 def _delimiter(text: str) -> str:
     """Return the character that separates the columns: the most frequent one in the first line."""
-    first = next((line for line in io.StringIO(text) if line.strip()), "")
-    return max(DELIMITERS, key=first.count)
+    return max(DELIMITERS, key=_first_line(text).count)
+
+
+def _first_line(text: str) -> str:
+    """Return the first line that is not blank; a line may also end with a carriage return alone."""
+    return next((line for line in io.StringIO(text, newline=None) if line.strip()), "")
 
 
 def _is_row(cells: Sequence[str]) -> bool:

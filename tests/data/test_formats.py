@@ -32,6 +32,7 @@ def test_written_sets_are_recognised_and_read(tmp_path, kind):
         ("project-1.json", '[{"id": 1, "annotations": [], "data": {}}]', "labelstudio"),
         ("train_labels.csv", "filename;width;height;class;xmin;ymin;xmax;ymax\n", "csv"),
         ("annotations.csv", ROW, "csv"),
+        ("annotations.csv", ("image,x1,y1,x2,y2,label\n" + ROW).replace("\n", "\r"), "csv"),
         ("annotations.csv", ("image,x1,y1,x2,y2,label\n" + ROW).encode("utf-16"), "csv"),
         ("data.yaml", "train: ../train/images\nnames: ['cat']\n", "yolo"),
         ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n1 .5 5e-1 0.1 0.1 0.2 0.2\n", "yolo"),

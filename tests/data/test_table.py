@@ -93,7 +93,8 @@ RETINANET = "a.png,10,5,30,25,cat\nb.png,1,2,3,4,dog\nsub/c.png,,,,,\n"
     [
         TENSORFLOW,
         TENSORFLOW.replace(",", ";"),
-        TENSORFLOW.replace(",", "\t").replace("\n", "\r\n"),
+        TENSORFLOW.replace(",", "\t").replace("\n", "\r\n").replace("30\t25", "30,0\t25,0"),
+        TENSORFLOW.replace("\n", "\r"),
         "sep=;\r\n" + TENSORFLOW.replace(",", ";").replace("30;25", "30,0;25,0"),
         TENSORFLOW.encode("utf-16"),
         RETINANET,
@@ -113,9 +114,26 @@ def test_a_row_without_a_box_is_an_image_without_objects(folder):
     assert [len(record.boxes) for record in read(folder, "sub/c.png,,,,,\n" + RETINANET).records] == [0, 1, 1]
 
 
-def test_a_list_of_classes_with_numbers(folder):
-    write(folder / "classes.csv", "dog,1\ncat,0\nzebra,2\n")
+@pytest.mark.parametrize("text", ["dog,1\ncat,0\nzebra,2\n", "dog; 1\rcat; 0\r\rzebra; 2.0"])
+def test_a_list_of_classes_with_numbers(folder, text):
+    write(folder / "classes.csv", text)
     assert read(folder, RETINANET).classes == ("background", "cat", "dog", "zebra")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("name,number\ncat,0\n", "number of line 1 must be a number, got 'number'"),
+        ("cat,0\n1\n", r"line 2 must have a name and a number that no other line has, got \['1'\]"),
+        ("cat,0\ndog,0\n", r"line 2 must have .* that no other line has, got \['dog', '0'\]"),
+        ('cat,0\n"dog,1\n', "unexpected end of data"),
+        ("cat,0\ncat,1\n", "names must be unique"),
+    ],
+)
+def test_an_invalid_list_of_classes_is_an_error(folder, text, message):
+    write(folder / "classes.csv", text)
+    with pytest.raises(ValueError, match=f"classes.csv: .*{message}"):
+        read(folder, RETINANET)
 
 
 @pytest.mark.parametrize(
