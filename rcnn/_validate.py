@@ -1,5 +1,6 @@
 """Validation of input: arrays that users pass to public functions, and settings of configs, recipes and plans."""
 
+import difflib
 import functools
 import math
 import re
@@ -299,10 +300,15 @@ def normalise_fields(instance: object, rules: Mapping[str, Rule], prefix: str = 
 
 
 def check_keys(table: Iterable[str], allowed: Sequence[str], name: str) -> None:
-    """Raise ValueError unless every key of the table called `name` is allowed. The message lists the allowed keys."""
+    """Raise ValueError unless every key of the table called `name` is allowed.
+
+    The message lists the allowed keys, the most similar ones first.
+    """
     for key in table:
         if key not in allowed:
-            raise ValueError(f"{name}: unknown key {shown(key)}; allowed keys are {', '.join(allowed)}")
+            similar = difflib.get_close_matches(str(key)[:100], allowed)
+            names = [*similar, *(other for other in allowed if other not in similar)]
+            raise ValueError(f"{name}: unknown key {shown(key)}; allowed keys are {listed(names)}")
 
 
 def wrong_type(name: str, value: Any, allowed: str) -> TypeError:
