@@ -27,6 +27,10 @@ WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
     "yolo": data.write_yolo,
     "csv": data.write_csv,
 }
+REPLACED_FLAGS = {  # for each format, the flags of objects that it cannot store
+    "voc": {"crowd": "written as difficult"},
+    "yolo": {"difficult": "written as ordinary objects", "crowd": "written as ordinary objects"},
+}
 
 
 def known_format(source: str) -> str:
@@ -52,7 +56,10 @@ def check_target(target: str) -> tuple[str, Path]:
 
 
 def write_datasets(datasets: Mapping[str, data.Dataset], kind: str, folder: Path) -> None:
-    """Write the data set of each split to a folder in one format; if this fails, no files remain."""
+    """Write the data set of each split to a folder in one format; if this fails, no files remain.
+
+    At the end, print how many objects lose a flag because the format cannot store it.
+    """
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         for split, dataset in datasets.items():
@@ -64,6 +71,11 @@ def write_datasets(datasets: Mapping[str, data.Dataset], kind: str, folder: Path
         raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    for flag, instead in REPLACED_FLAGS.get(kind, {}).items():
+        records = [record for dataset in datasets.values() for record in getattr(dataset, "records", ())]
+        count = sum(int(getattr(record, flag).sum()) for record in records)
+        if count:
+            tell(f"{kind} cannot mark objects as {flag}; {instead}: {count}")
 
 
 def add_max_pixels(parser: argparse.ArgumentParser) -> None:

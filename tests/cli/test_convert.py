@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 import pytest
+from annotated import save_image, write
 
 from rcnn import data
 from rcnn.cli import convert as convert_command
@@ -93,3 +94,27 @@ def test_a_test_split_is_converted(tmp_path, capsys):
     assert convert(tmp_path / "set", f"csv:{tmp_path / 'new'}") == 0
     assert capsys.readouterr().out == f"csv:{tmp_path / 'new'}: 4 for train, 3 for val, 2 for test\n"
     assert len(data.load(f"csv:{tmp_path / 'new'}", "test")) == 2
+
+
+@pytest.mark.parametrize(
+    "kind, lines",
+    [
+        ("coco", []),
+        ("csv", []),
+        ("voc", ["voc cannot mark objects as crowd; written as difficult: 1"]),
+        (
+            "yolo",
+            [
+                "yolo cannot mark objects as difficult; written as ordinary objects: 2",
+                "yolo cannot mark objects as crowd; written as ordinary objects: 1",
+            ],
+        ),
+    ],
+)
+def test_flags_that_a_format_cannot_store_are_counted(tmp_path, kind, lines, capsys):
+    for name in "ab":
+        save_image(tmp_path / f"{name}.png")
+    rows = "a.png,1,2,3,4,cat,1,0\na.png,1,2,3,4,cat,1,1\nb.png,1,2,3,4,cat,0,0\n"
+    write(tmp_path / "set.csv", f"image,x1,y1,x2,y2,label,difficult,crowd\n{rows}")
+    convert(f"csv:{tmp_path / 'set.csv'}", f"{kind}:{tmp_path / 'new'}")
+    assert capsys.readouterr().err.splitlines() == [f"rcnn: {line}" for line in lines]
