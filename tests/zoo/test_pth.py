@@ -289,6 +289,11 @@ def test_invalid_files_are_refused(refuse, content, match):
 def test_unsupported_dtypes(refuse, kind):
     other = storage().replace(name("torch", "FloatStorage"), name(*kind.rsplit(".", 1)))
     refuse(archive(dict_of({"a": tensor(of=other), "b": tensor()})), f"tensor 'a' is a {kind}, which is not supported")
+    refuse(archive(dict_of({"a": tensor(of=other)})), f"its tensors are stored as {kind}, which is not supported")
+
+
+def test_tensors_under_numbers_are_no_state_dict(refuse):
+    refuse(archive(b"}K\x01" + tensor() + b"s"), "contains no state dict, only the keys 1$")
 
 
 # ---------------------------------------------------------------------- code in the file

@@ -370,7 +370,7 @@ NAMES: dict[tuple[str, str], _Kind | Callable[..., object]] = {
 
 def _state_dict(pickled: object, path: str) -> dict[str, _Tensor]:
     """Return a dict from names to tensors, given a state dict or dicts that contain one."""
-    counts = {keys: count for keys, found in _dicts(pickled) if (count := sum(map(_is_tensor, found.values())))}
+    counts = {keys: count for keys, found in _dicts(pickled) if (count := _count_tensors(found))}
     if not counts:
         raise CheckpointError(_explain(pickled))
     similar = [keys for keys, count in counts.items() if 2 * count >= max(counts.values())]
@@ -403,8 +403,9 @@ def _dicts(pickled: object) -> Iterator[tuple[tuple[str, ...], dict[object, obje
         level = [(keys, value) for keys, value in below if "optim" not in keys[-1].lower()]
 
 
-def _is_tensor(value: object) -> bool:
-    return type(value) is _Tensor
+def _count_tensors(values: Mapping[object, object]) -> int:
+    """Return the number of tensors with a name; the state of an optimiser has numbers instead."""
+    return sum(type(name) is str and type(value) is _Tensor for name, value in values.items())
 
 
 def _explain(pickled: object) -> str:
@@ -418,6 +419,8 @@ def _explain(pickled: object) -> str:
             return f"it contains a whole pickled model ({value.kind}), which is not torchvision's Faster R-CNN"
         if value.is_module:
             return f"it contains a whole pickled model ({value.kind}), whose code is never run; {WEIGHTS_ONLY}"
+        if FOREIGN_TENSOR.fullmatch(value.kind):
+            return f"its tensors are stored as {value.kind}, which is not supported; in PyTorch, save tensor.float()"
     if type(pickled) is dict:
         keys = listed([str(key) for key in pickled])
         return f"it contains no state dict, only {f'the keys {keys}' if keys else 'an empty dict'}"
