@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from rcnn._files import check_regular
 
@@ -99,9 +100,21 @@ class Reader:
             self._container.close()
             raise ValueError(f"{file} has no video stream")
         self._stream = self._container.streams.video[0]
+        self._limit_pixels()
         self._stream.thread_type = "AUTO"
         self.rate = Fraction(self._stream.average_rate or self._stream.guessed_rate or USUAL_RATE)
         self.count: int | None = self._stream.frames or None
+
+    def _limit_pixels(self) -> None:
+        """Raise ValueError if the file states more pixels for its frames than an image may have."""
+        context, limit = self._stream.codec_context, Image.MAX_IMAGE_PIXELS
+        pixels = context.width * context.height
+        if limit is not None and pixels > limit:
+            self._container.close()
+            raise ValueError(
+                f"{self.file} has frames of {pixels:,} pixels, more than the limit of {limit:,}; if you trust it, "
+                f"add --max-pixels {pixels} to the command"
+            )
 
     def __enter__(self) -> Reader:
         return self

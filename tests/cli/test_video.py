@@ -287,3 +287,15 @@ def test_the_bar_counts_frames(tmp_path, finder, monkeypatch):
     monkeypatch.setattr(command, "tqdm", bar)
     assert detect(film(tmp_path / "film.mp4", 7), "--out", tmp_path / "out", "--every", 3) == 0
     assert (made[-1]["unit"], made[-1]["total"], made[-1]["disable"]) == ("frame", 3, None)
+
+
+def test_frames_have_no_more_pixels_than_images(tmp_path, monkeypatch):
+    film(tmp_path / "a.mp4")
+    with Reader(tmp_path / "a.mp4") as reader:
+        height, width = next(reader.frames()).image.shape[:2]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", height * width)
+    with Reader(tmp_path / "a.mp4") as reader:
+        assert len(list(reader.frames())) == 5 and reader.problem is None
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", height * width - 1)
+    with pytest.raises(ValueError, match=f"frames of {height * width:,} pixels, .* --max-pixels"):
+        Reader(tmp_path / "a.mp4")
