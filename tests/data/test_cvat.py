@@ -113,8 +113,8 @@ def test_the_file_may_have_another_name(tmp_path):
     write(tmp_path / "task" / "other.xml", cvat(image(BOX)))
     with pytest.raises(ValueError, match="has 2 XML files, none of which is annotations.xml; pass the path of one"):
         read_cvat(tmp_path / "task")
-    write(tmp_path / "task" / "annotations.xml", cvat(image(BOX), image(BOX)))
-    assert len(read_cvat(tmp_path / "task").records) == 2
+    write(tmp_path / "task" / "annotations.xml", cvat(image(BOX, BOX)))
+    assert len(read_cvat(tmp_path / "task").records[0].boxes) == 2
 
 
 def test_an_image_outside_the_folder_is_broken(tmp_path):
