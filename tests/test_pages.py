@@ -91,9 +91,9 @@ def test_the_effects_of_suppression_and_views_are_those_of_the_tables():
     for ap50, ap in (digits, bccd):
         assert ap50["--scales 0.8,1,1.25"] > 0
         changes += [(ap50[f"--soft-nms {method}"], ap[f"--soft-nms {method}"]) for method in ("linear", "gaussian")]
-    assert max(abs(ap50) for ap50, _ in changes) == pytest.approx(0.003)
-    assert (min(ap for _, ap in changes), max(ap for _, ap in changes)) == pytest.approx((0.005, 0.010))
-    assert digits[0]["--class-agnostic"] < -0.01 and digits[0]["--flip"] < -0.01 and bccd[0]["--flip"] > 0.01
+    assert max(abs(ap50) for ap50, _ in changes) == pytest.approx(0.005)
+    assert (min(ap for _, ap in changes), max(ap for _, ap in changes)) == pytest.approx((0.005, 0.016))
+    assert digits[0]["--class-agnostic"] < -0.01 and digits[0]["--flip"] < -0.01 and bccd[1]["--flip"] > 0.01
     runs = RESULTS["accuracy"]["digits"]["value"]
     assert 0.002 < max(runs) - min(runs) < 0.01  # "several thousandths"
 
