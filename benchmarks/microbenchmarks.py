@@ -86,6 +86,21 @@ def convolution_there_and_back() -> Work:
     return there_and_back(lambda: functional.conv2d(x, weight, None, 1, 1), x, weight)
 
 
+def depthwise_convolution() -> Work:
+    x, weight = Tensor(maps()), Parameter(np.random.default_rng(7).standard_normal((CHANNELS, 1, 5, 5), np.float32))
+    return without_gradient(lambda: functional.conv2d(x, weight, None, 1, 2, 1, CHANNELS))
+
+
+def depthwise_convolution_there_and_back() -> Work:
+    x, weight = Parameter(maps()), Parameter(np.random.default_rng(7).standard_normal((CHANNELS, 1, 5, 5), np.float32))
+    return there_and_back(lambda: functional.conv2d(x, weight, None, 1, 2, 1, CHANNELS), x, weight)
+
+
+def hard_swish_there_and_back() -> Work:
+    x = Parameter(maps())
+    return there_and_back(lambda: functional.hardswish(x), x)
+
+
 def batch_norm() -> Work:
     x, scale, shift = Tensor(maps()), Parameter(ones()), Parameter(ones())
     mean, variance = np.zeros(CHANNELS, np.float32), ones()
@@ -170,6 +185,9 @@ KERNELS = {
         convolution_1x1,
         convolution_stride_2,
         convolution_there_and_back,
+        depthwise_convolution,
+        depthwise_convolution_there_and_back,
+        hard_swish_there_and_back,
         linear,
         batch_norm,
         batch_norm_there_and_back,

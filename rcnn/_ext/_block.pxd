@@ -19,7 +19,7 @@ cdef extern from "_block.h" nogil:
         const float* scale
         const float* shift
         const float* residual
-        int relu
+        int activation
         const float* soon
         int rate
     void product(

@@ -2,7 +2,7 @@ import numpy as np
 
 Array = np.ndarray
 
-def padded_panels(filters: int) -> int: ...
+def padded_panels(filters: int, groups: int) -> int: ...
 def convolve(
     maps: Array,
     weight: Array,
@@ -12,7 +12,8 @@ def convolve(
     scale: Array | None,
     shift: Array | None,
     residual: Array | None,
-    relu: bool,
+    activation: int,
+    filter_groups: int,
     packed: Array,
     threads: int,
 ) -> None: ...
@@ -25,7 +26,8 @@ def weight_gradient(
     kernel_width: int,
     stride: Array,
     dilation: Array,
+    groups: int,
     threads: int,
 ) -> None: ...
-def gradient_tasks(filters: int, taps: int, run: int) -> int: ...
+def gradient_tasks(filters: int, groups: int, taps: int, run: int) -> int: ...
 def gather_weights(parts: Array, out: Array, threads: int) -> None: ...

@@ -42,6 +42,8 @@ cdef struct Convolution:
     Windows windows
     Product product  # its arrays begin with the first window and the first panel
     float* packed  # (panels, size, PANEL)
+    Py_ssize_t channels, outs, group_panels  # channels, filters and panels of a group of filters
+    Py_ssize_t panels  # of all groups
     Py_ssize_t splits  # tasks that pack one panel
     Py_ssize_t rows, group, share, shares  # windows, windows per group, panels per task, tasks per group
     Py_ssize_t size  # weights of a filter
@@ -62,8 +64,9 @@ cdef struct Gradient:
     const float* grad
     float* out
     float* scratch  # (threads, GROUP * ROWS)
-    Py_ssize_t filters, count, part  # filters, windows, windows per part
-    Py_ssize_t blocks, spans  # blocks of filters and spans of weights in a part
+    Py_ssize_t groups, channels, outs  # groups of filters; channels and filters of a group
+    Py_ssize_t count, part  # windows, windows per part
+    Py_ssize_t blocks, spans  # blocks of filters in a group, spans of weights in a run
 
 
 cdef struct Gathering:
@@ -72,9 +75,13 @@ cdef struct Gathering:
     Py_ssize_t count, distance, channels, places
 
 
-def padded_panels(Py_ssize_t filters):
-    """Return the number of filters, rounded up to a multiple of the panel width."""
-    return (filters + PANEL - 1) // PANEL * PANEL
+def padded_panels(Py_ssize_t filters, Py_ssize_t groups):
+    """Return the number of filters if those of each group are rounded up to a multiple of the panel width."""
+    return groups * panels_of(filters // groups) * PANEL
+
+
+cdef inline Py_ssize_t panels_of(Py_ssize_t filters) noexcept nogil:
+    return (filters + PANEL - 1) // PANEL
 
 
 # ---------------------------------------------------------------- convolution
@@ -89,24 +96,29 @@ def convolve(
     const float[::1] scale,
     const float[::1] shift,
     const float[:, :, :, :] residual,
-    bint relu,
+    int activation,
+    Py_ssize_t filter_groups,
     float[::1] packed,
     int threads,
 ):
-    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, kh, kw).
+    """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C / filter_groups, kh, kw).
 
     Arrays that are given are then applied in this order: the result is multiplied by `scale` (O,), and `shift` (O,) and
-    `residual` are added. `residual` has the memory layout of `out`. With `relu`, negative elements become 0. The
-    channels of `out` are contiguous; its other strides are arbitrary. `packed` is scratch memory for
-    padded_panels(O) * kh * kw * C numbers.
+    `residual` are added. `residual` has the memory layout of `out`. The activation follows. The channels of `out` are
+    contiguous; its other strides are arbitrary. `packed` is scratch memory for
+    padded_panels(O, filter_groups) * kh * kw * C / filter_groups numbers.
     """
     cdef Convolution c
     cdef Product* p = &c.product
-    cdef Py_ssize_t filters = weight.shape[0], panels = (filters + PANEL - 1) // PANEL, groups
+    cdef Py_ssize_t panels, groups
     cdef float* tail = NULL
     if out.shape[0] * out.shape[1] * out.shape[2] * out.shape[3] == 0:
         return
-    set_windows(&c.windows, maps, weight.shape[2], weight.shape[3], stride, dilation, out)
+    c.channels = weight.shape[1]
+    c.outs = weight.shape[0] // filter_groups
+    c.group_panels = panels_of(c.outs)
+    c.panels = panels = filter_groups * c.group_panels
+    set_windows(&c.windows, maps, c.channels, weight.shape[2], weight.shape[3], stride, dilation, out)
     tail = <float*>malloc(2 * panels * PANEL * sizeof(float))
     if c.windows.tap == NULL or tail == NULL:
         free(c.windows.tap)
@@ -114,15 +126,14 @@ def convolve(
         raise MemoryError
     memset(p, 0, sizeof(p[0]))
     p.input = &maps[0, 0, 0, 0]
-    p.panel = &packed[0]
     p.out = &out[0, 0, 0, 0]
     if residual is not None:
         p.residual = &residual[0, 0, 0, 0]
-    p.relu = relu
-    p.columns = filters
-    p.scale = whole_panels(scale, tail, panels)
-    p.shift = whole_panels(shift, tail + panels * PANEL, panels)
+    p.activation = activation
+    p.scale = whole_panels(scale, tail, &c)
+    p.shift = whole_panels(shift, tail + panels * PANEL, &c)
     c.filters = filters_of(weight)
+    c.filters.count = c.outs
     c.packed = &packed[0]
     c.size = weight.shape[1] * weight.shape[2] * weight.shape[3]
     c.splits = (c.size + PACKED - 1) // PACKED  # several threads can pack one panel
@@ -145,12 +156,15 @@ def convolve(
 
 cdef void pack_panels(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
     cdef Convolution* c = <Convolution*>task
+    cdef Filters filters = c.filters
     cdef Py_ssize_t i, panel, start
     for i in range(first, stop):
         panel = i // c.splits
         start = i % c.splits * PACKED
+        filters.weights = c.filters.weights + panel // c.group_panels * c.outs * filters.step  # of this group
         pack_panel(
-            &c.filters, panel * PANEL, start, min(c.size, start + PACKED), c.packed + panel * PANEL * c.size
+            &filters, panel % c.group_panels * PANEL, start, min(c.size, start + PACKED),
+            c.packed + panel * PANEL * c.size,
         )
 
 
@@ -159,18 +173,16 @@ cdef void convolve_groups(void* task, Py_ssize_t first, Py_ssize_t stop, int thr
     cdef Py_ssize_t i, row
     for i in range(first, stop):
         row = i // c.shares * c.group
-        convolve_group(
-            &c.windows, &c.product, row, min(c.group, c.rows - row), c.rows, i % c.shares * c.share, c.share, c.size
-        )
+        convolve_group(c, row, min(c.group, c.rows - row), i % c.shares * c.share, c.share)
 
 
 cdef void set_windows(
-    Windows* w, const float[:, :, :, ::1] maps, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
+    Windows* w, const float[:, :, :, ::1] maps, Py_ssize_t used, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
     const Py_ssize_t[::1] stride, const Py_ssize_t[::1] dilation, const float[:, :, :, :] out,
 ) noexcept:
-    """Fill the struct `w`. If there is not enough memory, `w.tap` is NULL."""
+    """Fill the struct `w` for filters that use `used` channels. If there is not enough memory, `w.tap` is NULL."""
     cdef Py_ssize_t channels = maps.shape[3], line = maps.shape[2] * channels, y, x
-    cdef bint joined = dilation[1] == 1  # if so, a row of the filter reads neighbouring pixels
+    cdef bint joined = dilation[1] == 1 and used == channels  # if so, a row of the filter reads neighbouring numbers
     w.rows = out.shape[1]
     w.columns = out.shape[2]
     w.image_step = maps.shape[1] * line
@@ -180,7 +192,7 @@ cdef void set_windows(
     w.out_row = out.strides[1] // 4
     w.out_column = out.strides[2] // 4
     w.taps = kernel_height if joined else kernel_height * kernel_width
-    w.run = kernel_width * channels if joined else channels
+    w.run = kernel_width * used if joined else used
     w.tap = <Py_ssize_t*>malloc(max(w.taps, 1) * sizeof(Py_ssize_t))
     if w.tap == NULL:
         return
@@ -192,12 +204,17 @@ cdef void set_windows(
                 w.tap[y * kernel_width + x] = y * dilation[0] * line + x * dilation[1] * channels
 
 
-cdef const float* whole_panels(const float[::1] values, float* into, Py_ssize_t panels) noexcept:
-    """Return a copy of `values`, padded with zeros to whole panels. Return NULL for None."""
+cdef const float* whole_panels(const float[::1] values, float* into, const Convolution* c) noexcept:
+    """Return a copy of `values`, in which those of each group are padded with zeros to whole panels.
+
+    Return NULL for None.
+    """
+    cdef Py_ssize_t group
     if values is None:
         return NULL
-    memset(into, 0, panels * PANEL * sizeof(float))
-    memcpy(into, &values[0], values.shape[0] * sizeof(float))
+    memset(into, 0, c.panels * PANEL * sizeof(float))
+    for group in range(c.panels // c.group_panels):
+        memcpy(into + group * c.group_panels * PANEL, &values[group * c.outs], c.outs * sizeof(float))
     return into
 
 
@@ -223,20 +240,20 @@ cdef void pack_panel(
 
 
 cdef void convolve_group(
-    const Windows* w, const Product* whole, Py_ssize_t first, Py_ssize_t count, Py_ssize_t rows, Py_ssize_t panel,
-    Py_ssize_t panels, Py_ssize_t size,
+    const Convolution* c, Py_ssize_t first, Py_ssize_t count, Py_ssize_t panel, Py_ssize_t panels
 ) noexcept nogil:
     """Compute `panels` panels, beginning with `panel`, for `count` windows (at most GROUP), beginning with `first`."""
-    cdef Product p = whole[0]
+    cdef const Windows* w = &c.windows
+    cdef Product p = c.product
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
-    cdef Py_ssize_t tap, taps, k, run, strip, o, number, r
+    cdef Py_ssize_t tap, taps, k, run, strip, number, r, size = c.size
     cdef Py_ssize_t part = max(1, w.run // max(1, (w.run + CHUNK - 1) // CHUNK))  # of a run that is longer than a chunk
     cdef Py_ssize_t strips = (count + ROWS - 1) // ROWS
-    cdef Py_ssize_t last_panel = min(panel + panels, (whole.columns + PANEL - 1) // PANEL)
+    cdef Py_ssize_t last_panel = min(panel + panels, c.panels)
     cdef const float* soon
     cdef bint more
-    find_places(w, first, rows, at, to)
+    find_places(w, first, c.rows, at, to)
     p.begins = True
     tap = k = 0
     while tap < w.taps:  # a chunk consists of several runs or of a part of one run
@@ -247,21 +264,11 @@ cdef void convolve_group(
         p.run = run
         p.ends = tap + taps == w.taps and k + run == w.run
         for number in range(panel, last_panel):
-            o = number * PANEL
-            p.columns = min(PANEL, whole.columns - o)
-            p.input = whole.input + k
-            p.panel = whole.panel + o * size + (tap * w.run + k) * PANEL
-            p.out = whole.out + o
-            if whole.scale != NULL:
-                p.scale = whole.scale + o
-            if whole.shift != NULL:
-                p.shift = whole.shift + o
-            if whole.residual != NULL:
-                p.residual = whole.residual + o
+            set_panel(c, number, k, tap * w.run + k, &p)
             soon = p.panel + PANEL * size  # the same part of the next panel
             if number + 1 == last_panel:
-                soon = whole.panel + panel * PANEL * size + ((tap + (taps if k + run == w.run else 0)) * w.run
-                                                             + (k + run) % w.run) * PANEL
+                soon = c.packed + (panel * size + (tap + (taps if k + run == w.run else 0)) * w.run
+                                   + (k + run) % w.run) * PANEL
             p.rate = <int>((PANEL + strips - 1) // strips)
             for strip in range(strips):
                 p.soon = soon + strip * p.rate * run * taps // LINE * LINE
@@ -276,6 +283,25 @@ cdef void convolve_group(
         if k == w.run:
             k = 0
             tap += taps
+
+
+cdef void set_panel(
+    const Convolution* c, Py_ssize_t number, Py_ssize_t k, Py_ssize_t weight, Product* p
+) noexcept nogil:
+    """Prepare a product with panel `number`, beginning at number `k` of a run and at this weight of each filter."""
+    cdef const Product* whole = &c.product
+    cdef Py_ssize_t group = number // c.group_panels, o = number % c.group_panels * PANEL
+    p.columns = min(PANEL, c.outs - o)
+    o += group * c.outs
+    p.input = whole.input + group * c.channels + k
+    p.panel = c.packed + (number * c.size + weight) * PANEL
+    p.out = whole.out + o
+    if whole.scale != NULL:
+        p.scale = whole.scale + number * PANEL
+    if whole.shift != NULL:
+        p.shift = whole.shift + number * PANEL
+    if whole.residual != NULL:
+        p.residual = whole.residual + o
 
 
 cdef void find_places(
@@ -350,9 +376,10 @@ def weight_gradient(
     Py_ssize_t kernel_width,
     const Py_ssize_t[::1] stride,
     const Py_ssize_t[::1] dilation,
+    Py_ssize_t groups,
     int threads,
 ):
-    """Fill `out` (parts, O, kh * kw * C). Its sum over the parts is the weight gradient of a convolution.
+    """Fill `out` (parts, O, kh * kw * C / groups). Its sum over the parts is the weight gradient of a convolution.
 
     `maps` (N, H, W, C) are the input of the convolution, and `grad` (N, H', W', O) is the gradient with respect to its
     result. Each part sums over some of the windows. Without parts, a convolution with few weights and many windows
@@ -361,11 +388,13 @@ def weight_gradient(
     cdef Gradient t
     cdef Py_ssize_t parts = out.shape[0]
     out[:] = 0
-    t.filters = out.shape[1]
+    t.groups = groups
+    t.channels = maps.shape[3] // groups
+    t.outs = out.shape[1] // groups
     t.count = grad.shape[0] * grad.shape[1] * grad.shape[2]
-    if parts * t.filters * out.shape[2] == 0 or t.count == 0:
+    if parts * out.shape[1] * out.shape[2] == 0 or t.count == 0:
         return
-    set_windows(&t.windows, maps, kernel_height, kernel_width, stride, dilation, grad)
+    set_windows(&t.windows, maps, t.channels, kernel_height, kernel_width, stride, dilation, grad)
     t.scratch = <float*>malloc(threads * GROUP * ROWS * sizeof(float))
     if t.windows.tap == NULL or t.scratch == NULL:
         free(t.windows.tap)
@@ -375,11 +404,11 @@ def weight_gradient(
     t.grad = &grad[0, 0, 0, 0]
     t.out = &out[0, 0, 0]
     t.part = ((t.count + parts - 1) // parts + GROUP - 1) // GROUP * GROUP
-    t.blocks = (t.filters + BLOCK - 1) // BLOCK
+    t.blocks = (t.outs + BLOCK - 1) // BLOCK
     t.spans = (t.windows.run + SPAN - 1) // SPAN
     try:
         with nogil:
-            parallel_for(gradient_blocks, &t, parts * t.blocks * t.windows.taps * t.spans, threads)
+            parallel_for(gradient_blocks, &t, parts * groups * t.blocks * t.windows.taps * t.spans, threads)
     finally:
         free(t.windows.tap)
         free(t.scratch)
@@ -387,22 +416,28 @@ def weight_gradient(
 
 cdef void gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
     cdef Gradient* t = <Gradient*>task
-    cdef Py_ssize_t i, part, number, taps = t.windows.taps
+    cdef Py_ssize_t i, part, group, number, taps = t.windows.taps, tasks = t.blocks * taps * t.spans
     for i in range(first, stop):
-        part = i // (t.blocks * taps * t.spans)
-        number = i % (t.blocks * taps * t.spans)
+        part = i // (t.groups * tasks)
+        group = i // tasks % t.groups
+        number = i % tasks
         gradient_block(
-            &t.windows, t.maps, t.grad, t.filters, min(t.count, part * t.part), min(t.count, (part + 1) * t.part),
-            t.count, t.out + part * t.filters * taps * t.windows.run, number // (taps * t.spans) * BLOCK,
+            &t.windows, t.maps + group * t.channels, t.grad + group * t.outs, t.outs, t.groups * t.outs,
+            min(t.count, part * t.part), min(t.count, (part + 1) * t.part), t.count,
+            t.out + (part * t.groups + group) * t.outs * taps * t.windows.run, number // (taps * t.spans) * BLOCK,
             number // t.spans % taps, number % t.spans * SPAN, t.scratch + thread * GROUP * ROWS,
         )
 
 
 cdef void gradient_block(
-    const Windows* w, const float* maps, const float* grad, Py_ssize_t filters, Py_ssize_t first, Py_ssize_t stop,
-    Py_ssize_t windows, float* out, Py_ssize_t filter, Py_ssize_t tap, Py_ssize_t start, float* scratch,
+    const Windows* w, const float* maps, const float* grad, Py_ssize_t filters, Py_ssize_t grad_step,
+    Py_ssize_t first, Py_ssize_t stop, Py_ssize_t windows, float* out, Py_ssize_t filter, Py_ssize_t tap,
+    Py_ssize_t start, float* scratch,
 ) noexcept nogil:
-    """Add the windows first .. stop - 1 to the gradients of BLOCK filters, for SPAN weights of one run."""
+    """Add the windows first .. stop - 1 to the gradients of BLOCK filters, for SPAN weights of one run.
+
+    The gradients of neighbouring pixels are `grad_step` numbers apart.
+    """
     cdef Py_ssize_t at[GROUP]
     cdef Py_ssize_t to[GROUP]
     cdef Py_ssize_t pixel, count, i, j, o, c, k, rows, size = w.taps * w.run
@@ -416,8 +451,8 @@ cdef void gradient_block(
         for i in range((last - filter + ROWS - 1) // ROWS):
             o = filter + i * ROWS
             rows = min(ROWS, last - o)
-            left = grad + pixel * filters + o
-            distance = filters
+            left = grad + pixel * grad_step + o
+            distance = grad_step
             if rows < ROWS:  # the block always reads ROWS values per row; pad with zeros
                 memset(scratch, 0, count * ROWS * sizeof(float))
                 for k in range(count):
@@ -433,9 +468,9 @@ cdef void gradient_block(
         pixel += GROUP
 
 
-def gradient_tasks(Py_ssize_t filters, Py_ssize_t taps, Py_ssize_t run):
+def gradient_tasks(Py_ssize_t filters, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run):
     """Return the number of tasks per part of `weight_gradient`, for windows of `taps` runs of `run` neighbours."""
-    return (filters + BLOCK - 1) // BLOCK * taps * ((run + SPAN - 1) // SPAN)
+    return groups * ((filters // groups + BLOCK - 1) // BLOCK) * taps * ((run + SPAN - 1) // SPAN)
 
 
 def gather_weights(const float[:, :, ::1] parts, float[:, :, :, ::1] out, int threads):

@@ -19,6 +19,8 @@ cdef enum:
     BLOCK = 32768  # elements, approximately; blocks of several arrays fit into the second-level cache
     FEWEST = 4  # the fewest rows per block, because sums read four rows at a time
     MOST = 512  # the most rows per block; with more rows, sums would lose accuracy
+    RELU6 = 2  # the activations of `activate`, numbered as in `_vectors.h`
+    HARD_SWISH = 3
 
 
 def block_rows(Py_ssize_t width):
@@ -61,6 +63,7 @@ cdef struct Flat:
     float slope
     float* out
     Py_ssize_t size
+    int activation
 
 
 cdef struct Rows:
@@ -109,7 +112,7 @@ def relu(const float[::1] x, float slope, float[::1] out, int threads):
     cdef Flat task
     if x.shape[0] == 0:
         return
-    task = Flat(&x[0], NULL, slope, &out[0], x.shape[0])
+    task = Flat(&x[0], NULL, slope, &out[0], x.shape[0], 0)
     with nogil:
         parallel_for(relu_blocks, &task, blocks(task.size), threads)
 
@@ -136,7 +139,7 @@ def leaky_relu_gradient(const float[::1] g, const float[::1] x, float slope, flo
     cdef Flat task
     if x.shape[0] == 0:
         return
-    task = Flat(&g[0], &x[0], slope, &out[0], x.shape[0])
+    task = Flat(&g[0], &x[0], slope, &out[0], x.shape[0], 0)
     with nogil:
         parallel_for(leaky_relu_gradient_blocks, &task, blocks(task.size), threads)
 
@@ -155,6 +158,74 @@ cdef void leaky_relu_gradient_block(
     cdef Py_ssize_t i
     for i in range(count):
         out[i] = g[i] if x[i] > 0 else slope * g[i]
+
+
+def activate(const float[::1] x, int activation, float[::1] out, int threads):
+    """Fill `out` with the activation of x: RELU6 or HARD_SWISH. NaN stays NaN."""
+    cdef Flat task
+    if x.shape[0] == 0:
+        return
+    task = Flat(&x[0], NULL, 0, &out[0], x.shape[0], activation)
+    with nogil:
+        parallel_for(activate_blocks, &task, blocks(task.size), threads)
+
+
+cdef void activate_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Flat* t = <Flat*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * BLOCK
+        activate_block(t.a + place, t.activation, t.out + place, length(block, t.size))
+
+
+cdef void activate_block(const float* x, int activation, float* out, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    if activation == RELU6:
+        for i in range(count):
+            out[i] = relu6(x[i])
+    elif activation == HARD_SWISH:
+        for i in range(count):
+            out[i] = x[i] * relu6(x[i] + 3) * <float>(1.0 / 6)
+
+
+cdef inline float relu6(float x) noexcept nogil:
+    x = 0 if x < 0 else x
+    return 6 if x > 6 else x
+
+
+def activation_gradient(const float[::1] g, const float[::1] x, int activation, float[::1] out, int threads):
+    """Fill `out` with the gradient with respect to x, given the gradient g with respect to the result of `activate`."""
+    cdef Flat task
+    if x.shape[0] == 0:
+        return
+    task = Flat(&g[0], &x[0], 0, &out[0], x.shape[0], activation)
+    with nogil:
+        parallel_for(activation_gradient_blocks, &task, blocks(task.size), threads)
+
+
+cdef void activation_gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Flat* t = <Flat*>task
+    cdef Py_ssize_t block, place
+    for block in range(first, stop):
+        place = block * BLOCK
+        activation_gradient_block(t.a + place, t.b + place, t.activation, t.out + place, length(block, t.size))
+
+
+cdef void activation_gradient_block(
+    const float* g, const float* x, int activation, float* out, Py_ssize_t count
+) noexcept nogil:
+    cdef Py_ssize_t i
+    cdef float value, slope
+    if activation == RELU6:
+        for i in range(count):
+            value = g[i]
+            out[i] = value if (x[i] > 0) & (x[i] < 6) else 0
+    elif activation == HARD_SWISH:
+        for i in range(count):
+            slope = x[i] * <float>(1.0 / 3) + <float>0.5
+            slope = 0 if x[i] <= -3 else slope
+            slope = 1 if x[i] >= 3 else slope
+            out[i] = g[i] * slope
 
 
 def relu_gradient(
@@ -225,7 +296,7 @@ def add(const float[::1] a, const float[::1] b, float[::1] out, int threads):
     cdef Flat task
     if a.shape[0] == 0:
         return
-    task = Flat(&a[0], &b[0], 0, &out[0], a.shape[0])
+    task = Flat(&a[0], &b[0], 0, &out[0], a.shape[0], 0)
     with nogil:
         parallel_for(add_blocks, &task, blocks(task.size), threads)
 

@@ -165,11 +165,11 @@ ALWAYS_INLINE void tile_gradients_of(const float* const* from, float* to, ptrdif
 }
 
 /* Compute a tile of outputs from the products at from[(i * points + j) * distance + channel]. Output (i, j) is at
-out + to[i * side + j] + channel. It is skipped if `to` is negative. scale, shift, residual and relu are used as in
-Product. */
+out + to[i * side + j] + channel. It is skipped if `to` is negative. scale, shift, residual and activation are used as
+in Product. */
 ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to,
                                    ptrdiff_t channels, const float* scale, const float* shift, const float* residual,
-                                   int relu, const int side) {
+                                   int activation, const int side) {
     const int points = side + 2;
     ptrdiff_t c;
     int i, j;
@@ -189,7 +189,7 @@ ALWAYS_INLINE void tile_outputs_of(const float* from, ptrdiff_t distance, ptrdif
                 vec value = vec_fma(d[i * GRID + j], gain, bias);
                 if (to[i * side + j] < 0) continue;
                 if (residual) value = vec_add(value, vec_load_some(residual + at, channels - c));
-                if (relu) value = vec_relu(value);
+                value = vec_activated(value, activation);
                 vec_store_some(out + at, value, channels - c);
             }
     }
@@ -245,9 +245,9 @@ BOTH_SIDES(tile_gradients,
            (from, to, distance, channels, 4), (from, to, distance, channels, 2))
 BOTH_SIDES(tile_outputs,
            (const float* from, ptrdiff_t distance, ptrdiff_t next, float* out, const ptrdiff_t* to, ptrdiff_t channels,
-            const float* scale, const float* shift, const float* residual, int relu, int side),
-           (from, distance, next, out, to, channels, scale, shift, residual, relu, 4),
-           (from, distance, next, out, to, channels, scale, shift, residual, relu, 2))
+            const float* scale, const float* shift, const float* residual, int activation, int side),
+           (from, distance, next, out, to, channels, scale, shift, residual, activation, 4),
+           (from, distance, next, out, to, channels, scale, shift, residual, activation, 2))
 BOTH_SIDES(filter_weights, (const float* from, float* to, ptrdiff_t distance, int side),
            (from, to, distance, 4), (from, to, distance, 2))
 BOTH_SIDES(filter_gradients, (const float* from, ptrdiff_t distance, ptrdiff_t channels, float* to, int side),

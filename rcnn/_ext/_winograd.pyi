@@ -11,7 +11,7 @@ def convolve(
     scale: Array | None,
     shift: Array | None,
     residual: Array | None,
-    relu: bool,
+    activation: int,
     side: int,
     scratch: Array,
     threads: int,

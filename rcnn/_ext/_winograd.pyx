@@ -29,7 +29,7 @@ cdef extern from "_winograd.h" nogil:
     void tile_outputs(
         const float* source, Py_ssize_t distance, Py_ssize_t next, float* out, const Py_ssize_t* to,
         Py_ssize_t channels,
-        const float* scale, const float* shift, const float* residual, int relu, int side,
+        const float* scale, const float* shift, const float* residual, int activation, int side,
     ) noexcept
     void filter_weights(const float* source, float* to, Py_ssize_t distance, int side) noexcept
     void filter_gradients(
@@ -60,7 +60,7 @@ cdef struct Output:
     const float* scale  # (filters,)
     const float* shift  # (filters,)
     const float* residual  # like out
-    bint relu
+    int activation
 
 
 cdef struct Convolution:
@@ -119,14 +119,15 @@ def convolve(
     const float[::1] scale,
     const float[::1] shift,
     const float[:, :, :, ::1] residual,
-    bint relu,
+    int activation,
     int side,
     float[::1] scratch,
     int threads,
 ):
     """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3); side is 4 or 2.
 
-    `scale`, `shift`, `residual` and `relu` are used as in `_conv.convolve`. `scratch` has `scratch_size` elements.
+    `scale`, `shift`, `residual` and `activation` are used as in `_conv.convolve`. `scratch` has `scratch_size`
+    elements.
     """
     cdef Convolution c
     cdef Tiles* t = &c.tiles
@@ -136,7 +137,7 @@ def convolve(
         return
     cut(t, maps, out, padding, side)
     c.filters = filters_of(weight)
-    c.to = Output(&out[0, 0, 0, 0], out.shape[1], out.shape[2], weight.shape[0], NULL, NULL, NULL, relu)
+    c.to = Output(&out[0, 0, 0, 0], out.shape[1], out.shape[2], weight.shape[0], NULL, NULL, NULL, activation)
     if scale is not None:
         c.to.scale = &scale[0]
     if shift is not None:
@@ -350,7 +351,7 @@ cdef void finish_tile(
                 places[i * t.side + j] = ((image * to.height + y) * to.width + x) * to.filters
     tile_outputs(
         products, apart, (to.filters + PANEL - 1) // PANEL * PANEL, to.out, places, to.filters, to.scale, to.shift,
-        to.residual, to.relu, <int>t.side,
+        to.residual, to.activation, <int>t.side,
     )
 
 

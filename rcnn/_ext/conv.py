@@ -1,10 +1,11 @@
 """The drivers of the convolution kernels: the same functions as the references in `rcnn.nn.conv`, in float32.
 
 Two algorithms compute a convolution. The *direct* algorithm sums over each window as in the definition, and can compute
-every convolution. *Winograd's* algorithm can compute convolutions with 3x3 filters and stride 1. It reduces the number
-of multiplications by a factor of 4 (`winograd4`) or 2.25 (`winograd2`); docs/speed.md explains how.
-`rcnn.set_conv_algorithm` chooses the algorithm. "auto" uses winograd4 if there are enough channels: the smaller number
-of multiplications then saves more time than the transforms cost.
+every convolution. *Winograd's* algorithm can compute convolutions with 3x3 filters, stride 1 and one group of channels.
+It reduces the number of multiplications by a factor of 4 (`winograd4`) or 2.25 (`winograd2`); docs/speed.md explains
+how. `rcnn.set_conv_algorithm` chooses the algorithm. "auto" uses winograd4 if there are enough channels: the smaller
+number of multiplications then saves more time than the transforms cost. A *depthwise* convolution, which has one filter
+per channel, has kernels of its own.
 
 The gradient with respect to the maps is also a convolution: the gradient of the result is convolved with the filters,
 rotated by 180 degrees. If the stride is s, the elements of the maps form s x s groups (*phases*). Elements of different
@@ -20,16 +21,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rcnn._ext import backend, load
+from rcnn._ext.elementwise import ACTIVATIONS
 from rcnn._ext.layout import pixels
 from rcnn._ext.memory import empty, empty_maps
 
 if TYPE_CHECKING:
     from rcnn._ext import _conv as kernels
+    from rcnn._ext import _depthwise as depthwise
     from rcnn._ext import _winograd as winograd
 else:
-    kernels, winograd = load("_conv"), load("_winograd")
+    kernels, depthwise, winograd = load("_conv"), load("_depthwise"), load("_winograd")
 
 Pair = tuple[int, int]
+After = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, int]  # scale, shift, residual, activation
+NOTHING: After = (None, None, None, 0)
 
 WORTH_WINOGRAD = 16  # channels and filters; with fewer of them, the transforms take more time than they save
 TASKS = 32  # parts of a weight gradient: enough for many threads, and independent of the number of threads
@@ -42,13 +47,14 @@ def convolve(
     scale: np.ndarray | None,
     bias: np.ndarray | None,
     residual: np.ndarray | None,
-    relu: bool,
+    activation: str | None,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
+    groups: int,
     size: Pair,
 ) -> np.ndarray:
-    """Return relu(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W').
+    """Return activation(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W').
 
     If the input has no channels, return NotImplemented, so that the reference runs.
     """
@@ -56,67 +62,105 @@ def convolve(
         return NotImplemented
     out = empty_maps((len(x), len(weight), *size))
     added = None if residual is None else pixels(residual)
-    side = _winograd_side(weight.shape, stride, padding, dilation)
-    after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, relu)
+    side = _winograd_side(weight.shape, stride, padding, dilation, groups)
+    code = ACTIVATIONS.index(activation)
+    after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, code)
     if out.size == 0:
         return out
-    if side:
+    if _is_depthwise(weight.shape, groups):
+        _depthwise(pixels(x), weight, pixels(out), stride, padding, dilation, after)
+    elif side:
         _winograd(pixels(x), weight, pixels(out), padding, after, side)
     else:
-        _direct(_padded(x, padding), weight, pixels(out), stride, dilation, after)
+        _direct(_padded(x, padding), weight, pixels(out), stride, dilation, groups, after)
     return out
 
 
 def input_gradient(
-    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray,
+    weight: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
     """Return the gradient with respect to the maps, whose shape is `shape` (N, C, H, W)."""
     if weight.shape[1] == 0:
         return NotImplemented
     if 0 in shape:
         return empty_maps(shape)
-    rotated = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)  # (C, O, kernel height, kernel width)
+    if _is_depthwise(weight.shape, groups):
+        return _depthwise_input_gradient(g, weight, shape, stride, padding, dilation)
+    rotated = _rotated(weight, groups)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:
         size = (shape[2], shape[3])
-        return convolve(g, rotated, None, None, None, False, stride, (reach[0], reach[1]), dilation, size)
+        return convolve(g, rotated, None, None, None, None, stride, (reach[0], reach[1]), dilation, groups, size)
     if dilation != (1, 1):
-        return _input_gradient_spread(g, rotated, shape, stride, padding, dilation)
-    return _input_gradient_by_phase(g, weight, shape, stride, padding)
+        return _input_gradient_spread(g, rotated, shape, stride, padding, dilation, groups)
+    return _input_gradient_by_phase(g, weight, shape, stride, padding, groups)
 
 
 def weight_gradient(
-    g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray,
+    x: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
-    """Return the gradient with respect to the filters, whose shape is `shape` (O, C, kernel height, kernel width)."""
+    """Return the gradient with respect to the filters, whose shape is `shape` (O, C / groups, kh, kw)."""
     outs, channels, height, width = shape
     if channels == 0:
         return NotImplemented
     out = empty(shape)
-    side = _winograd_side(shape, stride, padding, dilation)
+    side = _winograd_side(shape, stride, padding, dilation, groups)
     if g.size == 0:
         out[...] = 0
         return out
     grad = pixels(g)
     threads = backend.threads_for(g.size * channels * height * width)
+    if _is_depthwise(shape, groups):
+        parts = empty((min(TASKS, len(grad) * grad.shape[1]), height, width, outs))
+        depthwise.weight_gradient(pixels(x), grad, parts, _pair(stride), _pair(padding), _pair(dilation), threads)
+        out[:, 0] = parts.sum(axis=0, dtype=np.float64).transpose(2, 0, 1)
+        return out
     if side:
         tiles = min(TILES, _count_tiles(g.shape, side))
         scratch = empty((winograd.weight_gradient_scratch_size(tiles, channels, outs, side),))
         winograd.weight_gradient(pixels(x), grad, out, _pair(padding), side, tiles, scratch, threads)
         return out
     positions = g.size // max(outs, 1)
-    tasks = kernels.gradient_tasks(outs, height, width * channels)
+    runs = (height, width * channels) if groups == 1 else (height * width, channels)
+    tasks = kernels.gradient_tasks(outs, groups, *runs)
     parts = empty((max(1, min(TASKS // tasks, positions // 1024)), outs, height * width * channels))
-    kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, _pair(stride), _pair(dilation), threads)
+    steps = (_pair(stride), _pair(dilation))
+    kernels.weight_gradient(_padded(x, padding), grad, parts, height, width, *steps, groups, threads)
     kernels.gather_weights(parts, out, backend.threads_for(parts.size))
     return out
 
 
-def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> int:
+def _is_depthwise(weight_shape: tuple[int, ...], groups: int) -> bool:
+    """Return whether every channel has one filter of its own. Filters (O, 1, kh, kw) with O > groups are not enough."""
+    return groups > 1 and weight_shape[:2] == (groups, 1)
+
+
+def _rotated(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Return filters (O, C / G, kh, kw), rotated by 180 degrees, as the filters (C, O / G, kh, kw) of a gradient."""
+    outs, channels, *kernel = weight.shape
+    split = weight[:, :, ::-1, ::-1].reshape(groups, outs // groups, channels, *kernel)
+    return split.transpose(0, 2, 1, 3, 4).reshape(groups * channels, outs // groups, *kernel)
+
+
+def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int) -> int:
     """Return the side of Winograd's tiles for this convolution, or 0 for the direct algorithm."""
     outs, channels, *kernel = weight_shape
     algorithm = backend.get_conv_algorithm()
-    if kernel != [3, 3] or stride != (1, 1) or dilation != (1, 1) or max(padding) > 2 or algorithm == "direct":
+    if kernel != [3, 3] or stride != (1, 1) or dilation != (1, 1) or max(padding) > 2 or groups > 1:
+        return 0
+    if algorithm == "direct":
         return 0
     if algorithm == "auto":
         return 4 if min(outs, channels) >= WORTH_WINOGRAD else 0
@@ -129,14 +173,29 @@ def _direct(
     out: np.ndarray,
     stride: Pair,
     dilation: Pair,
-    after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
+    groups: int,
+    after: After,
 ) -> None:
     """Convolve padded maps (N, H, W, C), and write the result into `out` (N, H', W', O), which may be part of a map."""
     work = math.prod(weight.shape[1:])
-    packed = empty((max(kernels.padded_panels(len(weight)) * work, 1),))
-    kernels.convolve(
-        maps, weight, out, _pair(stride), _pair(dilation), *after, packed, backend.threads_for(out.size * work)
-    )
+    packed = empty((max(kernels.padded_panels(len(weight), groups) * work, 1),))
+    threads = backend.threads_for(out.size * work)
+    kernels.convolve(maps, weight, out, _pair(stride), _pair(dilation), *after, groups, packed, threads)
+
+
+def _depthwise(
+    maps: np.ndarray,
+    weight: np.ndarray,
+    out: np.ndarray,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    after: After,
+) -> None:
+    """Convolve each channel of maps (N, H, W, C) with its filter, and write the result into `out` (N, H', W', C)."""
+    places = np.ascontiguousarray(weight[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
+    threads = backend.threads_for(out.size * weight.shape[2] * weight.shape[3])
+    depthwise.convolve(maps, places, out, _pair(stride), _pair(padding), _pair(dilation), *after, threads)
 
 
 def _winograd(
@@ -144,7 +203,7 @@ def _winograd(
     weight: np.ndarray,
     out: np.ndarray,
     padding: Pair,
-    after: tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, bool],
+    after: After,
     side: int,
 ) -> None:
     """Convolve maps (N, H, W, C) with Winograd's algorithm, and write the result into `out` (N, H', W', O)."""
@@ -159,8 +218,47 @@ def _count_tiles(shape: tuple[int, ...], side: int) -> int:
     return shape[0] * -(-shape[2] // side) * -(-shape[3] // side)
 
 
+def _depthwise_input_gradient(
+    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> np.ndarray:
+    """Return the gradient with respect to the maps of a depthwise convolution, with one convolution for each phase."""
+    out, maps = empty_maps(shape), pixels(g)
+    positions = pixels(out)
+    rows, columns = (_phases(weight.shape[2 + axis], stride[axis], padding[axis], dilation[axis]) for axis in (0, 1))
+    for first_y, (weights_y, pad_y, dilation_y) in enumerate(rows):
+        for first_x, (weights_x, pad_x, dilation_x) in enumerate(columns):
+            part = positions[:, first_y :: stride[0], first_x :: stride[1]]
+            phase_weights = weight[:, :, weights_y, weights_x][:, :, ::-1, ::-1]
+            if phase_weights.size == 0:
+                part[...] = 0
+            elif part.size:
+                _depthwise(maps, phase_weights, part, (1, 1), (pad_y, pad_x), (dilation_y, dilation_x), NOTHING)
+    return out
+
+
+def _phases(kernel: int, stride: int, padding: int, dilation: int) -> list[tuple[slice, int, int]]:
+    """Return the weights of each phase along an axis, and the padding and the dilation of the phase's convolution.
+
+    Element p is multiplied by weight k in window (p + padding - k * dilation) / stride, if this number is whole. The
+    elements p = first, first + stride, ... therefore use the same weights, which are `step` apart. The padding of their
+    convolution can be negative.
+    """
+    common = math.gcd(stride, dilation)
+    step = stride // common
+    phases = []
+    for first in range(stride):
+        use = [k for k in range(min(kernel, step)) if (first + padding - k * dilation) % stride == 0]
+        if not use:
+            phases.append((slice(0, 0), 0, 1))
+            continue
+        weights, window = slice(use[0], None, step), (first + padding - use[0] * dilation) // stride
+        reach = (len(range(use[0], kernel, step)) - 1) * (dilation // common)
+        phases.append((weights, reach - window, dilation // common))
+    return phases
+
+
 def _input_gradient_by_phase(
-    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair
+    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
     """Return the gradient with respect to the maps, computed with one convolution for each phase.
 
@@ -178,29 +276,34 @@ def _input_gradient_by_phase(
             if phase_weights.size == 0:
                 part[...] = 0
             elif part.size:
-                _fill_phase(
-                    g, phase_weights, part, ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1])
-                )
+                first = ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1])
+                _fill_phase(g, phase_weights, part, first, groups)
     return out
 
 
-def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair) -> None:
+def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair, groups: int) -> None:
     """Compute the elements `part` (N, rows, columns, C) of one phase. The first element belongs to window `first`.
 
-    `weight` (O, C, kernel height, kernel width) contains the weights of this phase.
+    `weight` (O, C / groups, kernel height, kernel width) contains the weights of this phase.
     """
-    rotated = weight[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+    rotated = _rotated(weight, groups)
     before = [k - 1 - f for k, f in zip(weight.shape[2:], first, strict=True)]  # windows before the very first one
     after = [f + n - s for f, n, s in zip(first, part.shape[1:3], g.shape[2:], strict=True)]
     maps = pixels(g)
     pad = max(*before, *after, 0)
     maps = _padded(g, (pad, pad))[:, pad - before[0] :, pad - before[1] :]
     maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
-    _direct(maps, rotated, part, (1, 1), (1, 1), (None, None, None, False))
+    _direct(maps, rotated, part, (1, 1), (1, 1), groups, NOTHING)
 
 
 def _input_gradient_spread(
-    g: np.ndarray, rotated: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray,
+    rotated: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
     """Return the gradient of the maps: insert zeros into the upstream gradient `g`, convolve with `rotated` filters."""
     reach = [d * (k - 1) for d, k in zip(dilation, rotated.shape[2:], strict=True)]
@@ -212,7 +315,7 @@ def _input_gradient_spread(
         reach[1] : reach[1] + stride[1] * g.shape[3] : stride[1],
     ] = pixels(g)
     out = empty_maps((shape[0], shape[1], size[0], size[1]))
-    _direct(spread, rotated, pixels(out), (1, 1), dilation, (None, None, None, False))
+    _direct(spread, rotated, pixels(out), (1, 1), dilation, groups, NOTHING)
     return out[:, :, padding[0] : padding[0] + shape[2], padding[1] : padding[1] + shape[3]]
 
 

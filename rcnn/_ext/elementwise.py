@@ -30,6 +30,7 @@ else:
 
 MANY = 1 << 14  # elements; for fewer, NumPy is faster than starting a kernel
 LONG = 128  # elements; for shorter rows, starting and ending the loops takes most of the time
+ACTIVATIONS = (None, "relu", "relu6", "hardswish")  # the kernels number them in this order
 
 
 # ---------------------------------------------------------------------- activations
@@ -46,6 +47,25 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
     """Return g where x > 0, and slope * g elsewhere. The arrays may have any shape."""
     out = _empty(x.shape)
     kernels.leaky_relu_gradient(_flat(g), _flat(x), slope, _flat(out), backend.threads_for(x.size))
+    return out
+
+
+def activate(x: np.ndarray, activation: str) -> np.ndarray:
+    """Return the activation of x: "relu", "relu6" or "hardswish". x may have any shape."""
+    if activation == "relu":
+        return relu(x)
+    out = _empty(x.shape)
+    kernels.activate(_flat(x), ACTIVATIONS.index(activation), _flat(out), backend.threads_for(x.size))
+    return out
+
+
+def activation_gradient(g: np.ndarray, x: np.ndarray, activation: str) -> np.ndarray:
+    """Return the gradient with respect to x, given the gradient g with respect to the result of `activate`."""
+    if activation == "relu":
+        return leaky_relu_gradient(g, x, 0.0)
+    out = _empty(x.shape)
+    code = ACTIVATIONS.index(activation)
+    kernels.activation_gradient(_flat(g), _flat(x), code, _flat(out), backend.threads_for(x.size))
     return out
 
 

@@ -8,6 +8,7 @@ supports.
 KERNELS = {
     "_boxes": "exact",
     "_conv": "fast",
+    "_depthwise": "fast",
     "_memory": "fast",
     "_nms": "exact",
     "_optim": "fast",
@@ -37,6 +38,7 @@ EXTRA_FLAGS = {
 GAINS = {
     "_boxes": {"v3": 1.54, "v4": 1.04},
     "_conv": {"v3": 2.85, "v4": 1.70},
+    "_depthwise": {"v3": 2.08, "v4": 1.22},
     "_nms": {"v3": 1.87, "v4": 1.23},
     "_optim": {"v3": 1.53},
     "_passes": {"v3": 1.22, "v4": 1.15},

@@ -252,7 +252,7 @@ def resnet101(num_classes: int | None = None, **options: Any) -> ResNet:
     return ResNet(101, num_classes, **options)
 
 
-def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> Conv2d:
+def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> Conv2d:
     """Return a convolution without bias and with padding kernel_size // 2.
 
     The weights are drawn from a normal distribution with variance 2 / fan_out (Kaiming initialisation).
@@ -265,6 +265,8 @@ def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride:
         The side of the kernel, in pixels.
     stride : int
         The stride along both axes.
+    groups : int
+        The number of groups of channels; see `functional.conv2d`.
 
     Returns
     -------
@@ -275,7 +277,7 @@ def biasless_conv(in_channels: int, out_channels: int, kernel_size: int, stride:
     ----------
     He et al., "Delving deep into rectifiers", 2015.
     """
-    conv = Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    conv = Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups=groups, bias=False)
     conv.weight.data = normal(conv.weight.shape, std=math.sqrt(2 / (kernel_size**2 * out_channels)))
     return conv
 

@@ -5,13 +5,13 @@ contiguous runs of numbers, which are fast to copy. A 1x1 convolution needs no c
 
 A convolution can be computed as a matrix product (Chellapilla et al., "High performance convolutional neural networks
 for document processing", 2006). One matrix has a row for each window, and the other has a column for each filter. Every
-output value is the product of a row and a column. The reference below computes convolutions and both gradients in this
-way. The compiled kernels compute the same values without copying the windows, or with fewer multiplications.
+output value is the product of a row and a column. If the channels are divided into G groups, there are G such products.
+The reference below computes convolutions and both gradients in this way. The compiled kernels compute the same values
+without copying the windows, or with fewer multiplications.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ import numpy as np
 
 from rcnn._ext.dispatch import compiled
 from rcnn._validate import check_size, integer
-from rcnn.nn.elementwise import relu_gradient, sum_per_channel
-from rcnn.nn.fusion import Operation, result_of
-from rcnn.nn.tensor import Tensor, check_tensor, concatenate
+from rcnn.nn.elementwise import activate, relu_gradient, sum_per_channel
+from rcnn.nn.fusion import Operation, extend, result_of
+from rcnn.nn.tensor import Tensor, check_tensor
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
 GROUPS = integer(1, 2**30)
@@ -51,7 +51,7 @@ def conv2d(
         pixels. The padding is in 0 .. 4096, and both steps are in 1 .. 4096.
     groups : int
         The number of groups into which the channels and the filters are divided, at least 1. The filters of a group use
-        only the channels of the same group.
+        only the channels of the same group. If there are as many groups as channels, the convolution is *depthwise*.
 
     Returns
     -------
@@ -78,14 +78,17 @@ def conv2d(
     [[[[19.0, 25.0], [37.0, 43.0]]]]
     """
     _check(x, weight, bias, groups)
-    if groups > 1:
-        return _grouped(x, weight, bias, stride, padding, dilation, groups)
     geometry = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
     size = output_size(x.shape[2:], weight.shape[2:], *geometry)
     check_size((len(x), len(weight), *size), "x and weight")
     n, channels, height, width = x.shape
     check_size((n, channels, height + 2 * geometry[1][0], width + 2 * geometry[1][1]), "x and padding")
-    return result_of(Convolution(x.computed(), weight, bias, *geometry, size))
+
+    def convolution(maps: Tensor, filters: Tensor) -> Convolution:
+        return Convolution(maps.computed(), filters, bias, *geometry, size, groups=groups)
+
+    extended = extend(x, "convolved", weight, convolution) if groups == 1 else None
+    return result_of(convolution(x, weight)) if extended is None else extended
 
 
 def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -113,12 +116,12 @@ def matrix_product(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @dataclass(eq=False)
 class Convolution(Operation):
-    """The operation relu(convolution * scale + bias + residual); see `rcnn.nn.fusion`.
+    """The operation activation(convolution * scale + bias + residual); see `rcnn.nn.fusion`.
 
     Attributes
     ----------
-    x, weight, bias, stride, padding, dilation
-        The arguments of `conv2d`. The last three are pairs (rows, columns).
+    x, weight, bias, stride, padding, dilation, groups
+        The arguments of `conv2d`. `stride`, `padding` and `dilation` are pairs (rows, columns).
     size : (int, int)
         The height and width of the result.
     scale : (O,) array or None
@@ -132,6 +135,7 @@ class Convolution(Operation):
     padding: Pair
     dilation: Pair
     size: Pair
+    groups: int = 1
     scale: np.ndarray | None = None
 
     @property
@@ -147,21 +151,22 @@ class Convolution(Operation):
         return tuple([one for one in (self.x, self.weight, self.bias, self.residual) if one is not None])
 
     def scaled(self, scale: np.ndarray, shift: np.ndarray) -> Convolution | None:
-        is_plain = not self.relu and all(one is None for one in (self.bias, self.scale, self.residual))
+        is_plain = not self.activation and all(one is None for one in (self.bias, self.scale, self.residual))
         if not is_plain or scale.dtype != self.dtype:
             return None
         return self.with_(scale=scale, bias=Tensor(shift))
 
     def compute(self) -> np.ndarray:
         bias, residual = (None if tensor is None else tensor.data for tensor in (self.bias, self.residual))
-        after = (self.scale, bias, residual, self.relu)
-        return _convolve(self.x.data, self.weight.data, *after, self.stride, self.padding, self.dilation, self.size)
+        after = (self.scale, bias, residual, self.activation)
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
+        return _convolve(self.x.data, self.weight.data, *after, *geometry, self.size)
 
     def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         x, weight, bias, residual = self.x, self.weight, self.bias, self.residual
-        geometry = (self.stride, self.padding, self.dilation)
+        geometry = (self.stride, self.padding, self.dilation, self.groups)
         required = any(parent is not None and parent.requires_grad for parent in (bias, residual))
-        g_added, g_sum = _before(g, out if self.relu else None, self.scale, required)
+        g_added, g_sum = _before(g, out if self.activation else None, self.scale, required)
         g_x = g_weight = g_bias = None
         if x.requires_grad:
             g_x = _input_gradient(g_sum, weight.data, x.shape, *geometry)
@@ -220,29 +225,10 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
             f"conv2d: x must have {weight.shape[1] * groups} channels for weight {weight.shape} and groups={groups}, "
             f"got {x.shape[1]} (shape {x.shape})"
         )
+    if len(weight) % groups:
+        raise ValueError(f"groups must divide the number of filters ({len(weight)}), got {groups}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias must have shape {weight.shape[:1]}, with one value per filter, got {bias.shape}")
-
-
-def _grouped(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: int | Pair,
-    padding: int | Pair,
-    dilation: int | Pair,
-    groups: int,
-) -> Tensor:
-    """Return a convolution in which the filters of each group use only the channels of the same group."""
-    outs, ins = weight.shape[0] // groups, weight.shape[1]
-    if outs * groups != weight.shape[0]:
-        raise ValueError(f"groups must divide the number of filters ({weight.shape[0]}), got {groups}")
-    parts = []
-    for group in range(groups):
-        channels, filters = slice(group * ins, (group + 1) * ins), slice(group * outs, (group + 1) * outs)
-        own_bias = None if bias is None else bias[filters]
-        parts.append(conv2d(x[:, channels], weight[filters], own_bias, stride, padding, dilation))
-    return concatenate(parts, axis=1)
 
 
 # ---------------------------------------------------------------------- the reference, on arrays
@@ -255,14 +241,16 @@ def _convolve(
     scale: np.ndarray | None,
     bias: np.ndarray | None,
     residual: np.ndarray | None,
-    relu: bool,
+    activation: str | None,
     stride: Pair,
     padding: Pair,
     dilation: Pair,
+    groups: int,
     size: Pair,
 ) -> np.ndarray:
-    """Return relu(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W')."""
-    out = _columns(x, weight.shape, stride, padding, dilation) @ _as_matrix(weight)  # (N * H' * W', O)
+    """Return activation(convolution * scale + bias + residual) of shape (N, O, *size), where `size` is (H', W')."""
+    columns = _columns(x, weight.shape, stride, padding, dilation, groups)
+    out = _ungrouped(columns @ _as_matrices(weight, groups))  # (N * H' * W', O)
     if scale is not None:
         out *= scale
     if bias is not None:
@@ -270,54 +258,80 @@ def _convolve(
     out = out.reshape(len(x), *size, len(weight)).transpose(0, 3, 1, 2)  # (N, O, H', W')
     if residual is not None:
         out += residual
-    return np.maximum(out, 0, out=out) if relu else out
+    return out if activation is None else activate(out, activation)
 
 
 @compiled("conv.input_gradient")
 def _input_gradient(
-    g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray,
+    weight: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
     """Return the gradient (N, C, H, W) with respect to the maps. Where windows overlap, their gradients are added."""
-    n, outs, rows, columns = g.shape
-    g_columns = _as_rows(g) @ _as_matrix(weight).T  # (N * H' * W', kernel height * kernel width * C)
-    g_windows = g_columns.reshape(n, rows, columns, *weight.shape[2:], shape[1])
+    n, _, rows, columns = g.shape
+    g_columns = _as_rows(g, groups) @ _as_matrices(weight, groups).transpose(0, 2, 1)  # (G, N * H' * W', kh * kw * C/G)
+    g_windows = g_columns.reshape(groups, n, rows, columns, *weight.shape[2:], shape[1] // groups)
+    g_windows = g_windows.transpose(1, 2, 3, 4, 5, 0, 6).reshape(n, rows, columns, *weight.shape[2:], shape[1])
     return scatter_windows(g_windows, shape, stride, padding, dilation)
 
 
 @compiled("conv.weight_gradient")
 def _weight_gradient(
-    g: np.ndarray, x: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+    g: np.ndarray,
+    x: np.ndarray,
+    shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
 ) -> np.ndarray:
-    """Return the gradient (O, C, kernel height, kernel width) with respect to the filters.
+    """Return the gradient (O, C / G, kernel height, kernel width) with respect to the filters.
 
     The windows are copied from the maps again. Keeping the windows of the forward pass would need kernel height *
     kernel width times as much memory as the maps.
     """
-    matrix = _columns(x, shape, stride, padding, dilation).T @ _as_rows(g)  # (kernel height * kernel width * C, O)
-    return _from_matrix(matrix, shape)
-
-
-def _columns(x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair) -> np.ndarray:
-    """Return a matrix (N * H' * W', kernel height * kernel width * C) with one row per window."""
-    kernel = (weight_shape[2], weight_shape[3])
-    size = output_size(x.shape[2:], kernel, stride, padding, dilation)
-    taken = windows(padded(x, padding, 0.0), kernel, stride, dilation, size)
-    return taken.reshape(len(x) * size[0] * size[1], kernel[0] * kernel[1] * x.shape[1])
-
-
-def _as_matrix(weight: np.ndarray) -> np.ndarray:
-    """Return filters (O, C, kh, kw) as a matrix (kh * kw * C, O). Its rows are in the order of a window's values."""
-    rows = math.prod(weight.shape[1:])
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(rows, weight.shape[0])
-
-
-def _from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a matrix (kh * kw * C, O) as filters of `shape` (O, C, kh, kw). This reverses `_as_matrix`."""
+    columns = _columns(x, shape, stride, padding, dilation, groups)
+    matrices = columns.transpose(0, 2, 1) @ _as_rows(g, groups)  # (G, kernel height * kernel width * C/G, O/G)
     outs, channels, *kernel = shape
-    return matrix.reshape(*kernel, channels, outs).transpose(3, 2, 0, 1)
+    split = matrices.reshape(groups, *kernel, channels, outs // groups)
+    return split.transpose(0, 4, 3, 1, 2).reshape(shape)  # the order of `_as_matrices`, reversed
 
 
-def _as_rows(features: np.ndarray) -> np.ndarray:
-    """Return maps (N, C, H, W) as a matrix (N * H * W, C) with one row per pixel."""
-    n, channels, height, width = features.shape
-    return np.ascontiguousarray(features.transpose(0, 2, 3, 1)).reshape(n * height * width, channels)
+def _columns(
+    x: np.ndarray, weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> np.ndarray:
+    """Return the matrix (N * H' * W', kernel height * kernel width * C/G) of each of the G groups: (G, ..., ...).
+
+    A matrix has one row per window.
+    """
+    outs, channels, *kernel = weight_shape
+    places = (kernel[0], kernel[1])
+    size = output_size(x.shape[2:], places, stride, padding, dilation)
+    taken = windows(padded(x, padding, 0.0), places, stride, dilation, size)  # (N, H', W', kh, kw, C)
+    count = len(x) * size[0] * size[1]
+    split = taken.reshape(count, kernel[0] * kernel[1], groups, channels)
+    return split.transpose(2, 0, 1, 3).reshape(groups, count, kernel[0] * kernel[1] * channels)
+
+
+def _as_matrices(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Return filters (O, C/G, kh, kw) as G matrices (kh * kw * C/G, O/G), whose rows are in the order of a window."""
+    outs, channels, *kernel = weight.shape
+    split = weight.reshape(groups, outs // groups, channels, *kernel).transpose(0, 3, 4, 2, 1)
+    return split.reshape(groups, kernel[0] * kernel[1] * channels, outs // groups)
+
+
+def _as_rows(features: np.ndarray, groups: int) -> np.ndarray:
+    """Return maps (N, O, H, W) as G matrices (N * H * W, O/G) with one row per pixel."""
+    n, outs, height, width = features.shape
+    split = features.transpose(0, 2, 3, 1).reshape(n * height * width, groups, outs // groups)
+    return np.ascontiguousarray(split.transpose(1, 0, 2))
+
+
+def _ungrouped(matrices: np.ndarray) -> np.ndarray:
+    """Return the columns of G matrices (M, O/G) side by side, as one matrix (M, O)."""
+    groups, count, outs = matrices.shape
+    return np.ascontiguousarray(matrices.transpose(1, 0, 2)).reshape(count, groups * outs)

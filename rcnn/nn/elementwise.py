@@ -56,6 +56,55 @@ def leaky_relu_gradient(g: np.ndarray, x: np.ndarray, slope: float) -> np.ndarra
     return np.where(x > 0, g, g * slope)
 
 
+@compiled("elementwise.activate")
+def activate(x: np.ndarray, activation: str) -> np.ndarray:
+    """Return an activation of x.
+
+    Parameters
+    ----------
+    x : array of any shape
+        The input; NaN stays NaN.
+    activation : {"relu", "relu6", "hardswish"}
+        "relu" is max(x, 0), "relu6" is min(max(x, 0), 6), and "hardswish" is x * relu6(x + 3) / 6.
+
+    Returns
+    -------
+    array
+        The result, with the same shape as x.
+    """
+    if activation == "relu":
+        return np.maximum(x, 0)
+    if activation == "relu6":
+        return np.clip(x, 0, 6)
+    return x * np.clip(x + 3, 0, 6) / 6
+
+
+@compiled("elementwise.activation_gradient")
+def activation_gradient(g: np.ndarray, x: np.ndarray, activation: str) -> np.ndarray:
+    """Return the gradient with respect to the input of `activate`.
+
+    Parameters
+    ----------
+    g : array of any shape
+        The gradient with respect to the result of `activate`.
+    x : array of the same shape
+        The input of `activate`. For "relu" and "relu6", it can also be the result.
+    activation : {"relu", "relu6", "hardswish"}
+        The activation.
+
+    Returns
+    -------
+    array
+        The gradient with respect to x, with the same shape. At the ends of the sloping part, it is that of the flat or
+        of the straight part, as in PyTorch.
+    """
+    if activation == "relu":
+        return np.where(x > 0, g, 0)
+    if activation == "relu6":
+        return np.where((x > 0) & (x < 6), g, 0)
+    return g * np.where(x <= -3, 0, np.where(x >= 3, 1, x / 3 + x.dtype.type(0.5)))
+
+
 @compiled("elementwise.relu_gradient")
 def relu_gradient(
     g: np.ndarray, out: np.ndarray, scale: np.ndarray | None = None, plain: bool = True

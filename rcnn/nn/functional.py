@@ -7,6 +7,7 @@ also exports them, so that it contains every operation. The loss of an empty bat
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +45,17 @@ __all__ = [
     "conv2d",
     "cross_entropy",
     "dropout",
+    "hardsigmoid",
+    "hardswish",
     "interpolate",
     "leaky_relu",
     "linear",
     "log_softmax",
     "max_pool2d",
     "relu",
+    "relu6",
     "scale_and_shift",
+    "scale_channels",
     "sigmoid",
     "smooth_l1_loss",
     "softmax",
@@ -130,11 +135,79 @@ def relu(x: Tensor) -> Tensor:
         The result, with the same shape as x. The gradient at 0 is 0.
     """
     check_tensor("relu", x)
-    extended = extend(x, "rectified")
+    return _activated(x, "relu")
+
+
+def relu6(x: Tensor) -> Tensor:
+    """Return min(max(x, 0), 6).
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+
+    Returns
+    -------
+    Tensor
+        The result, with the same shape as x. The gradients at 0 and at 6 are 0.
+
+    References
+    ----------
+    Sandler et al., "MobileNetV2: Inverted residuals and linear bottlenecks", 2018.
+    """
+    check_tensor("relu6", x)
+    return _activated(x, "relu6")
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """Return x * relu6(x + 3) / 6, an approximation of x * sigmoid(x) without an exponential.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+
+    Returns
+    -------
+    Tensor
+        The result, with the same shape as x. The gradient is 0 at -3 and 1 at 3.
+
+    References
+    ----------
+    Howard et al., "Searching for MobileNetV3", 2019, section 5.2.
+    """
+    check_tensor("hardswish", x)
+    return _activated(x, "hardswish")
+
+
+def _activated(x: Tensor, activation: str) -> Tensor:
+    """Return an activation of x. Only the ReLU is fused if gradients are recorded: the others need their input then."""
+    extended = extend(x, "activated", activation) if activation == "relu" or not x.requires_grad else None
     if extended is not None:
         return extended.computed()  # no further step can be fused
-    out = elementwise.relu(x.data)
-    return record(out, (x,), lambda g: (elementwise.leaky_relu_gradient(g, out, 0.0),))
+    data = x.data
+    out = elementwise.activate(data, activation)
+    known = out if activation == "relu" else data
+    return record(out, (x,), lambda g: (elementwise.activation_gradient(g, known, activation),))
+
+
+def hardsigmoid(x: Tensor) -> Tensor:
+    """Return relu6(x + 3) / 6, an approximation of the sigmoid without an exponential.
+
+    Parameters
+    ----------
+    x : Tensor of any shape
+        The input.
+
+    Returns
+    -------
+    Tensor
+        The result, with the same shape as x. The gradients at -3 and at 3 are 0.
+    """
+    check_tensor("hardsigmoid", x)
+    with np.errstate(all="ignore"):  # an input can be infinite
+        out = np.clip(x.data + 3, 0, 6) / 6
+    return record(out, (x,), lambda g: (np.where((out > 0) & (out < 1), g / 6, 0),))
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
@@ -217,6 +290,84 @@ def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
     extended = extend(x, "scaled", scale, shift)
     with np.errstate(all="ignore"):  # the maps can be infinite
         return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
+
+
+def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
+    """Return x * scale, with one factor per image and channel.
+
+    Parameters
+    ----------
+    x : (N, C, H, W) Tensor
+        The feature maps of N images, with C channels.
+    scale : (N, C, 1, 1) Tensor
+        The factors.
+
+    Returns
+    -------
+    (N, C, H, W) Tensor
+        The product.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not a tensor, or if the shapes do not match.
+    """
+    check_maps("scale_channels", x)
+    check_maps("scale_channels", scale, "scale")
+    if scale.shape != (*x.shape[:2], 1, 1):
+        raise ValueError(f"scale_channels: scale must have shape {(*x.shape[:2], 1, 1)}, got {scale.shape}")
+    return result_of(ChannelProduct(x.computed(), scale.computed()))
+
+
+@dataclass(eq=False)
+class ChannelProduct(Operation):
+    """The operation x * scale, with one factor per image and channel; see `rcnn.nn.fusion`.
+
+    A convolution of the product is the convolution of x with filters that are multiplied by the factors of their
+    channels. For one image, this avoids a pass over the maps. Gradients would need the product itself.
+
+    Attributes
+    ----------
+    x : (N, C, H, W) Tensor
+        The feature maps of N images, with C channels.
+    scale : (N, C, 1, 1) Tensor
+        The factors.
+    """
+
+    x: Tensor
+    scale: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.x.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.result_type(self.x.dtype, self.scale.dtype)
+
+    @property
+    def parents(self) -> tuple[Tensor, ...]:
+        return self.x, self.scale
+
+    def added(self, residual: Tensor) -> Operation | None:
+        return None
+
+    def activated(self, activation: str) -> Operation | None:
+        return None
+
+    def convolved(self, weight: Tensor, convolution: Callable[[Tensor, Tensor], Operation]) -> Operation | None:
+        if len(self.x) != 1 or is_recording():
+            return None
+        return convolution(self.x, Tensor(weight.data * self.scale.data))
+
+    def compute(self) -> np.ndarray:
+        with np.errstate(all="ignore"):  # the maps can be infinite
+            return self.x.data * self.scale.data
+
+    def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
+        x, scale = self.x, self.scale
+        g_scale = (g * x.data).sum((2, 3), keepdims=True) if scale.requires_grad else None
+        return g * scale.data if x.requires_grad else None, g_scale
 
 
 def batch_norm(
@@ -314,7 +465,9 @@ def _check_norm(weight: Any, bias: Any, running_mean: Any, running_var: Any) -> 
 
 @dataclass(eq=False)
 class Normalisation(Operation):
-    """The operation relu((x - mean) * scale * weight + bias + residual); see `rcnn.nn.fusion`.
+    """The operation activation((x - mean) * scale * weight + bias + residual); see `rcnn.nn.fusion`.
+
+    The activation is a ReLU or None.
 
     Attributes
     ----------
@@ -348,14 +501,17 @@ class Normalisation(Operation):
         own = (self.x, self.weight, self.bias)
         return own if self.residual is None else (*own, self.residual)
 
+    def activated(self, activation: str) -> Operation | None:
+        return super().activated(activation) if activation == "relu" else None
+
     def compute(self) -> np.ndarray:
         gain, residual = self.weight.data * self.scale, None if self.residual is None else self.residual.data
-        return elementwise.normalise(self.x.data, self.mean, gain, self.bias.data, residual, self.relu)
+        return elementwise.normalise(self.x.data, self.mean, gain, self.bias.data, residual, self.activation == "relu")
 
     def gradient(self, out: np.ndarray, g: np.ndarray) -> tuple[np.ndarray | None, ...]:
         x, mean, scale = self.x, self.mean, self.scale
-        mask = out if self.relu else None
-        keep = self.relu and self.residual is not None and self.residual.requires_grad
+        mask = out if self.activation else None
+        keep = bool(self.activation) and self.residual is not None and self.residual.requires_grad
         g_bias, g_weight, passed = elementwise.normalise_sums(g, x.data, mean, mask, keep)
         if passed is not None:  # the gradient after the ReLU, which is the gradient of the residual
             g, mask = passed, None

@@ -1,11 +1,11 @@
-"""Fusion: a convolution and the norm, the sum and the ReLU that follow it are computed in one pass over memory.
+"""Fusion: a convolution and the norm, the sum and the activation after it are computed in one pass over memory.
 
-A convolution is often followed by a norm, a sum and a ReLU. If they are computed one after the other, each of them
-reads and writes the whole feature map again, which takes longer than its arithmetic. In a function that is decorated
-with `fused`, a convolution therefore returns a *deferred* tensor, whose value is not computed yet. A norm, a sum or a
-ReLU of a deferred tensor returns another deferred tensor, which describes all steps so far. The value is computed when
-another operation needs it, or when the outermost decorated function returns. For example, this function looks like the
-formula of a residual block, but it needs only one pass over memory::
+A convolution is often followed by a norm, a sum and an activation such as a ReLU. If they are computed one after the
+other, each of them reads and writes the whole feature map again, which takes longer than its arithmetic. In a function
+that is decorated with `fused`, a convolution therefore returns a *deferred* tensor, whose value is not computed yet. A
+norm, a sum or an activation of a deferred tensor returns another deferred tensor, which describes all steps so far. The
+value is computed when another operation needs it, or when the outermost decorated function returns. For example, this
+function looks like the formula of a residual block, but it needs only one pass over memory::
 
     @fused
     def forward(self, x):
@@ -39,9 +39,11 @@ _pending: contextvars.ContextVar[list[weakref.ref[Deferred]] | None] = contextva
 class Operation(abc.ABC):
     """An operation that is not computed yet, and the steps that are fused into it.
 
-    Three methods add a step. `scaled(scale, shift)` multiplies each of C channels by one number and adds another;
-    `scale` and `shift` are arrays (C,). `added(residual)` adds a tensor. `rectified()` applies a ReLU. Each method
-    returns an operation that includes the new step, or None if the step cannot be fused.
+    These methods add a step. `scaled(scale, shift)` multiplies each of C channels by one number and adds another;
+    `scale` and `shift` are arrays (C,). `added(residual)` adds a tensor. `activated(activation)` applies an
+    activation. `convolved(weight, convolution)` convolves the value with filters, where `convolution(x, weight)` is the
+    operation for other maps and filters. Each method returns an operation that includes the new step, or None if the
+    step cannot be fused.
 
     `compute()` returns the value. `gradient(out, g)` returns the gradient with respect to each of the `parents`, given
     the value `out` and the gradient `g` with respect to it. `shape` and `dtype` are the shape and the dtype of the
@@ -50,13 +52,13 @@ class Operation(abc.ABC):
     Attributes
     ----------
     residual : Tensor or None
-        A tensor that is added before the ReLU. It has the shape and the dtype of the value.
-    relu : bool
-        Whether a ReLU is applied.
+        A tensor that is added before the activation. It has the shape and the dtype of the value.
+    activation : str or None
+        The name of the activation, as in `elementwise.activate`. If gradients are recorded, it is None or "relu".
     """
 
     residual: Tensor | None = None
-    relu: bool = False
+    activation: str | None = None
 
     @property
     @abc.abstractmethod
@@ -76,12 +78,16 @@ class Operation(abc.ABC):
         return None
 
     def added(self, residual: Tensor) -> Operation | None:
-        if self.relu or self.residual is not None or (residual.shape, residual.dtype) != (self.shape, self.dtype):
+        like = (self.shape, self.dtype)
+        if self.activation or self.residual is not None or (residual.shape, residual.dtype) != like:
             return None
         return self.with_(residual=residual)
 
-    def rectified(self) -> Operation:
-        return self.with_(relu=True)
+    def activated(self, activation: str) -> Operation | None:
+        return None if self.activation else self.with_(activation=activation)
+
+    def convolved(self, weight: Tensor, convolution: Callable[[Tensor, Tensor], Operation]) -> Operation | None:
+        return None
 
     def with_(self, **changes: Any) -> Self:
         """Return a copy with some attributes changed. This takes a fifth of the time of `dataclasses.replace`."""
@@ -184,7 +190,7 @@ def extend(x: Tensor, step: str, *args: Any) -> Deferred | None:
     x : Tensor
         The input of the step.
     step : str
-        The name of a method of `Operation`: "scaled", "added" or "rectified".
+        The name of a method of `Operation`: "scaled", "added", "activated" or "convolved".
     *args : objects
         The arguments of that method.
 

@@ -332,6 +332,54 @@ class LeakyReLU(Module):
         return F.leaky_relu(x, self.negative_slope)
 
 
+class ReLU6(Module):
+    """The activation min(max(x, 0), 6).
+
+    Parameters
+    ----------
+    inplace : bool
+        Ignored; accepted for compatibility with PyTorch code.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        del inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x)
+
+
+class Hardswish(Module):
+    """The activation x * relu6(x + 3) / 6.
+
+    Parameters
+    ----------
+    inplace : bool
+        Ignored; accepted for compatibility with PyTorch code.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        del inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.hardswish(x)
+
+
+class Hardsigmoid(Module):
+    """The activation relu6(x + 3) / 6.
+
+    Parameters
+    ----------
+    inplace : bool
+        Ignored; accepted for compatibility with PyTorch code.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        del inplace
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.hardsigmoid(x)
+
+
 class Sigmoid(Module):
     """The activation 1 / (1 + exp(-x))."""
 
@@ -470,6 +518,44 @@ class Identity(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
+
+
+class SqueezeExcitation(Module):
+    """A block that multiplies each channel of feature maps by a factor that depends on the means of all channels.
+
+    The factors are scale_activation(fc2(activation(fc1(means)))). The learned parameters have the same names as in
+    torchvision.
+
+    Parameters
+    ----------
+    input_channels : int
+        The number of channels of the maps, in 1 .. 2^20.
+    squeeze_channels : int
+        The number of outputs of the layer `fc1`, in 1 .. 2^20.
+    activation, scale_activation : callable
+        Functions without arguments that return the activations after `fc1` and after `fc2`, such as the class `ReLU`.
+
+    References
+    ----------
+    Hu et al., "Squeeze-and-excitation networks", 2018.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        squeeze_channels: int,
+        activation: Callable[[], Module] = ReLU,
+        scale_activation: Callable[[], Module] = Sigmoid,
+    ) -> None:
+        self.avgpool = AdaptiveAvgPool2d(1)
+        self.fc1 = Conv2d(input_channels, squeeze_channels, 1)
+        self.fc2 = Conv2d(squeeze_channels, input_channels, 1)
+        self.activation, self.scale_activation = activation(), scale_activation()
+
+    @fused
+    def forward(self, x: Tensor) -> Tensor:
+        squeezed = self.activation(self.fc1(self.avgpool(x)))  # (N, squeeze_channels, 1, 1)
+        return F.scale_channels(x, self.scale_activation(self.fc2(squeezed)))
 
 
 class Sequential(Module):

@@ -11,7 +11,7 @@ from rcnn.nn.windows import channels_last
 
 MEMORY = load("_memory")
 
-# (N, C, H, W), O, kernel, stride, padding, dilation
+# (N, C, H, W), O, kernel, stride, padding, dilation, and groups if there are several
 GEOMETRIES = {
     "1x1": ((2, 5, 4, 6), 7, (1, 1), (1, 1), (0, 0), (1, 1)),
     "1x1 every second": ((1, 70, 9, 8), 65, (1, 1), (2, 2), (0, 0), (1, 1)),
@@ -32,6 +32,24 @@ GEOMETRIES = {
     "long sums of windows": ((1, 800, 4, 5), 6, (3, 3), (2, 2), (1, 1), (1, 1)),
     "the whole map": ((5, 30, 7, 7), 40, (7, 7), (7, 7), (0, 0), (1, 1)),
     "no image": ((0, 16, 5, 5), 16, (3, 3), (1, 1), (1, 1), (1, 1)),
+    "two groups": ((2, 20, 13, 18), 34, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    "groups of more filters than a panel": ((1, 9, 8, 11), 210, (1, 1), (1, 1), (0, 0), (1, 1), 3),
+    "four groups, every second": ((1, 12, 9, 8), 20, (3, 2), (2, 2), (1, 0), (1, 1), 4),
+    "groups, dilated, every second": ((1, 8, 15, 14), 6, (3, 2), (2, 1), (1, 3), (2, 3), 2),
+    "groups of long sums": ((2, 1400, 3, 2), 12, (1, 1), (1, 1), (0, 0), (1, 1), 2),
+    "two filters per channel": ((1, 5, 7, 6), 10, (3, 3), (1, 1), (1, 1), (1, 1), 5),
+    "depthwise": ((2, 37, 13, 18), 37, (3, 3), (1, 1), (1, 1), (1, 1), 37),
+    "depthwise of one vector": ((1, 16, 5, 30), 16, (3, 3), (1, 1), (1, 1), (1, 1), 16),
+    "depthwise of many channels": ((1, 200, 9, 8), 200, (5, 5), (1, 1), (2, 2), (1, 1), 200),
+    "depthwise, every second": ((2, 40, 12, 15), 40, (5, 5), (2, 2), (2, 2), (1, 1), 40),
+    "depthwise, strides 3 and 2": ((1, 24, 13, 12), 24, (2, 3), (3, 2), (0, 1), (1, 1), 24),
+    "depthwise, stride above the kernel": ((1, 3, 13, 12), 3, (2, 2), (3, 4), (1, 0), (1, 1), 3),
+    "depthwise, dilated": ((1, 48, 15, 14), 48, (3, 3), (1, 1), (4, 4), (4, 4), 48),
+    "depthwise, dilated, every second": ((1, 8, 15, 14), 8, (3, 2), (2, 1), (1, 3), (2, 3), 8),
+    "depthwise, dilated, every fourth": ((1, 8, 29, 30), 8, (5, 4), (4, 4), (3, 2), (6, 3), 8),
+    "depthwise, padded by more than the kernel": ((1, 6, 4, 3), 6, (3, 3), (1, 1), (4, 5), (1, 1), 6),
+    "depthwise, window above the map": ((1, 6, 2, 3), 6, (5, 5), (1, 1), (3, 2), (1, 1), 6),
+    "depthwise, no image": ((0, 6, 5, 5), 6, (3, 3), (1, 1), (1, 1), (1, 1), 6),
 }
 
 
@@ -58,12 +76,13 @@ def assert_close(got, expected):
         assert np.abs(got - expected).max() <= 4e-6 * np.abs(expected).max()
 
 
-def run(geometry, dtype, **what):
+def run(geometry, dtype):
     """Return (result, gradients of maps and filters) of a convolution of seeded numbers, in `dtype`."""
-    shape, outs, kernel, stride, padding, dilation = geometry
+    shape, outs, kernel, stride, padding, dilation, *groups = geometry
+    groups = groups[0] if groups else 1
     x = Tensor(channels_last(draw(*shape).astype(dtype)), requires_grad=True)
-    weight = Tensor(draw(outs, shape[1], *kernel).astype(dtype), requires_grad=True)
-    out = F.conv2d(x, weight, None, stride, padding, dilation, **what)
+    weight = Tensor(draw(outs, shape[1] // groups, *kernel).astype(dtype), requires_grad=True)
+    out = F.conv2d(x, weight, None, stride, padding, dilation, groups)
     out.backward(draw(*out.shape))
     return out.data, x.grad, weight.grad
 
@@ -85,21 +104,23 @@ def test_results_do_not_depend_on_the_number_of_threads(monkeypatch, algorithm, 
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["1x1", "3x3", "3x3 of many tiles", "7x7 of an image", "long sums"])
+NAMES = ["1x1", "3x3", "3x3 of many tiles", "7x7 of an image", "long sums", "two groups", "depthwise"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("parts", ["scale", "bias", "residual", "relu", "scale residual relu", "bias residual relu"])
 def test_fused_steps_are_computed_with_the_convolution(algorithm, name, parts):
-    shape, outs, kernel, stride, padding, dilation = GEOMETRIES[name]
+    shape, outs, kernel, *geometry = GEOMETRIES[name]
+    channels = shape[1] // (geometry[3] if len(geometry) > 3 else 1)
     results = []
     for dtype in (np.float32, np.float64):
         x, weight, bias = (
-            Tensor(draw(*s).astype(dtype), requires_grad=True) for s in (shape, (outs, shape[1], *kernel), (outs,))
+            Tensor(draw(*s).astype(dtype), requires_grad=True) for s in (shape, (outs, channels, *kernel), (outs,))
         )
-        plain = F.conv2d(x, weight, None, stride, padding, dilation)
+        plain = F.conv2d(x, weight, None, *geometry)
         scale, rest = draw(outs + 1)[:outs].astype(dtype), Tensor(draw(*plain.shape).astype(dtype), requires_grad=True)
         shift, has_bias = np.cos(scale), "bias" in parts
-        out = convolve_fused(
-            parts, x, weight, bias if has_bias else None, (stride, padding, dilation), scale, shift, rest
-        )
+        out = convolve_fused(parts, x, weight, bias if has_bias else None, geometry, scale, shift, rest)
         out.backward(draw(*out.shape))
         by_hand = plain.data + bias.data[:, None, None] if has_bias else plain.data
         if "scale" in parts:
@@ -125,6 +146,21 @@ def convolve_fused(parts, x, weight, bias, geometry, scale, shift, rest):
     if "residual" in parts:
         out = out + rest
     return F.relu(out) if "relu" in parts else out
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("activation", [F.relu, F.relu6, F.hardswish])
+def test_activations_are_computed_with_the_convolution(algorithm, name, activation):
+    shape, outs, kernel, *geometry = GEOMETRIES[name]
+    channels = shape[1] // (geometry[3] if len(geometry) > 3 else 1)
+    x, weight = (Tensor(draw(*s).astype("f")) for s in (shape, (outs, channels, *kernel)))
+    scale, shift = draw(outs + 1)[:outs].astype("f"), draw(outs + 1)[1:].astype("f")
+
+    def steps():
+        out = F.scale_and_shift(F.conv2d(x, weight, None, *geometry), scale, shift)
+        return activation(out + out.detach())
+
+    assert_close(fused(steps)().data, steps().data)
 
 
 def test_the_residual_may_lie_in_memory_in_any_order():
@@ -159,13 +195,13 @@ def test_winograd_is_as_accurate_as_documented():
 
 def test_auto_takes_winograd_if_there_are_enough_channels():
     sides = [
-        conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1))
+        conv._winograd_side((outs, channels, 3, 3), (1, 1), (1, 1), (1, 1), 1)
         for outs, channels in ((64, 64), (16, 16), (15, 64), (64, 3))
     ]
     assert sides == [4, 4, 0, 0]
-    assert conv._winograd_side((64, 64, 3, 3), (2, 2), (1, 1), (1, 1)) == 0
-    assert conv._winograd_side((64, 64, 3, 1), (1, 1), (1, 1), (1, 1)) == 0
-    assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2)) == 0
+    assert conv._winograd_side((64, 64, 3, 3), (2, 2), (1, 1), (1, 1), 1) == 0
+    assert conv._winograd_side((64, 64, 3, 1), (1, 1), (1, 1), (1, 1), 1) == 0
+    assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2), 1) == 0
 
 
 def test_a_broadcasting_sum_is_not_fused():
@@ -216,7 +252,7 @@ def test_winograds_scratch_is_enough_for_any_number_of_threads(threads):
         size = kernels.scratch_size(225, 16, 16, 4, number)
         memory = np.full(size + 1_000_000, 7, np.float32)
         out = np.empty((1, 60, 60, 16), np.float32)
-        kernels.convolve(maps, weight, out, np.array([1, 1]), None, None, None, False, 4, memory[:size], number)
+        kernels.convolve(maps, weight, out, np.array([1, 1]), None, None, None, 0, 4, memory[:size], number)
         assert (memory[size:] == 7).all()
         answers.append(out)
     np.testing.assert_array_equal(*answers)

@@ -115,6 +115,10 @@ OPERATIONS = {
     ],
     "scale_and_shift": [(lambda x: F.scale_and_shift(x, MEAN, VAR), MAPS)],
     "relu": [(F.relu, AWAY_FROM_0)],
+    "relu6": [(F.relu6, AWAY_FROM_0 * 5)],
+    "hardswish": [(F.hardswish, MAPS * 3)],
+    "scale_channels": [(F.scale_channels, MAPS, RNG.normal(size=(2, 3, 1, 1)))],
+    "hardsigmoid": [(F.hardsigmoid, MAPS * 3)],
     "leaky_relu": [(F.leaky_relu, AWAY_FROM_0), (lambda x: F.leaky_relu(x, 0.3), AWAY_FROM_0)],
     "dropout": [(lambda x: F.dropout(x, 0.3, rng=np.random.default_rng(0)), MAPS)],
     "batch_norm": [
@@ -208,6 +212,22 @@ def test_relu_at_the_kink():
     assert F.leaky_relu(x, 0.1).data.tolist() == [-0.1, 0, 2]
 
 
+def test_other_activations_by_hand(impl):
+    """At the kinks, the gradients are those of PyTorch."""
+    values = np.array([-4, -3, 0, 3, 6, 7], np.float32)
+    for function, outputs, slopes in (
+        (F.relu6, [0, 0, 0, 3, 6, 6], [0, 0, 0, 1, 0, 0]),
+        (F.hardswish, [0, 0, 0, 3, 6, 7], [0, 0, 0.5, 1, 1, 1]),
+        (F.hardsigmoid, [0, 0, 0.5, 1, 1, 1], [0, 0, 1 / 6, 0, 0, 0]),
+    ):
+        x = leaf(np.tile(values, 10))
+        out = function(x)
+        out.backward(np.ones(60, np.float32))
+        np.testing.assert_allclose(out.data, np.tile(outputs, 10), rtol=1e-6)
+        np.testing.assert_allclose(x.grad, np.tile(slopes, 10), rtol=1e-6)
+        assert np.isnan(function(Tensor([np.nan])).data)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "function",
@@ -216,6 +236,10 @@ def test_relu_at_the_kink():
         F.softmax,
         F.dropout,
         lambda x: F.scale_and_shift(x, np.full(1, 9), np.ones(1)),
+        lambda x: F.scale_channels(x, Tensor(np.full((1, 1, 1, 1), 9.0))),
+        F.relu6,
+        F.hardswish,
+        F.hardsigmoid,
         lambda x: F.smooth_l1_loss(x, np.zeros(x.shape)),
         lambda x: F.binary_cross_entropy_with_logits(x, np.zeros(x.shape)),
         lambda x: F.cross_entropy(x.reshape(6, 2), np.ones(6, int)),

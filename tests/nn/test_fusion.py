@@ -91,8 +91,8 @@ def passes(monkeypatch):
     seen, compute = [], nn.conv.Convolution.compute
 
     def spy(self):
-        names = ("scale", "residual", "relu")
-        values = (self.scale is not None, self.residual is not None, self.relu)
+        names = ("scale", "residual", self.activation)
+        values = (self.scale is not None, self.residual is not None, self.activation)
         seen.append(" ".join(name for name, value in zip(names, values, strict=True) if value))
         return compute(self)
 
@@ -110,6 +110,39 @@ X = Tensor(np.random.default_rng(3).normal(size=(1, 16, 5, 6)).astype(np.float32
 def test_a_block_takes_one_pass_per_convolution(passes):
     block()(X)
     assert passes == ["scale relu", "scale relu", "scale residual relu"]
+
+
+@pytest.mark.parametrize(("activation", "name"), [(nn.ReLU6, "relu6"), (nn.Hardswish, "hardswish")])
+def test_other_activations_are_fused_if_no_gradient_is_recorded(passes, activation, name):
+    net = nn.Sequential(*layers("evaluation", bias=False), activation())
+    with no_grad():
+        at_once = net(Tensor(MAPS)).data
+    assert passes == [f"scale {name}"]
+    np.testing.assert_allclose(net(Tensor(MAPS)).data, at_once, rtol=1e-12, atol=1e-12)
+    net[0].requires_grad_(False)
+    net[1].requires_grad_(False)
+    frozen = nn.Sequential(net[0], norm_layer("frozen"), activation())
+    passes.clear()
+    frozen(Tensor(MAPS))
+    frozen(Tensor(MAPS, requires_grad=True))
+    assert passes == [f"scale {name}", "scale"]
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_factors_of_channels_are_fused_into_the_filters_of_the_next_convolution(impl, passes, images):
+    block = nn.SqueezeExcitation(5, 3).astype(np.float64)
+    conv, norm = layers("frozen", bias=False)
+    net = nn.Sequential(block, conv, norm, nn.ReLU())
+    x = Tensor(MAPS[:images])
+    expected = net(x).data
+    passes.clear()
+    seen = []
+    with no_grad():
+        np.testing.assert_allclose(net(x).data, expected, rtol=1e-12, atol=1e-12)
+        assert passes == ["relu", "", "scale relu"]
+        net[0].register_forward_hook(lambda module, args, result: seen.append(result.data))
+        net(x)
+    np.testing.assert_allclose(seen[0], block(x).data, rtol=1e-12)
 
 
 def test_hooks_get_the_value_of_each_layer_and_leave_the_result_bit_identical(passes):

@@ -302,6 +302,12 @@ MAPS = np.random.default_rng(0).normal(size=(2, 4, 6, 8)).astype(np.float32)
         (nn.ReLU(inplace=True), lambda x, layer: F.relu(x)),
         (nn.LeakyReLU(0.2), lambda x, layer: F.leaky_relu(x, 0.2)),
         (nn.Sigmoid(), lambda x, layer: F.sigmoid(x)),
+        (nn.ReLU6(), lambda x, layer: F.relu6(x)),
+        (nn.ReLU6(inplace=True), lambda x, layer: F.relu6(x)),
+        (nn.Hardswish(), lambda x, layer: F.hardswish(x)),
+        (nn.Hardswish(inplace=True), lambda x, layer: F.hardswish(x)),
+        (nn.Hardsigmoid(), lambda x, layer: F.hardsigmoid(x)),
+        (nn.Hardsigmoid(inplace=True), lambda x, layer: F.hardsigmoid(x)),
         (nn.MaxPool2d(3, 2, 1), lambda x, layer: F.max_pool2d(x, 3, 2, 1)),
         (nn.MaxPool2d(2), lambda x, layer: F.max_pool2d(x, 2)),
         (nn.AvgPool2d(3, 2, 1), lambda x, layer: F.avg_pool2d(x, 3, 2, 1)),
@@ -357,6 +363,16 @@ def test_frozen_batch_norm_by_hand():
     out.sum().backward()
     assert x.grad.ravel().tolist() == [2, 2]
     assert list(norm.parameters()) == []
+
+
+def test_squeeze_and_excitation_by_hand():
+    block = nn.SqueezeExcitation(2, 1, nn.Hardswish, nn.Hardsigmoid).astype(np.float64)
+    weights = {"fc1.weight": np.full((1, 2, 1, 1), 0.5), "fc2.weight": np.reshape([1.0, -9.0], (2, 1, 1, 1))}
+    block.load_state_dict({**weights, "fc1.bias": [1.0], "fc2.bias": [-4.0, 30.0]})
+    x = np.array([[1.0, 3.0], [5.0, 7.0]]).reshape(1, 2, 1, 2)  # means 2 and 6, fc1 5, hard swish 5, fc2 1 and -15
+    out = block(nn.Tensor(x))
+    np.testing.assert_allclose(out.data.ravel(), [4 / 6, 2, 0, 0])  # hard sigmoid of 1 is 4 / 6
+    assert [name for name, _ in block.named_parameters()] == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
 
 
 def test_dropout_follows_its_mode_and_its_rng():
