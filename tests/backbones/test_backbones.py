@@ -137,3 +137,87 @@ def test_frozen_resnet_has_no_trainable_batch_norm():
     assert list(frozen.state_dict()) == list(learned.state_dict())
     assert not any("bn" in name for name, _ in frozen.named_parameters())
     assert any("bn" in name for name, _ in learned.named_parameters())
+
+
+# ---------------------------------------------------------------------- MobileNets
+
+
+@pytest.mark.parametrize(
+    "name, stages, channels, parameters",
+    [
+        ("mobilenet_v2", (0, 2, 4, 7, 14, 18), (32, 24, 32, 64, 160, 1280), 3_504_872 - 1_281_000),
+        ("mobilenet_v3_large", (0, 2, 4, 7, 13, 16), (16, 24, 40, 80, 160, 960), 5_483_032 - 1_230_080 - 1_281_000),
+    ],
+)
+def test_mobilenet_has_the_published_number_of_parameters(name, stages, channels, parameters):
+    """These are the counts in torchvision's documentation, without the linear layers of the classifier."""
+    body = backbones.MobileNet(name, range(6))
+    assert sum(p.size for p in body.parameters()) == parameters
+    assert (body.stages, body.channels) == (stages, channels)
+    levels = body.eval()(Tensor(np.zeros((1, 3, 64, 96), np.float32)))
+    sizes = [(32, 48), (16, 24), (8, 12), (4, 6), (2, 3), (2, 3)]
+    assert [level.shape for level in levels] == [(1, c, *size) for c, size in zip(channels, sizes, strict=True)]
+
+
+@pytest.mark.parametrize("name", backbones.MOBILENETS)
+def test_mobilenet_backbone_has_the_shapes_and_the_trainable_stages_of_torchvision(name):
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 64, 96)).astype(np.float32))
+    pyramid = backbones.mobilenet_backbone(name, trainable_layers=1)
+    levels = pyramid(x)
+    assert [level.shape for level in levels] == [(2, 256, 2, 3), (2, 256, 2, 3), (2, 256, 1, 2)]
+    assert levels.num_extra == 1
+    learned = [parameter for parameter, p in pyramid.body.named_parameters() if p.requires_grad]
+    assert learned == [f"{len(pyramid.body) - 1}.0.weight"]  # the norms are frozen
+    levels = backbones.mobilenet_backbone(name, returned_layers=(2, 3, 5))(x)
+    assert [level.shape[2:] for level in levels] == [(8, 12), (4, 6), (2, 3), (1, 2)]
+    plain = backbones.mobilenet_backbone(name, fpn=False, trainable_layers=6, frozen=False)
+    assert plain(x).shape == (2, 256, 2, 3) and plain.out_channels == 256
+    assert all(p.requires_grad for p in plain.parameters())
+    assert [key for key in plain.state_dict() if key.startswith("1.")] == ["1.weight", "1.bias"]
+
+
+def test_mobilenet_names_its_parameters_as_torchvision():
+    names = list(backbones.mobilenet_backbone("mobilenet_v3_large").state_dict())
+    block = ["0.0.weight", "0.1.weight", "0.1.bias", "0.1.running_mean", "0.1.running_var"]
+    assert [name.removeprefix("backbone.body.") for name in names[:5]] == [f"body.{name}" for name in block]
+    for name in ("4.block.1.0.weight", "4.block.2.fc1.weight", "4.block.2.fc2.bias", "4.block.3.1.running_var"):
+        assert f"body.{name}" in names
+    names = list(backbones.mobilenet_backbone("mobilenet_v2").state_dict())
+    for name in ("1.conv.0.0.weight", "1.conv.1.weight", "1.conv.2.bias", "2.conv.3.running_mean", "18.1.bias"):
+        assert f"body.{name}" in names
+
+
+@pytest.mark.parametrize("name", backbones.MOBILENETS)
+def test_every_parameter_of_a_mobilenet_gets_a_gradient(name):
+    net = backbones.mobilenet_backbone(name, trainable_layers=6, frozen=False)
+    x = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
+    levels = net(Tensor(x))
+    (levels[0] * levels[0]).sum().backward()
+    missing = {name for name, p in net.named_parameters() if p.grad is None or not np.abs(p.grad).max() > 0}
+    assert missing == {"fpn.layer_blocks.1.0.weight", "fpn.layer_blocks.1.0.bias"}  # of a level that was not used
+
+
+def test_initial_weights_of_a_mobilenet():
+    block = backbones.MobileNet("mobilenet_v3_large")[13].block
+    np.testing.assert_allclose(block[1][0].weight.data.std(), np.sqrt(2 / (25 * 672)), rtol=0.05)  # depthwise
+    np.testing.assert_allclose(block[2].fc1.weight.data.std(), np.sqrt(2 / 168), rtol=0.05)
+    assert not block[2].fc1.bias.data.any() and not block[2].fc2.bias.data.any()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("mobilenet_v1",), "name must be one of mobilenet_v2, mobilenet_v3_large, got 'mobilenet_v1'"),
+        (("mobilenet_v2", (6,)), "returned_layers must be an integer .* at most 5, got 6"),
+        (("mobilenet_v2", (5, 4)), r"returned_layers must be stages in ascending order, got \[5, 4\]"),
+        (("mobilenet_v2", ()), "returned_layers must be stages"),
+    ],
+)
+def test_invalid_arguments_of_a_mobilenet_are_rejected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        backbones.MobileNet(*arguments)
+
+
+def test_stages_of_a_mobilenet_are_at_most_six():
+    with pytest.raises(ValueError, match="trainable_layers must be .*, got 7"):
+        backbones.mobilenet_backbone("mobilenet_v2", trainable_layers=7)
