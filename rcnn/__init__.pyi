@@ -27,6 +27,9 @@ from .nn.random import seed
 from .trace import Trace
 from .zoo.checkpoint import CheckpointError, load, load_digits, save
 from .zoo.detectors import (
+    faster_rcnn_mobilenet_fpn,
+    faster_rcnn_mobilenet_v3_large_320_fpn,
+    faster_rcnn_mobilenet_v3_large_fpn,
     faster_rcnn_resnet_50_fpn,
     faster_rcnn_resnet_101_fpn,
     faster_rcnn_resnet_fpn,
@@ -41,6 +44,9 @@ __all__ = [
     "FasterRCNN",
     "FasterRCNNConfig",
     "Trace",
+    "faster_rcnn_mobilenet_fpn",
+    "faster_rcnn_mobilenet_v3_large_320_fpn",
+    "faster_rcnn_mobilenet_v3_large_fpn",
     "faster_rcnn_resnet_101_fpn",
     "faster_rcnn_resnet_50_fpn",
     "faster_rcnn_resnet_fpn",

@@ -192,8 +192,8 @@ class MobileNet(Sequential):
         layers = [integer(0, STAGES - 1).check("returned_layers", stage) for stage in returned_layers]
         if not layers or layers != sorted(set(layers)):
             raise ValueError(f"returned_layers must be stages in ascending order, got {list(returned_layers)}")
-        self.frozen, eps = FLAG.check("frozen", frozen), number(0, 1e6).check("eps", eps)
-        norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=eps)
+        self.frozen, self.eps = FLAG.check("frozen", frozen), number(0, 1e6).check("eps", eps)
+        norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=self.eps)
         blocks, widths = (_v2_blocks if name == "mobilenet_v2" else _v3_blocks)(norm)
         super().__init__(*blocks)
         strided = [index for index, block in enumerate(blocks) if getattr(block, "stride", 1) == 2]
@@ -298,6 +298,7 @@ class MobileNetFPN(BackboneWithFPN):
         body = MobileNet(name, returned_layers, frozen, eps)
         super().__init__(body, body.channels, out_channels)
         self.out_channels = out_channels
+        self.name, self.returned_layers, self.frozen, self.eps = name, body.returned_layers, body.frozen, body.eps
 
 
 class MobileNetMap(Sequential):
@@ -317,6 +318,7 @@ class MobileNetMap(Sequential):
         body = MobileNet(name, (STAGES - 1,), frozen, eps)
         super().__init__(body, Conv2d(body.channels[-1], out_channels, 1))
         self.out_channels = out_channels
+        self.name, self.frozen, self.eps = name, body.frozen, body.eps
 
     @property
     def body(self) -> MobileNet:  # numpydoc ignore=RT01

@@ -21,7 +21,7 @@ from rcnn.cli.annotations import FOLDERS, Entry, Folder, can_name, csv_table, de
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import ERROR, fail, message, say
-from rcnn.cli.shared import add_max_pixels, check_file, check_outside, load_weights
+from rcnn.cli.shared import NAMED, add_max_pixels, check_file, check_outside, load_weights
 from rcnn.model import FasterRCNN
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
@@ -49,9 +49,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--weights",
         required=True,
-        metavar="PATH|RUN|coco",
+        metavar="PATH|RUN|NAME",
         help="a weights file of rcnn (.safetensors) or torchvision (.pth); the folder of a run, to use its best "
-        "weights; or coco, for torchvision's COCO detector",
+        f"weights; or {NAMED}",
     )
     parser.add_argument(
         "--score",

@@ -13,6 +13,7 @@ from rcnn._files import write_whole
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import say
 from rcnn.cli.shared import (
+    NAMED,
     add_max_pixels,
     check_file,
     check_not_in_dataset,
@@ -50,9 +51,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--weights",
         required=True,
-        metavar="PATH|RUN|coco",
+        metavar="PATH|RUN|NAME",
         help="a weights file of rcnn (.safetensors) or torchvision (.pth); the folder of a run, to use its best "
-        "weights; or coco, for torchvision's COCO detector",
+        f"weights; or {NAMED}",
     )
     parser.add_argument(
         "--split", default="val", help="split to use: train, val, or another name (default: %(default)s)"

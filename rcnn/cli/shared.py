@@ -19,8 +19,10 @@ from rcnn.cli.process import tell
 from rcnn.model import FasterRCNN
 from rcnn.train.run_folder import BEST, WEIGHTS
 from rcnn.zoo.detectors import load_detector
+from rcnn.zoo.download import DETECTORS
 
 STANDARD_OUTPUT = "-"
+NAMED = f"the name of a detector that torchvision trained on COCO: {', '.join(DETECTORS)}"
 WRITERS: dict[str, Callable[[data.Dataset, Path, str], None]] = {
     "voc": data.write_voc,
     "coco": data.write_coco,
@@ -153,13 +155,13 @@ def write_figure(path: Path, figure: Any) -> None:
 
 
 def load_weights(source: str) -> FasterRCNN:
-    """Return the detector from a weights file, from "coco", or from the folder of a run.
+    """Return the detector from a weights file, from a name such as "coco", or from the folder of a run.
 
     From a run, load the best weights if there are any, otherwise the last weights. Raise FileNotFoundError if the
     folder contains no weights. Also raise the errors of `load_detector`.
     """
     folder = Path(source)
-    if source == "coco" or not folder.is_dir():
+    if source in DETECTORS or not folder.is_dir():
         return load_detector(source)
     for name in (BEST, WEIGHTS):
         if (folder / name).is_file():

@@ -13,7 +13,7 @@ from rcnn import data
 from rcnn.cli import html
 from rcnn.cli.html.entries import MIN_SCORE
 from rcnn.cli.process import say
-from rcnn.cli.shared import add_max_pixels, check_file, known_format, load_weights
+from rcnn.cli.shared import NAMED, add_max_pixels, check_file, known_format, load_weights
 from rcnn.data.splits import TEST, TRAIN, VAL
 from rcnn.train import plan
 
@@ -41,9 +41,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--weights",
-        metavar="PATH|RUN|coco",
+        metavar="PATH|RUN|NAME",
         help="also show the detections of this detector: a weights file of rcnn (.safetensors) or torchvision (.pth); "
-        "the folder of a run, to use its best weights; or coco, for torchvision's COCO detector",
+        f"the folder of a run, to use its best weights; or {NAMED}",
     )
     parser.add_argument(
         "--split", metavar="SPLIT", help="split to show (default: val with --weights, otherwise train, val and test)"

@@ -3,6 +3,9 @@
 from rcnn.zoo.checkpoint import CheckpointError, load, load_digits, load_into, save
 from rcnn.zoo.classes import COCO_NAMES
 from rcnn.zoo.detectors import (
+    faster_rcnn_mobilenet_fpn,
+    faster_rcnn_mobilenet_v3_large_320_fpn,
+    faster_rcnn_mobilenet_v3_large_fpn,
     faster_rcnn_resnet_50_fpn,
     faster_rcnn_resnet_101_fpn,
     faster_rcnn_resnet_fpn,
@@ -13,6 +16,9 @@ from rcnn.zoo.detectors import (
 __all__ = [
     "COCO_NAMES",
     "CheckpointError",
+    "faster_rcnn_mobilenet_fpn",
+    "faster_rcnn_mobilenet_v3_large_320_fpn",
+    "faster_rcnn_mobilenet_v3_large_fpn",
     "faster_rcnn_resnet_101_fpn",
     "faster_rcnn_resnet_50_fpn",
     "faster_rcnn_resnet_fpn",

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from rcnn._files import check_regular, open_regular, write_whole
-from rcnn._validate import Rule, as_float, as_table, check_keys, integer, listed
-from rcnn.backbones import ResNet, ResNetFPN, SmallBackbone
+from rcnn._validate import FLAG, Rule, as_float, as_integer, as_table, check_keys, integer, listed, one_of, tuple_of
+from rcnn.backbones import MOBILENETS, MobileNet, MobileNetFPN, MobileNetMap, ResNet, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
@@ -64,9 +64,16 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(FasterRCNNConfig) if
 # arguments as attributes, so that `load` can rebuild it from the checkpoint alone.
 CHANNELS, DEPTH, LAYERS = integer(1, 65_536), integer(0, 1_000), integer(1, 1_000)
 EPS = Rule("a number in [0, 1]", as_float, lambda eps: 0 <= eps <= 1)
+NETWORK = one_of(MOBILENETS)
+STAGES = Rule("stages in 0 .. 5", tuple_of(as_integer), lambda stages: 0 < len(stages) <= 6)
 OWN_BACKBONES: dict[str, tuple[type[Module], dict[str, Rule]]] = {
     "SmallBackbone": (SmallBackbone, {"out_channels": CHANNELS, "depth": DEPTH}),
     "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS}),
+    "MobileNetFPN": (
+        MobileNetFPN,
+        {"name": NETWORK, "out_channels": CHANNELS, "returned_layers": STAGES, "frozen": FLAG, "eps": EPS},
+    ),
+    "MobileNetMap": (MobileNetMap, {"name": NETWORK, "out_channels": CHANNELS, "frozen": FLAG, "eps": EPS}),
 }
 
 # Two names that torchvision used up to version 0.12, and the names that replaced them.
@@ -288,6 +295,11 @@ def _backbone_shapes(kind: type[Module], arguments: Mapping[str, Any]) -> Iterab
     square = (channels, channels, 3, 3)
     if kind is ResNetFPN:
         return [(f"backbone.fpn.layer_blocks.{level}.0.weight", square) for level in range(4)]
+    if kind is MobileNetFPN:
+        levels = range(len(arguments["returned_layers"]))
+        return [(f"backbone.fpn.layer_blocks.{level}.0.weight", square) for level in levels]
+    if kind is MobileNetMap:
+        return [("backbone.1.bias", (channels,))]
     blocks = range(arguments["depth"])
     return [(f"backbone.blocks.{i}.{half}.0.weight", square) for i in blocks for half in ("first", "second")]
 
@@ -463,9 +475,10 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
     ----------
     module : Module
         The module, which is changed in place.
-    source : path or "coco" or "imagenet"
-        A .safetensors or .pth file, "coco" (for the ResNet-50 detector) or "imagenet" (for a ResNet). The weights of
-        "coco" and "imagenet" are downloaded once.
+    source : path or str
+        A .safetensors or .pth file, or the name of weights that are downloaded once: "coco" (the ResNet-50 detector),
+        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn" (the other detectors that were trained on COCO), or
+        "imagenet" (for a ResNet or a MobileNet).
     skip_mismatched : bool
         If True, a parameter is skipped if its shape in the file differs from its shape in the module. Use this option,
         for example, if the file contains a detector for other classes, because the shapes of the last layers then
@@ -527,14 +540,14 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
 
 
 def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path:
-    """Return the path of a weights file; download "coco" or "imagenet" if it is not in the cache.
+    """Return the path of a weights file; download weights with a name if they are not in the cache.
 
     Parameters
     ----------
-    source : path or "coco" or "imagenet"
+    source : path or str
         See `load_into`.
     module : Module, optional
-        The ResNet, for the "imagenet" weights. It is not used for other sources.
+        The ResNet or MobileNet, for the "imagenet" weights. It is not used for other sources.
 
     Returns
     -------
@@ -544,19 +557,21 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     Raises
     ------
     ValueError
-        If `source` is "imagenet" and `module` is not a ResNet, or if `source` is a web address.
+        If `source` is "imagenet" and `module` is neither a ResNet nor a MobileNet, or if `source` is a web address.
     DownloadError
         If the file cannot be downloaded.
     """
-    if source == "coco":
-        return download.fetch("coco")
+    if isinstance(source, str) and source in download.DETECTORS:
+        return download.fetch(source)
     if source == "imagenet":
         if module is None:
             raise ValueError(
-                '"imagenet" names the weights of a ResNet without a detector; use weights_backbone="imagenet" in Python'
+                '"imagenet" names weights of a backbone without a detector; use weights_backbone="imagenet" in Python'
             )
+        if isinstance(module, MobileNet):
+            return download.fetch(module.name)
         if not isinstance(module, ResNet):
-            raise ValueError(f'weights "imagenet" require a ResNet, got {type(module).__name__}')
+            raise ValueError(f'weights "imagenet" require a ResNet or a MobileNet, got {type(module).__name__}')
         return download.fetch(f"resnet{module.layers}")
     if str(source).startswith(("http://", "https://")):
         raise ValueError(f"{str(source)[:100]} is a web address; download the file, then pass its path")

@@ -1,4 +1,4 @@
-"""Ready-made detectors: a small one for small images, and torchvision's ResNet detectors with a feature pyramid."""
+"""Ready-made detectors: a small one for small images, and torchvision's detectors with a feature pyramid."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rcnn._validate import check_sequence
-from rcnn.backbones import BLOCKS, BasicBlock, Bottleneck, ResNetFPN, SmallBackbone
+from rcnn.backbones import BLOCKS, MOBILENETS, BasicBlock, Bottleneck, MobileNetFPN, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
-from rcnn.zoo import checkpoint, origins
+from rcnn.zoo import checkpoint, download, origins
 from rcnn.zoo.classes import COCO_NAMES
 from rcnn.zoo.pth.bounded import CheckpointError
 
@@ -22,6 +22,22 @@ BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
 DEFAULT_CLASSES = 21  # the 20 classes of PASCAL VOC and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
 TRAINABLE_STAGES = 3  # in a pretrained backbone; the features of the early stages are useful for any task
+MOBILENET_BLOCKS = {  # a tensor of the first block, and one of the last block
+    "mobilenet_v2": {"backbone.body.1.conv.0.0.weight", "backbone.body.18.0.weight"},
+    "mobilenet_v3_large": {"backbone.body.1.block.0.0.weight", "backbone.body.16.0.weight"},
+}
+RESNET_SETTINGS: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512)}
+MOBILENET_SETTINGS: dict[str, Any] = {
+    "anchor_sizes": ((32, 64, 128, 256, 512),) * 3,
+    "aspect_ratios": ((0.5, 1.0, 2.0),) * 3,
+    "rpn_score_thresh": 0.05,
+}
+MOBILENET_320_SETTINGS: dict[str, Any] = {
+    "min_size": 320,
+    "max_size": 640,
+    "rpn_pre_nms_top_n_test": 150,
+    "rpn_post_nms_top_n_test": 150,
+}
 
 
 def faster_rcnn_small(class_names: Sequence[str], **config: Any) -> FasterRCNN:
@@ -187,7 +203,125 @@ def faster_rcnn_resnet_fpn(
     if weights == "coco" and backbone != "resnet50":
         raise ValueError(f'weights="coco" requires backbone="resnet50", got {backbone!r}')
     read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
-    return _resnet_detector(RESNETS[backbone], num_classes, read, weights_backbone, trainable_backbone_layers, config)
+    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config)
+
+
+def faster_rcnn_mobilenet_v3_large_fpn(
+    num_classes: int | None = None,
+    *,
+    weights: Source | None = None,
+    weights_backbone: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
+    """Return torchvision's Faster R-CNN with a MobileNetV3-Large and a feature pyramid, for images of 800 pixels.
+
+    Parameters
+    ----------
+    num_classes, weights, weights_backbone, trainable_backbone_layers, **config
+        See `faster_rcnn_mobilenet_fpn`. With "coco", the weights "mobilenet_v3_large_fpn" are downloaded once.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+    """
+    source = "mobilenet_v3_large_fpn" if weights == "coco" else weights
+    return faster_rcnn_mobilenet_fpn(
+        num_classes,
+        weights=source,
+        weights_backbone=weights_backbone,
+        trainable_backbone_layers=trainable_backbone_layers,
+        **config,
+    )
+
+
+def faster_rcnn_mobilenet_v3_large_320_fpn(
+    num_classes: int | None = None,
+    *,
+    weights: Source | None = None,
+    weights_backbone: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
+    """Return torchvision's Faster R-CNN with a MobileNetV3-Large and a feature pyramid, for images of 320 pixels.
+
+    Parameters
+    ----------
+    num_classes, weights, weights_backbone, trainable_backbone_layers, **config
+        See `faster_rcnn_mobilenet_fpn`. With "coco", the weights "mobilenet_v3_large_320_fpn" are downloaded once. The
+        config has torchvision's defaults for this detector: min_size=320, max_size=640, and at most 150 proposals per
+        level and per image in `predict`.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+    """
+    source = "mobilenet_v3_large_320_fpn" if weights == "coco" else weights
+    return faster_rcnn_mobilenet_fpn(
+        num_classes,
+        weights=source,
+        weights_backbone=weights_backbone,
+        trainable_backbone_layers=trainable_backbone_layers,
+        **{**MOBILENET_320_SETTINGS, **config},
+    )
+
+
+def faster_rcnn_mobilenet_fpn(
+    num_classes: int | None = None,
+    *,
+    backbone: str = "mobilenet_v3_large",
+    weights: Source | None = None,
+    weights_backbone: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
+    """Return a Faster R-CNN with a MobileNet and a feature pyramid.
+
+    The two finest levels of the pyramid have stride 32. If weights are given, the norms of the MobileNet are frozen.
+
+    Parameters
+    ----------
+    num_classes : int, optional
+        Number of classes, including the background. The default is the number of classes in the weights file, or 21 if
+        `weights` is None.
+    backbone : str
+        "mobilenet_v2" or "mobilenet_v3_large".
+    weights : path or str, optional
+        Weights of the whole detector: a .safetensors or .pth file, or the name of torchvision's weights for COCO:
+        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn". The latter were trained with images of 320 pixels.
+    weights_backbone : path or "imagenet", optional
+        Weights of the MobileNet alone: a file, or "imagenet". The "imagenet" weights are downloaded once.
+    trainable_backbone_layers : int, optional
+        Number of stages of the MobileNet to train, from 0 to 6, counted from the last stage. The default is 3 if you
+        pass `weights` or `weights_backbone`, and 6 otherwise.
+    **config
+        Values for fields of `FasterRCNNConfig`. They replace torchvision's defaults: hidden_dim=1024, dropout=0,
+        rpn_score_thresh=0.05, and the five sizes of anchors (32, 64, 128, 256, 512) on each of the three levels.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+
+    Raises
+    ------
+    ValueError
+        If `backbone` is unknown, or if `num_classes` is not the number of classes in the weights file.
+    CheckpointError
+        If a weights file does not match the model.
+    DownloadError
+        If weights cannot be downloaded.
+
+    References
+    ----------
+    Howard et al., "Searching for MobileNetV3", 2019. Code: torchvision, models/detection/faster_rcnn.py.
+    """
+    if backbone not in MOBILENETS:
+        raise ValueError(f"backbone must be one of {', '.join(MOBILENETS)}, got {backbone!r}")
+    read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
+    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config)
 
 
 def load_detector(source: Source) -> FasterRCNN:
@@ -195,9 +329,11 @@ def load_detector(source: Source) -> FasterRCNN:
 
     Parameters
     ----------
-    source : path or "coco"
-        A file that `rcnn.save` wrote, a file with the weights of one of torchvision's ResNet-FPN detectors, or "coco".
-        The "coco" weights are downloaded once.
+    source : path or str
+        A file that `rcnn.save` wrote, a file with the weights of one of torchvision's detectors with a feature pyramid
+        and a ResNet or MobileNet, or the name of weights that are downloaded once: "coco" (ResNet-50),
+        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn". If the file is a copy of the last of these, the
+        detector has the settings that belong to it.
 
     Returns
     -------
@@ -212,19 +348,22 @@ def load_detector(source: Source) -> FasterRCNN:
     weights = checkpoint.read_weights(checkpoint.locate(source))
     if weights.metadata:
         return checkpoint.restore(weights.tensors, weights.metadata, str(weights.path))
-    return _resnet_detector(_layers(weights), None, weights, None, None, {}).eval()
+    is_320 = download.is_published(weights.path, "mobilenet_v3_large_320_fpn")
+    return _detector(_network(weights), None, weights, None, None, MOBILENET_320_SETTINGS if is_320 else {}).eval()
 
 
-def _resnet_detector(
-    layers: int,
+def _detector(
+    network: str,
     num_classes: int | None,
     weights: checkpoint.Weights | None,
     weights_backbone: Source | None,
     trainable_layers: int | None,
     config: Mapping[str, Any],
 ) -> FasterRCNN:
-    """Build the detector that `faster_rcnn_resnet_fpn` returns; the weights of the detector are already in memory."""
-    settings: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
+    """Build a detector with a feature pyramid. The weights of the detector are already in memory."""
+    is_mobilenet = network in MOBILENETS
+    own_settings = MOBILENET_SETTINGS if is_mobilenet else RESNET_SETTINGS
+    settings: dict[str, Any] = {**own_settings, "hidden_dim": 1024, "dropout": 0.0}
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
         if num_classes not in (None, in_file):
@@ -235,7 +374,8 @@ def _resnet_detector(
         num_classes = in_file
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
-    backbone = ResNetFPN(layers)
+    pretrained = weights is not None or weights_backbone is not None
+    backbone = MobileNetFPN(network, frozen=pretrained) if is_mobilenet else ResNetFPN(RESNETS[network])
     chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
     if weights is not None:
         checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
@@ -245,16 +385,17 @@ def _resnet_detector(
     if weights is not None:
         _check_anchors(model, weights)
         checkpoint.put_into(model, weights)
-    pretrained = weights is not None or weights_backbone is not None
-    backbone.body.freeze((TRAINABLE_STAGES if pretrained else 5) if trainable_layers is None else trainable_layers)
+    if trainable_layers is None:
+        trainable_layers = TRAINABLE_STAGES if pretrained else 6 if is_mobilenet else 5
+    backbone.body.freeze(trainable_layers)
     return model
 
 
 def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
     """Return the number of classes and the width of the RoI head of the detector in a file."""
     name = "roi_heads.box_predictor.cls_score.weight"
-    is_resnet = any(re.match(BLOCK_NAME, other) for other in weights.tensors)
-    if not is_resnet or V2_HEAD in weights.tensors or name not in weights.tensors or weights.tensors[name].ndim != 2:
+    is_known = any(re.match(BLOCK_NAME, other) for other in weights.tensors) or _mobilenet(weights)
+    if not is_known or V2_HEAD in weights.tensors or name not in weights.tensors or weights.tensors[name].ndim != 2:
         raise CheckpointError(
             f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
         )
@@ -266,10 +407,10 @@ def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
     """Raise CheckpointError if the model does not have as many anchors per cell as the detector in a file."""
     tensor, own = weights.tensors.get("rpn.head.cls_logits.weight"), len(model.anchor_generator.cells[0])
     if tensor is not None and tensor.ndim and len(tensor) != own:
+        function = (faster_rcnn_mobilenet_fpn if _mobilenet(weights) else faster_rcnn_resnet_fpn).__name__
         raise CheckpointError(
             f"{weights.path} has {len(tensor)} anchors per cell, but this detector has {own}; build it with the file's "
-            "anchors, then save it with rcnn.save: rcnn.faster_rcnn_resnet_fpn(weights=..., anchor_sizes=..., "
-            "aspect_ratios=...)"
+            f"anchors, then save it with rcnn.save: rcnn.{function}(weights=..., anchor_sizes=..., aspect_ratios=...)"
         )
 
 
@@ -278,14 +419,21 @@ def _class_names(weights: checkpoint.Weights, num_classes: int) -> Sequence[str]
     return weights.class_names() or (COCO_NAMES if num_classes == len(COCO_NAMES) else None)
 
 
-def _layers(weights: checkpoint.Weights) -> int:
-    """Return the number of layers of the ResNet in a file, which follows from the names of its blocks."""
+def _mobilenet(weights: checkpoint.Weights) -> str | None:
+    """Return the name of the MobileNet in a file, or None if there is none."""
+    return next((name for name, tensors in MOBILENET_BLOCKS.items() if tensors <= weights.tensors.keys()), None)
+
+
+def _network(weights: checkpoint.Weights) -> str:
+    """Return the name of the MobileNet or ResNet in a file, which follows from the names of its blocks."""
+    if mobilenet := _mobilenet(weights):
+        return mobilenet
     found = {match.groups() for name in weights.tensors if (match := re.match(BLOCK_NAME, name))}
     counts = tuple(sum(stage == str(number) for stage, _ in found) for number in (1, 2, 3, 4))
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock
     for layers, (block, block_counts) in BLOCKS.items():
         if (block, block_counts) == (kind, counts):
-            return layers
+            return f"resnet{layers}"
     raise CheckpointError(
         f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
     )

@@ -29,16 +29,26 @@ from rcnn._files import open_regular
 
 BASE = "https://download.pytorch.org/models/"
 FILES = {
-    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",  # a detector; the other files are ImageNet classifiers (V1)
+    "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+    "mobilenet_v3_large_fpn": "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
+    "mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
+    "mobilenet_v2": "mobilenet_v2-b0353104.pth",
+    "mobilenet_v3_large": "mobilenet_v3_large-8738ca79.pth",
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
 }
+# The detectors among these files; the others are ImageNet classifiers (V1).
+DETECTORS = ("coco", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn")
 # SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The other digits are
 # from independent projects, which publish them for their copies of the files.
 HASHES = {
     "coco": "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
+    "mobilenet_v3_large_fpn": "fb6a3cc702b1df54c18a44b26708cd083614211062d0c36d2ca7bf9270df3533",
+    "mobilenet_v3_large_320_fpn": "907ea3f91ff92242bc1baea8049276a3e76bca48ce7560bd268cc029f37977b5",
+    "mobilenet_v2": "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    "mobilenet_v3_large": "8738ca797c879b547d18bbd15da5736ff2557b2036a9af72225393ca61759a04",
     "resnet18": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
     "resnet34": "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f",
     "resnet50": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
@@ -64,7 +74,8 @@ def fetch(name: str, *, base: str = BASE, timeout: float = 30.0, progress: bool 
     Parameters
     ----------
     name : str
-        "coco" (the detector), "resnet18", "resnet34", "resnet50" or "resnet101" (ImageNet classifiers).
+        The name of a detector (one of `DETECTORS`), or of an ImageNet classifier: "resnet18", "resnet34", "resnet50",
+        "resnet101", "mobilenet_v2" or "mobilenet_v3_large".
     base : str
         Web address of the folder that contains the file.
     timeout : float

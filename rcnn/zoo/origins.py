@@ -34,11 +34,12 @@ BEGINNINGS = (
 )
 
 READABLE = (
-    "rcnn reads its own files, and torchvision's Faster R-CNN with a feature pyramid and a ResNet of 18, 34, 50 or 101 "
-    "layers"
+    "rcnn reads its own files, and torchvision's Faster R-CNN with a feature pyramid and a MobileNet or a ResNet of 18, "
+    "34, 50 or 101 layers"
 )
 EXAMPLES = 60  # characters
 LAYERS = "it has the layer names of"
+ALONE = "without a detector; in Python, pass it as weights_backbone=PATH"
 MODELS = (
     (r"^(momentum_buffer|exp_avg)$", "it contains the state of an optimiser, but no weights"),
     (r"\.bottom_up\.|^proposal_generator\.", f"{LAYERS} Detectron2"),
@@ -51,8 +52,9 @@ MODELS = (
     (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO model"),
     (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it is a fasterrcnn_resnet50_fpn_v2, with other heads"),
     (r"^(roi_heads|rpn)\.", "it is a Faster R-CNN with another backbone"),
+    (r"^features\.1\.(block|conv)\.0\.0\.", f"it is a MobileNet {ALONE}"),
     (r"^(aux_)?classifier\.", "it is a model for classification or segmentation"),
-    (r"^layer1\.0\.conv1\.", "it is a ResNet without a detector; in Python, pass it as weights_backbone=PATH"),
+    (r"^layer1\.0\.conv1\.", f"it is a ResNet {ALONE}"),
 )
 
 

@@ -7,7 +7,8 @@ from pthfiles import archive, dict_of, tensor, text
 
 import rcnn
 from rcnn import nn
-from rcnn.backbones import ResNetFPN
+from rcnn.backbones import MobileNetFPN, MobileNetMap, ResNetFPN
+from rcnn.config import FasterRCNNConfig
 from rcnn.zoo import checkpoint, download
 from rcnn.zoo.classes import COCO_NAMES
 
@@ -133,7 +134,8 @@ OTHER_MODELS = {
     "DETR": ["transformer.encoder.layers.0.linear1.weight", "class_embed.weight", "backbone.0.body.conv1.weight"],
     "a RetinaNet, an FCOS or an SSD": ["backbone.body.conv1.weight", "head.classification_head.cls_logits.weight"],
     "faster-rcnn.pytorch": ["RCNN_base.0.weight"],
-    "another backbone": ["backbone.body.1.block.0.0.weight", "roi_heads.box_predictor.cls_score.weight"],
+    "another backbone": ["backbone.body.features.0.weight", "roi_heads.box_predictor.cls_score.weight"],
+    "a MobileNet without a detector": ["features.1.block.0.0.weight", "classifier.0.weight"],
     "segmentation": ["classifier.4.weight", "backbone.conv1.weight"],
     "weights_backbone=PATH": ["conv1.weight", "layer1.0.conv1.weight"],
     "state of an optimiser": ["momentum_buffer"],
@@ -316,7 +318,7 @@ def test_imagenet_weights_go_into_the_backbone(tmp_path, monkeypatch):
     checkpoint.load_into(other, "imagenet")
     x = nn.Tensor(np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32))
     np.testing.assert_array_equal(other.eval()(x).data, classifier.eval()(x).data)
-    with pytest.raises(ValueError, match="require a ResNet, got SmallBackbone"):
+    with pytest.raises(ValueError, match="require a ResNet or a MobileNet, got SmallBackbone"):
         checkpoint.load_into(rcnn.backbones.SmallBackbone(), "imagenet")
 
 
@@ -351,3 +353,105 @@ def test_unexpected_metadata_is_ignored(metadata, tmp_path):
 def test_class_names_must_be_a_sequence_of_names(names):
     with pytest.raises(TypeError, match="class_names must be a sequence, got"):
         rcnn.faster_rcnn_small(names)
+
+
+# ---------------------------------------------------------------------- MobileNets
+
+
+def make_mobile(num_classes=4, **options):
+    return rcnn.faster_rcnn_mobilenet_fpn(num_classes, **{**TINY, **options})
+
+
+@pytest.fixture(scope="module")
+def mobile_file(tmp_path_factory):
+    """File of a MobileNetV3-Large detector with four classes, like torchvision's."""
+    rcnn.seed(7)
+    state = {**make_mobile().state_dict(), "backbone.body.0.1.num_batches_tracked": np.array(7)}
+    return saved(tmp_path_factory.mktemp("public") / "mobile.safetensors", state)
+
+
+def test_defaults_of_the_mobilenets_match_torchvision():
+    large, small = rcnn.faster_rcnn_mobilenet_v3_large_fpn(3), rcnn.faster_rcnn_mobilenet_v3_large_320_fpn(3)
+    for model in (large, small):
+        c = model.config
+        assert (c.hidden_dim, c.dropout, c.use_fpn, c.rpn_score_thresh) == (1024, 0.0, True, 0.05)
+        assert c.anchor_sizes == ((32, 64, 128, 256, 512),) * 3 and c.aspect_ratios == ((0.5, 1.0, 2.0),) * 3
+        assert [len(cell) for cell in model.anchor_generator.cells] == [15] * 3
+        assert [stride for stride, _ in model.strides()] == [32, 32, 64]
+        assert not model.backbone.frozen and all(p.requires_grad for p in model.parameters())
+    names = ("min_size", "max_size", "rpn_pre_nms_top_n_test", "rpn_post_nms_top_n_test")
+    assert [getattr(large.config, name) for name in names] == [800, 1333, 1000, 1000]
+    assert [getattr(small.config, name) for name in names] == [320, 640, 150, 150]
+    assert rcnn.faster_rcnn_mobilenet_v3_large_320_fpn(3, min_size=200).config.min_size == 200
+
+
+def test_load_detector_finds_the_mobilenet_in_the_file(mobile_file, tmp_path):
+    model = rcnn.load_detector(mobile_file)
+    assert model.backbone.name == "mobilenet_v3_large" and model.backbone.frozen and not model.training
+    assert (model.config.num_classes, model.config.hidden_dim, model.config.min_size) == (4, 8, 800)
+    path = saved(tmp_path / "v2.safetensors", make_mobile(backbone="mobilenet_v2").state_dict())
+    assert rcnn.load_detector(path).backbone.name == "mobilenet_v2"
+
+
+def test_pretrained_mobilenet_trains_its_last_three_stages(mobile_file):
+    model = make_mobile(None, weights=mobile_file)
+    learned = {name.split(".")[2] for name, p in model.named_parameters() if "body" in name and p.requires_grad}
+    assert learned == {"7", "8", "9", "10", "11", "12", "13", "14", "15", "16"}
+    assert not any(".block.0.1." in name for name, _ in model.named_parameters())  # the norms are frozen
+    with pytest.raises(ValueError, match=r"trainable_layers must be .*, got 7"):
+        make_mobile(trainable_backbone_layers=7)
+    with pytest.raises(ValueError, match="one of mobilenet_v2, mobilenet_v3_large, got 'vgg16'"):
+        make_mobile(backbone="vgg16")
+
+
+@pytest.mark.parametrize("variant", ["", "_320"])
+def test_coco_weights_of_the_mobilenets_have_names(mobile_file, monkeypatch, variant):
+    name, make = f"mobilenet_v3_large{variant}_fpn", getattr(rcnn, f"faster_rcnn_mobilenet_v3_large{variant}_fpn")
+    requested = fetched(monkeypatch, mobile_file, published=False)
+    monkeypatch.setitem(download.HASHES, name, download.digest(mobile_file))
+    models = [make(weights="coco"), make(weights=name), rcnn.load_detector(name), rcnn.load_detector(mobile_file)]
+    assert requested == [name] * 3
+    for model in models:  # the last is a copy of the file under another name
+        assert model.config.min_size == (320 if variant else 800)
+        assert model.config.rpn_score_thresh == 0.05
+
+
+def test_anchors_of_a_mobilenet_are_named(tmp_path):
+    path = saved(tmp_path / "anchors.safetensors", make_mobile(anchor_sizes=((32, 64),) * 3).state_dict())
+    with pytest.raises(rcnn.CheckpointError, match=r"6 anchors .* has 15; .*rcnn.faster_rcnn_mobilenet_fpn\("):
+        rcnn.load_detector(path)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+def test_imagenet_weights_go_into_a_mobilenet(tmp_path, monkeypatch, name):
+    body = rcnn.backbones.MobileNet(name)
+    state = {f"features.{key}": array for key, array in body.state_dict().items()}
+    state |= {"classifier.1.weight": np.zeros((10, 8), np.float32), "features.0.1.num_batches_tracked": np.array(7)}
+    path = saved(tmp_path / "classifier.safetensors", state)
+    requested = fetched(monkeypatch, path, published=False)
+    for source in ("imagenet", path):
+        model = make_mobile(backbone=name, weights_backbone=source)
+        assert model.backbone.frozen
+        for key, array in model.backbone.body.state_dict().items():
+            np.testing.assert_array_equal(array, body.state_dict()[key])
+    assert requested == [name]
+    other = "mobilenet_v3_large" if name == "mobilenet_v2" else "mobilenet_v2"
+    with pytest.raises(rcnn.CheckpointError, match="MobileNet"):
+        make_mobile(backbone=other, weights_backbone=path)
+
+
+@pytest.mark.parametrize("pyramid", [True, False])
+def test_mobilenets_are_rebuilt_from_their_checkpoints(tmp_path, pyramid):
+    if pyramid:
+        backbone = MobileNetFPN("mobilenet_v2", 16, (2, 3, 5), eps=1e-3)
+        config = FasterRCNNConfig(backbone, 16, 3, True, anchor_sizes=(16, 32, 64, 128), pool_size=(3, 3), **TINY)
+    else:
+        backbone = MobileNetMap("mobilenet_v3_large", 16, frozen=True)
+        config = FasterRCNNConfig(backbone, 16, 3, pool_size=(3, 3), **TINY)
+    model = rcnn.FasterRCNN(config).eval()
+    rcnn.save(tmp_path / "model.safetensors", model)
+    again = rcnn.load(tmp_path / "model.safetensors")
+    assert again.backbone.frozen is not pyramid and again.backbone.eps == (1e-3 if pyramid else 1e-5)
+    image = np.random.default_rng(0).random((60, 80, 3))
+    for found, expected in zip(again.predict([image]), model.predict([image]), strict=True):
+        np.testing.assert_array_equal(found["boxes"], expected["boxes"])

@@ -625,17 +625,18 @@ def test_every_name_has_a_whole_hash_that_starts_like_the_name():
 
 @pytest.mark.proof
 def test_published_files_are_those_of_torchvision():
-    from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights, ResNet101_Weights
-    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+    from torchvision import models
+    from torchvision.models import detection
 
-    published = {"coco": FasterRCNN_ResNet50_FPN_Weights.COCO_V1}
-    for layers, weights in (
-        (18, ResNet18_Weights),
-        (34, ResNet34_Weights),
-        (50, ResNet50_Weights),
-        (101, ResNet101_Weights),
-    ):
-        published[f"resnet{layers}"] = weights.IMAGENET1K_V1
+    published = {
+        "coco": detection.FasterRCNN_ResNet50_FPN_Weights.COCO_V1,
+        "mobilenet_v3_large_fpn": detection.FasterRCNN_MobileNet_V3_Large_FPN_Weights.COCO_V1,
+        "mobilenet_v3_large_320_fpn": detection.FasterRCNN_MobileNet_V3_Large_320_FPN_Weights.COCO_V1,
+        "mobilenet_v2": models.MobileNet_V2_Weights.IMAGENET1K_V1,
+        "mobilenet_v3_large": models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
+    }
+    for layers in (18, 34, 50, 101):
+        published[f"resnet{layers}"] = getattr(models, f"ResNet{layers}_Weights").IMAGENET1K_V1
     assert {name: download.BASE + file for name, file in download.FILES.items()} == {
         name: weights.url for name, weights in published.items()
     }
@@ -644,7 +645,7 @@ def test_published_files_are_those_of_torchvision():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"name": "imagenet"}, "must be one of coco, resnet18, resnet34, .*, got 'imagenet'"),
+        ({"name": "imagenet"}, "must be one of coco, .*, resnet18, .*, got 'imagenet'"),
         ({"base": "file:///models/"}, "base must be an http or https address, got 'file:///models/'"),
         ({"base": "models"}, "base must be"),
         ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
