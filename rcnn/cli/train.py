@@ -43,7 +43,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "the .toml file of a run",
     )
     parser.add_argument(
-        "--model", choices=plan.KINDS, metavar="KIND", help=f"kind of model: {', '.join(plan.KINDS)} (default: small)"
+        "--model",
+        choices=(*plan.KINDS, defaults.MOBILENET),
+        metavar="KIND",
+        help=f"kind of model: {', '.join(plan.KINDS)}, or {defaults.MOBILENET}, the version whose ImageNet weights are "
+        "in the cache (default: small)",
+    )
+    parser.add_argument(
+        "--weights-backbone",
+        metavar="PATH",
+        help="weights to start from: a file with the weights of the ResNet or MobileNet alone, or imagenet, which "
+        "downloads torchvision's (default: random weights; for mobilenet, ImageNet's if they are in the cache)",
     )
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps (default: depends on the data set)")
     parser.add_argument("--seed", type=int, metavar="N", help="seed for all random numbers (default: 0)")
@@ -205,9 +215,14 @@ def _plan(options: argparse.Namespace) -> Plan:
     if not _is_plan(options.dataset):
         reader = {"on_error": options.on_error} if options.on_error else {}
         return _with_options(
-            defaults.for_dataset(options.dataset, options.model or "small", options.steps, reader), options
+            defaults.for_dataset(
+                options.dataset, options.model or "small", options.steps, reader, options.weights_backbone
+            ),
+            options,
         )
     chosen = plan.read(options.dataset)
+    if options.weights_backbone is not None:
+        raise ValueError(f"--weights-backbone has no effect on a plan; edit weights_backbone in {options.dataset}")
     if options.model not in (None, chosen.kind):
         raise ValueError(
             f"--model {options.model} contradicts kind = {chosen.kind!r} in {options.dataset}; edit the file instead"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,13 +11,16 @@ from typing import Any
 
 from rcnn import data, evaluate
 from rcnn._validate import listed, shown
+from rcnn.backbones import MOBILENETS
 from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.train.plan import FIT, SETTINGS, Plan, absolute_spec
 from rcnn.train.recipe import Recipe
+from rcnn.zoo import checkpoint, download
 
 RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # for the data sets that rcnn draws itself
+MOBILENET = "mobilenet"  # a kind of which `for_dataset` chooses the version
 EPOCHS = 12
 MIN_STEPS, MAX_STEPS = 1200, 6000
 VALIDATIONS = 10
@@ -34,7 +38,11 @@ RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with la
 
 
 def for_dataset(
-    spec: str, kind: str = "small", steps: int | None = None, options: Mapping[str, Any] | None = None
+    spec: str,
+    kind: str = "small",
+    steps: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    weights_backbone: str | None = None,
 ) -> Plan:
     """Return an initial plan for a data set. Its paths are absolute.
 
@@ -52,11 +60,14 @@ def for_dataset(
     spec : str
         The data set, in a form that `rcnn.data.load` accepts, such as "voc:photos".
     kind : str
-        The model, one of `rcnn.train.plan.KINDS`.
+        The model, one of `rcnn.train.plan.KINDS`, or "mobilenet": the MobileNet of `weights_backbone` or, by default,
+        the one whose ImageNet weights are in the cache.
     steps : int, optional
         Number of steps. By default, it depends on the size of the data set.
     options : mapping, optional
         Options for the reader of the data set.
+    weights_backbone : str, optional
+        Initial weights of a ResNet or MobileNet: a file or "imagenet".
 
     Returns
     -------
@@ -69,7 +80,11 @@ def for_dataset(
         If the data set is unknown or empty. The errors of `Plan` and `rcnn.data.load` are also raised.
     """
     spec, options = absolute_spec(spec), dict(options or {})
-    if spec in RECIPES and kind == "small":
+    if kind == MOBILENET:
+        kind, weights_backbone = _choose_mobilenet(weights_backbone)
+    if weights_backbone is not None and weights_backbone != "imagenet":
+        weights_backbone = os.path.abspath(weights_backbone)
+    if spec in RECIPES and kind == "small" and weights_backbone is None:
         return Plan(spec, spec, options, recipe=RECIPES[spec].replace(steps))
     dataset = data.load(spec, "train", options=options)
     side = min(MAX_SHORT_SIDE, _median_short_side(dataset))
@@ -81,7 +96,22 @@ def for_dataset(
     else:
         recipe = dataclasses.replace(recipe, lr=RESNET_LR)
         settings["box_batch_size_per_image"] = RESNET_ROIS
-    return Plan(spec, spec, options, kind=kind, anchors=FIT, settings=settings, recipe=recipe)
+    backbone = {"kind": kind, "weights_backbone": weights_backbone}
+    return Plan(spec, spec, options, **backbone, anchors=FIT, settings=settings, recipe=recipe)
+
+
+def _choose_mobilenet(weights_backbone: str | None) -> tuple[str, str | None]:
+    """Return the kind of MobileNet and its initial weights: ImageNet's if they are in the cache, or else random ones.
+
+    If weights are given, the kind is that of these weights.
+    """
+    if weights_backbone is None:
+        cached = [kind for kind in reversed(MOBILENETS) if download.is_cached(kind)]
+        return (cached[0], "imagenet") if cached else (MOBILENETS[-1], None)
+    if weights_backbone == "imagenet":
+        return MOBILENETS[-1], weights_backbone
+    names = checkpoint.read_weights(weights_backbone).tensors
+    return "mobilenet_v2" if any(".conv.0.0." in name for name in names) else "mobilenet_v3_large", weights_backbone
 
 
 def _recipe(dataset: Dataset, kind: str, steps: int | None) -> Recipe:

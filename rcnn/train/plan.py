@@ -8,7 +8,7 @@ val = "voc:photos"          # uses the val split; without this line, there is no
 options = {}                # options for the reader of the data sets
 
 [model]
-kind = "small"              # or resnet18, resnet34, resnet50, resnet101
+kind = "small"              # or resnet18, resnet34, resnet50, resnet101, mobilenet_v2, mobilenet_v3_large
 anchors = "fit"             # chooses anchors from the data; without this line, the model uses its defaults
 min_size = 256              # any other setting of `FasterRCNNConfig` is allowed, too
 
@@ -44,17 +44,24 @@ from rcnn._validate import (
     one_of,
     optional,
 )
+from rcnn.backbones import MOBILENETS
 from rcnn.config import FasterRCNNConfig, check_settings
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn.random import seed
 from rcnn.train.recipe import Recipe
-from rcnn.zoo import checkpoint
-from rcnn.zoo.detectors import RESNETS, TRAINABLE_STAGES, faster_rcnn_resnet_fpn, faster_rcnn_small
+from rcnn.zoo import checkpoint, download
+from rcnn.zoo.detectors import (
+    RESNETS,
+    TRAINABLE_STAGES,
+    faster_rcnn_mobilenet_fpn,
+    faster_rcnn_resnet_fpn,
+    faster_rcnn_small,
+)
 
-KINDS = ("small", *RESNETS)
+KINDS = ("small", *RESNETS, *MOBILENETS)
 FIT = "fit"
-NAMED_WEIGHTS = ("coco", "imagenet")  # these values are names, not paths
+NAMED_WEIGHTS = (*download.DETECTORS, "imagenet")  # these values are names, not paths
 TABLES = ("data", "model", "recipe")
 TABLE = Rule("a table", as_table)
 MAX_IMAGES = 10_000_000
@@ -72,7 +79,7 @@ MODEL_RULES = {
     "anchors": optional(Rule(f"{FIT!r} or left out", as_string, lambda value: value == FIT)),
     "weights": optional(STRING),
     "weights_backbone": optional(STRING),
-    "trainable_backbone_layers": optional(Rule("an integer from 0 to 5", as_integer, lambda x: 0 <= x <= 5)),
+    "trainable_backbone_layers": optional(Rule("an integer from 0 to 6", as_integer, lambda x: 0 <= x <= 6)),
 }
 STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # these fields follow from `kind` and the data set
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
@@ -104,12 +111,12 @@ class Plan:
     kind : str
         The model, one of `KINDS`.
     weights : str or None
-        Initial weights of the detector: a file or "coco". Weights whose shapes do not match, for example because the
-        classes differ, are skipped.
+        Initial weights of the detector: a file or a name, as for `rcnn.load_detector`. Weights whose shapes do not
+        match, for example because the classes differ, are skipped.
     weights_backbone : str or None
-        Initial weights of the ResNet alone: a file or "imagenet".
+        Initial weights of the ResNet or MobileNet alone: a file or "imagenet".
     trainable_backbone_layers : int or None
-        Number of trainable stages of a ResNet; see `rcnn.faster_rcnn_resnet_fpn`.
+        Number of trainable stages of a ResNet (at most 5) or a MobileNet (at most 6).
     anchors : str or None
         With "fit", anchor_sizes and aspect_ratios are chosen to fit the training data. With None, they are taken from
         `settings`.
@@ -142,7 +149,9 @@ class Plan:
         normalise_fields(self, DATA_RULES, "[data] ")
         normalise_fields(self, MODEL_RULES, "[model] ")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
-            raise ValueError('[model] weights_backbone and trainable_backbone_layers require a ResNet; kind is "small"')
+            raise ValueError('[model] weights_backbone and trainable_backbone_layers have no effect if kind is "small"')
+        if self.kind in RESNETS and self.trainable_backbone_layers == 6:
+            raise ValueError("[model] trainable_backbone_layers must be an integer from 0 to 5 for a ResNet, got 6")
         object.__setattr__(self, "settings", TABLE.check("[model] settings", self.settings))
         if self.anchors == FIT and {"anchor_sizes", "aspect_ratios"} & self.settings.keys():
             raise ValueError(f"[model] anchors = {FIT!r} chooses anchor_sizes and aspect_ratios; remove these keys")
@@ -191,7 +200,7 @@ class Plan:
             If the weights belong to another model, or if they cannot be downloaded or read.
         """
         seed(self.recipe.seed)
-        model = self._make_small() if self.kind == "small" else self._make_resnet()
+        model = self._make_small() if self.kind == "small" else self._make_with_pyramid()
         if self.weights is None:
             return model, []
         return model, list(checkpoint.load_into(model, self.weights, skip_mismatched=True).left_out)
@@ -200,17 +209,17 @@ class Plan:
         settings = dict(self.settings)
         return faster_rcnn_small(settings.pop("class_names"), **settings)
 
-    def _make_resnet(self) -> FasterRCNN:
-        layers = self.trainable_backbone_layers
-        if layers is None and self.weights is not None:
-            layers = TRAINABLE_STAGES
-        return faster_rcnn_resnet_fpn(
-            len(self.settings["class_names"]),
-            backbone=self.kind,
-            weights_backbone=self.weights_backbone,
-            trainable_backbone_layers=layers,
-            **self.settings,
-        )
+    def _make_with_pyramid(self) -> FasterRCNN:
+        settings: dict[str, Any] = {"weights_backbone": self.weights_backbone, **self.settings}
+        settings["trainable_backbone_layers"] = self.trainable_backbone_layers
+        if self.trainable_backbone_layers is None and self.weights is not None:
+            settings["trainable_backbone_layers"] = TRAINABLE_STAGES
+        if self.kind in MOBILENETS:
+            make = faster_rcnn_mobilenet_fpn
+            settings["frozen"] = self.weights is not None or self.weights_backbone is not None
+        else:
+            make = faster_rcnn_resnet_fpn
+        return make(len(self.settings["class_names"]), backbone=self.kind, **settings)
 
 
 def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) -> Dataset:

@@ -275,11 +275,12 @@ def faster_rcnn_mobilenet_fpn(
     weights: Source | None = None,
     weights_backbone: Source | None = None,
     trainable_backbone_layers: int | None = None,
+    frozen: bool | None = None,
     **config: Any,
 ) -> FasterRCNN:
     """Return a Faster R-CNN with a MobileNet and a feature pyramid.
 
-    The two finest levels of the pyramid have stride 32. If weights are given, the norms of the MobileNet are frozen.
+    The two finest levels of the pyramid have stride 32.
 
     Parameters
     ----------
@@ -296,6 +297,8 @@ def faster_rcnn_mobilenet_fpn(
     trainable_backbone_layers : int, optional
         Number of stages of the MobileNet to train, from 0 to 6, counted from the last stage. The default is 3 if you
         pass `weights` or `weights_backbone`, and 6 otherwise.
+    frozen : bool, optional
+        Whether the norms of the MobileNet are frozen. The default is True if you pass `weights` or `weights_backbone`.
     **config
         Values for fields of `FasterRCNNConfig`. They replace torchvision's defaults: hidden_dim=1024, dropout=0,
         rpn_score_thresh=0.05, and the five sizes of anchors (32, 64, 128, 256, 512) on each of the three levels.
@@ -321,7 +324,7 @@ def faster_rcnn_mobilenet_fpn(
     if backbone not in MOBILENETS:
         raise ValueError(f"backbone must be one of {', '.join(MOBILENETS)}, got {backbone!r}")
     read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
-    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config)
+    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config, frozen)
 
 
 def load_detector(source: Source) -> FasterRCNN:
@@ -359,6 +362,7 @@ def _detector(
     weights_backbone: Source | None,
     trainable_layers: int | None,
     config: Mapping[str, Any],
+    frozen: bool | None = None,
 ) -> FasterRCNN:
     """Build a detector with a feature pyramid. The weights of the detector are already in memory."""
     is_mobilenet = network in MOBILENETS
@@ -375,7 +379,11 @@ def _detector(
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     pretrained = weights is not None or weights_backbone is not None
-    backbone = MobileNetFPN(network, frozen=pretrained) if is_mobilenet else ResNetFPN(RESNETS[network])
+    backbone: MobileNetFPN | ResNetFPN
+    if is_mobilenet:
+        backbone = MobileNetFPN(network, frozen=pretrained if frozen is None else frozen)
+    else:
+        backbone = ResNetFPN(RESNETS[network])
     chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
     if weights is not None:
         checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))

@@ -150,6 +150,27 @@ def is_published(path: str | os.PathLike[str], name: str) -> bool:
         return False
 
 
+def is_cached(name: str) -> bool:
+    """Return True if a published file is in the user's cache.
+
+    Parameters
+    ----------
+    name : str
+        Name of the published weights, as in `fetch`.
+
+    Returns
+    -------
+    bool
+        True if `fetch` would return the file without a download.
+    """
+    try:
+        target = cache_folder() / FILES[name]
+        _check_no_link(target)
+        return is_published(target, name)
+    except OSError:
+        return False
+
+
 def is_coco(path: str | os.PathLike[str]) -> bool:
     """Return True if a file is the published detector "coco".
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import rcnn
 from rcnn import data
 from rcnn.train import defaults, plan
 from rcnn.train.defaults import RECIPES
 from rcnn.train.plan import Plan
+from rcnn.zoo import checkpoint, download
 from rcnn.zoo.detectors import faster_rcnn_small
 
 
@@ -153,3 +155,37 @@ def test_a_plan_is_resolved_for_a_data_set_only() -> None:
         defaults.resolve(Plan("digits"), None)
     with pytest.raises(TypeError, match="^plan must be a Plan, got 'digits'"):
         defaults.resolve("digits", data.Digits(1))
+
+
+# ---------------------------------------------------------------------- MobileNets
+
+
+def classifier(path: Path, name: str) -> Path:
+    """Write a file like those of torchvision's classifiers, and return its path."""
+    body = rcnn.backbones.MobileNet(name)
+    state = {f"features.{key}": np.ascontiguousarray(array) for key, array in body.state_dict().items()}
+    path.write_bytes(safetensors.numpy.save({**state, "classifier.1.bias": np.zeros(10, np.float32)}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_large"])
+def test_mobilenet_is_the_one_whose_weights_are_given_or_cached(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("RCNN_CACHE", str(tmp_path))
+    chosen = defaults.for_dataset(f"voc:{folder}", "mobilenet")
+    assert (chosen.kind, chosen.weights_backbone) == ("mobilenet_v3_large", None)
+    path = classifier(tmp_path / download.FILES[name], name)
+    given = defaults.for_dataset(f"voc:{folder}", "mobilenet", weights_backbone=str(path))
+    assert (given.kind, given.weights_backbone) == (name, str(path))
+    monkeypatch.setitem(download.HASHES, name, download.digest(path))
+    chosen = defaults.for_dataset(f"voc:{folder}", "mobilenet")
+    assert (chosen.kind, chosen.weights_backbone, chosen.recipe.lr) == (name, "imagenet", defaults.RESNET_LR)
+    chosen = replace(chosen, settings={**chosen.settings, "hidden_dim": 8})
+    model, left_out = defaults.resolve(chosen, chosen.load_train(), progress=False).make_model()
+    assert not left_out and model.backbone.name == name and model.backbone.frozen
+    found = model.backbone.body.state_dict()
+    checkpoint.load_into(body := rcnn.backbones.MobileNet(name), path)
+    assert all(np.array_equal(array, found[key]) for key, array in body.state_dict().items())
+    learned = [key for key, parameter in model.backbone.body.named_parameters() if parameter.requires_grad]
+    assert not any(key.startswith("0.") for key in learned)  # the first stages are frozen

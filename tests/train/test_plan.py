@@ -138,10 +138,10 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
             r"\[model\] anchors must be 'fit' or left out, got 'auto'",
         ),
         ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "remove these keys"),
-        ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'require a ResNet; kind is "small"'),
+        ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'have no effect if kind is "small"'),
         (
             '[data]\ntrain = "x"\n[model]\nkind = "resnet18"\ntrainable_backbone_layers = 6',
-            r"\[model\] trainable_backbone_layers must be an integer from 0 to 5, got 6",
+            r"\[model\] trainable_backbone_layers must be an integer from 0 to 5 for a ResNet, got 6",
         ),
         (
             '[data]\ntrain = "x"\n[model]\nmin_size = 9\nmax_size = 8',
