@@ -96,8 +96,16 @@ def for_dataset(
     else:
         recipe = dataclasses.replace(recipe, lr=RESNET_LR)
         settings["box_batch_size_per_image"] = RESNET_ROIS
-    backbone = {"kind": kind, "weights_backbone": weights_backbone}
-    return Plan(spec, spec, options, **backbone, anchors=FIT, settings=settings, recipe=recipe)
+    return Plan(
+        spec,
+        spec,
+        options,
+        kind=kind,
+        weights_backbone=weights_backbone,
+        anchors=FIT,
+        settings=settings,
+        recipe=recipe,
+    )
 
 
 def _choose_mobilenet(weights_backbone: str | None) -> tuple[str, str | None]:
