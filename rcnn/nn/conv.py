@@ -21,12 +21,14 @@ from rcnn._ext.dispatch import compiled
 from rcnn._validate import check_size, integer
 from rcnn.nn.elementwise import activate, relu_gradient, sum_per_channel
 from rcnn.nn.fusion import Operation, extend, result_of
+from rcnn.nn.tape import taped
 from rcnn.nn.tensor import Tensor, check_tensor
 from rcnn.nn.windows import Pair, check_maps, output_size, padded, pair, scatter_windows, windows
 
 GROUPS = integer(1, 2**30)
 
 
+@taped
 def conv2d(
     x: Tensor,
     weight: Tensor,

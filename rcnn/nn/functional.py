@@ -32,6 +32,7 @@ from rcnn.nn.fusion import Operation, extend, result_of
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
 from rcnn.nn.random import generator
 from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
+from rcnn.nn.tape import taped
 from rcnn.nn.tensor import Tensor, check_tensor, concatenate, is_recording, record
 from rcnn.nn.windows import channels_last, check_maps
 
@@ -70,6 +71,7 @@ MOMENTUM, EPS = number(0, 1), number(0, 1e6)
 # ---------------------------------------------------------------------- layers
 
 
+@taped
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x W^T + b.
 
@@ -121,6 +123,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return matrix_product(maps, weight, bias)
 
 
+@taped
 def relu(x: Tensor) -> Tensor:
     """Return max(x, 0).
 
@@ -138,6 +141,7 @@ def relu(x: Tensor) -> Tensor:
     return _activated(x, "relu")
 
 
+@taped
 def relu6(x: Tensor) -> Tensor:
     """Return min(max(x, 0), 6).
 
@@ -159,6 +163,7 @@ def relu6(x: Tensor) -> Tensor:
     return _activated(x, "relu6")
 
 
+@taped
 def hardswish(x: Tensor) -> Tensor:
     """Return x * relu6(x + 3) / 6, an approximation of x * sigmoid(x) without an exponential.
 
@@ -191,6 +196,7 @@ def _activated(x: Tensor, activation: str) -> Tensor:
     return record(out, (x,), lambda g: (elementwise.activation_gradient(g, known, activation),))
 
 
+@taped
 def hardsigmoid(x: Tensor) -> Tensor:
     """Return relu6(x + 3) / 6, an approximation of the sigmoid without an exponential.
 
@@ -210,6 +216,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
     return record(out, (x,), lambda g: (np.where((out > 0) & (out < 1), g / 6, 0),))
 
 
+@taped
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """Return x where x > 0, and negative_slope * x elsewhere.
 
@@ -230,6 +237,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     return record(elementwise.relu(x.data, slope), (x,), lambda g: (elementwise.leaky_relu_gradient(g, x.data, slope),))
 
 
+@taped
 def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
     """Return x with random elements set to 0 and the others divided by 1 - p.
 
@@ -268,6 +276,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
         return record(x.data * scale, (x,), lambda g: (g * scale,))
 
 
+@taped
 def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
     """Return x * scale + shift, with one scale and shift per channel.
 
@@ -292,6 +301,7 @@ def scale_and_shift(x: Tensor, scale: np.ndarray, shift: np.ndarray) -> Tensor:
         return x * scale[:, None, None] + shift[:, None, None] if extended is None else extended
 
 
+@taped
 def scale_channels(x: Tensor, scale: Tensor) -> Tensor:
     """Return x * scale, with one factor per image and channel.
 
@@ -370,6 +380,7 @@ class ChannelProduct(Operation):
         return g * scale.data if x.requires_grad else None, g_scale
 
 
+@taped
 def batch_norm(
     x: Tensor,
     running_mean: np.ndarray,
@@ -527,6 +538,7 @@ class Normalisation(Operation):
 # ---------------------------------------------------------------------- probabilities
 
 
+@taped
 def sigmoid(x: Tensor) -> Tensor:
     """Return 1 / (1 + exp(-x)), without overflow.
 
@@ -545,6 +557,7 @@ def sigmoid(x: Tensor) -> Tensor:
     return record(out, (x,), lambda g: (g * out * (1 - out),))
 
 
+@taped
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return exp(x) / sum(exp(x)) along an axis, without overflow.
 
@@ -565,6 +578,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     return record(out, (x,), lambda g: (out * (g - (g * out).sum(axis, keepdims=True)),))
 
 
+@taped
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return the logarithm of the softmax along an axis, without overflow.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rcnn._ext.dispatch import compiled
+from rcnn.nn.tape import taped
 from rcnn.nn.tensor import Tensor, is_recording, record
 from rcnn.nn.windows import (
     Pair,
@@ -19,6 +20,7 @@ from rcnn.nn.windows import (
 )
 
 
+@taped
 def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
     """Return the maximum in each window.
 
@@ -59,6 +61,7 @@ def max_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = N
     return record(out, (x,), lambda g: (_max_pool_gradient(g, winners, kernel, step, pad, shape),))
 
 
+@taped
 def avg_pool2d(x: Tensor, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0) -> Tensor:
     """Return the mean in each window.
 

@@ -16,6 +16,7 @@ import numpy as np
 from rcnn._ext.dispatch import compiled
 from rcnn._ext.layout import pixels
 from rcnn._validate import MOST_SIDE, check_dtype, check_size, integer, one_of
+from rcnn.nn.tape import taped
 from rcnn.nn.tensor import Tensor, record
 from rcnn.nn.windows import check_pixels, pair
 
@@ -23,6 +24,7 @@ MODES = ("nearest", "bilinear")
 MOST_RESIZED = 2**16  # pixels along a side of a resampled map
 
 
+@taped
 def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor:
     """Return the mean in each cell of a grid that covers the map.
 
@@ -54,6 +56,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | tuple[int, int]) -> Tensor
     return _separable(x, _averaging(rows, x.shape[2]), _averaging(columns, x.shape[3]))
 
 
+@taped
 def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tensor:
     """Return the maps, resampled to another size.
 
@@ -91,6 +94,7 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
     return record(_nearest(x.data, rows, columns, None), (x,), lambda g: (_nearest_gradient(g, rows, columns, shape),))
 
 
+@taped
 def upsample_add(lateral: Tensor, top: Tensor) -> Tensor:
     """Return lateral + interpolate(top, size of lateral), which is one step from coarse to fine in a feature pyramid.
 

@@ -26,6 +26,7 @@ import numpy as np
 from rcnn._ext import backend
 from rcnn._validate import FLAG, MOST_ELEMENTS, NUMBER, as_array, as_dtype, check_dtype, check_sequence, integer, shown
 from rcnn.nn import elementwise
+from rcnn.nn.tape import taped
 
 Vjp = Callable[[np.ndarray], "tuple[np.ndarray | None, ...]"]
 
@@ -276,22 +277,27 @@ class Tensor:
 
     # ------------------------------------------------------------------ arithmetic
 
+    @taped
     def __add__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
         return _record_pair(elementwise.add(a.data, b.data), a, b, lambda g: g, lambda g: g)
 
+    @taped
     def __sub__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
         return _record_pair(a.data - b.data, a, b, lambda g: g, lambda g: -g)
 
+    @taped
     def __mul__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
         return _record_pair(a.data * b.data, a, b, lambda g: g * b.data, lambda g: g * a.data)
 
+    @taped
     def __truediv__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
         return _record_pair(a.data / b.data, a, b, lambda g: g / b.data, lambda g: -g * a.data / b.data**2)
 
+    @taped
     def __matmul__(self, other: Any) -> Tensor:
         a, b = self, as_tensor(other, self.dtype)
         if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[0]:
@@ -300,10 +306,12 @@ class Tensor:
             )
         return _record_pair(a.data @ b.data, a, b, lambda g: g @ b.data.T, lambda g: a.data.T @ g)
 
+    @taped
     def __pow__(self, exponent: float) -> Tensor:
         x, n = self, NUMBER.check("exponent", exponent)  # a NumPy number could change the dtype of the result
         return record(x.data**n, (x,), lambda g: (g * n * x.data ** (n - 1),))
 
+    @taped
     def __neg__(self) -> Tensor:
         return record(-self.data, (self,), lambda g: (-g,))
 
@@ -322,6 +330,7 @@ class Tensor:
     def __rmatmul__(self, other: Any) -> Tensor:
         return as_tensor(other, self.dtype) @ self
 
+    @taped
     def exp(self) -> Tensor:
         """Return e to the power of each element.
 
@@ -333,6 +342,7 @@ class Tensor:
         out = np.exp(self.data)
         return record(out, (self,), lambda g: (g * out,))
 
+    @taped
     def log(self) -> Tensor:
         """Return the natural logarithm of each element.
 
@@ -344,6 +354,7 @@ class Tensor:
         x = self
         return record(np.log(x.data), (x,), lambda g: (g / x.data,))
 
+    @taped
     def sqrt(self) -> Tensor:
         """Return the square root of each element.
 
@@ -355,6 +366,7 @@ class Tensor:
         out = np.sqrt(self.data)
         return record(out, (self,), lambda g: (g / (2 * out),))
 
+    @taped
     def tanh(self) -> Tensor:
         """Return the hyperbolic tangent of each element.
 
@@ -368,6 +380,7 @@ class Tensor:
 
     # ------------------------------------------------------------------ sums
 
+    @taped
     def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
         """Return the sum over some axes.
 
@@ -392,6 +405,7 @@ class Tensor:
 
         return record(x.data.sum(axis=axis, keepdims=keepdims), (x,), vjp)
 
+    @taped
     def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
         """Return the mean over some axes. The mean of no elements is 0.
 
@@ -413,6 +427,7 @@ class Tensor:
 
     # ------------------------------------------------------------------ shape
 
+    @taped
     def reshape(self, *shape: Any) -> Tensor:
         """Return the elements in another shape.
 
@@ -437,6 +452,7 @@ class Tensor:
             ) from None
         return record(reshaped, (x,), lambda g: (g.reshape(x.shape),))
 
+    @taped
     def transpose(self, *axes: int) -> Tensor:
         """Return the tensor with its axes in another order.
 
@@ -471,6 +487,7 @@ class Tensor:
         """
         return self.transpose()
 
+    @taped
     def flatten(self, start_dim: int = 0) -> Tensor:
         """Return the tensor with the axis `start_dim` and all later axes joined into one axis.
 
@@ -493,6 +510,7 @@ class Tensor:
         kept = self.shape[:start_dim]
         return self.reshape(*kept, int(np.prod(self.shape[start_dim:])))
 
+    @taped
     def __getitem__(self, index: Any) -> Tensor:
         x = self
 
@@ -582,6 +600,7 @@ def _record_pair(
     return record(data, (a, b), vjp)
 
 
+@taped
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return the tensors joined along an axis.
 
