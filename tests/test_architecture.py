@@ -44,6 +44,7 @@ RESERVED = {
     "safetensors": {"zoo"},
     "tomli_w": {"train"},
     "av": {"cli"},
+    "onnx": {"zoo"},
     "ipywidgets": {"course"},
     "jupytext": {"course"},
     "nbformat": {"course"},

@@ -100,7 +100,19 @@ def test_commands_md_has_a_section_for_every_command() -> None:
     documented = {section.split()[0] for section in sections}
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert documented == {"demo", "check", "view", "train", "eval", "detect", "doctor", "convert", "course", "info"}
+    assert documented == {
+        "demo",
+        "check",
+        "view",
+        "train",
+        "eval",
+        "detect",
+        "doctor",
+        "convert",
+        "export",
+        "course",
+        "info",
+    }
 
 
 def slugs(page: Path) -> set[str]:

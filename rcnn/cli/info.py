@@ -14,7 +14,10 @@ from rcnn._ext import backend
 from rcnn.cli.process import say
 from rcnn.zoo import download
 
-PACKAGES = ("matplotlib", "pillow", "safetensors", "tqdm", "threadpoolctl", "defusedxml", "pyyaml", "av", "argcomplete")
+PACKAGES = (
+    *("matplotlib", "pillow", "safetensors", "tqdm", "threadpoolctl", "defusedxml", "pyyaml"),
+    *("av", "onnx", "argcomplete"),
+)
 VARIABLES = ("RCNN_", "OMP_", "OPENBLAS_", "MKL_")  # beginnings of the names of environment variables
 
 

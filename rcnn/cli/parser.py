@@ -11,10 +11,10 @@ from itertools import takewhile
 from typing import Any, NoReturn
 
 import rcnn
-from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, info, train, view
+from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, export, info, train, view
 from rcnn.cli.process import ERROR, NORMAL, QUIET, VERBOSE, printable
 
-COMMANDS = (demo, check, view, train, evaluation, detect, doctor, convert, course, info)
+COMMANDS = (demo, check, view, train, evaluation, detect, doctor, convert, export, course, info)
 COMMAND = "COMMAND"
 COMPLETING = "_ARGCOMPLETE"  # a variable that the shell sets when it asks for completions
 CHOICE = re.compile(r"invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)

@@ -23,18 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "suppression and views", "All of these are off by default. docs/accuracy.md shows the effect of each."
     )
-    group.add_argument(
-        "--nms-thresh",
-        type=float,
-        metavar="T",
-        help="maximum overlap (IoU) of two detections of the same class, between 0 and 1 (default: the model's own, "
-        "usually 0.5)",
-    )
-    group.add_argument(
-        "--class-agnostic",
-        action="store_true",
-        help="detections of different classes suppress each other, too: each object gets one class",
-    )
+    add_suppression(group)
     group.add_argument(
         "--soft-nms",
         choices=("linear", "gaussian"),
@@ -60,6 +49,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="O",
         help="overlap of neighbouring tiles, as a fraction of their size (below 1) or in pixels; it should be as large "
         f"as the small objects (default: {OVERLAP})",
+    )
+
+
+def add_suppression(parser: argparse._ActionsContainer) -> None:
+    """Add the options of non-maximum suppression to a command or to a group of options."""
+    parser.add_argument(
+        "--nms-thresh",
+        type=float,
+        metavar="T",
+        help="maximum overlap (IoU) of two detections of the same class, between 0 and 1 (default: the model's own, "
+        "usually 0.5)",
+    )
+    parser.add_argument(
+        "--class-agnostic",
+        action="store_true",
+        help="detections of different classes suppress each other, too: each object gets one class",
     )
 
 
