@@ -57,9 +57,6 @@ class Value:
         """Divide integers of at least 0, and round down."""
         return self._with("Div", other)
 
-    def __radd__(self, other: Any) -> Value:
-        return self.graph.as_value(other, self.dtype) + self
-
     def __rmul__(self, other: Any) -> Value:
         return self.graph.as_value(other, self.dtype) * self
 
@@ -68,9 +65,6 @@ class Value:
 
     def __rtruediv__(self, other: Any) -> Value:
         return self.graph.as_value(other, self.dtype) / self
-
-    def __neg__(self) -> Value:
-        return self.graph.apply("Neg", self)
 
     def __gt__(self, other: Any) -> Value:
         return self._with("Greater", other, dtype=bool)
@@ -83,12 +77,6 @@ class Value:
 
     def __and__(self, other: Value) -> Value:
         return self._with("And", other)
-
-    def __or__(self, other: Value) -> Value:
-        return self._with("Or", other)
-
-    def __invert__(self) -> Value:
-        return self.graph.apply("Not", self)
 
     def equals(self, other: Any) -> Value:
         """Return whether the elements are equal.
@@ -158,7 +146,7 @@ class Value:
         Parameters
         ----------
         *shape : ints
-            The shape. Here, 0 stands for the length of the same axis of this value, and -1 for the remaining length.
+            The shape. One length may be -1; it follows from the others.
 
         Returns
         -------

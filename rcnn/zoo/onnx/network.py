@@ -63,8 +63,10 @@ class Network:
 
     def __init__(self, graph: Graph, module: Module, inputs: tuple[np.ndarray, np.ndarray], value: Value) -> None:
         self.graph = graph
-        self._names = {id(parameter): name for name, parameter in module.named_parameters()}
-        self._known: list[tuple[Any, Any, Value]] = [(*inputs, value)]
+        self._names = {id(array): name for name, array in module.state_dict().items()}
+        # Tensors are found by their array, because a tensor can share its array with another one. All arrays are kept
+        # here, so that no other array gets the same id.
+        self._known = [(*inputs, value)]
         self._values = {id(inputs[0]): value}
 
     def add(self, first: Sequence[Call], second: Sequence[Call]) -> None:
@@ -83,7 +85,7 @@ class Network:
         if [call.name for call in first] != [call.name for call in second]:
             raise ValueError(f"{REFUSED} uses other operations for images of another size")
         for one, other in zip(first, second, strict=True):
-            if any(one.result is value for value in one.arguments.values()):  # dropout returns its input
+            if id(one.result.data) in self._values:  # dropout returns its input
                 continue
             if one.name not in OPERATORS:
                 raise ValueError(f"{REFUSED} uses {one.name}, for which ONNX export has no operator")
@@ -93,8 +95,9 @@ class Network:
                 name: self._argument(one.name, name, value, other.arguments[name])
                 for name, value in one.arguments.items()
             }
-            step = Step(arguments, given, (one.result, other.result))
-            self._keep(one.result, other.result, OPERATORS[one.name](self, step))
+            made = OPERATORS[one.name](self, Step(arguments, given, (one.result, other.result)))
+            self._known.append((one.result.data, other.result.data, made))
+            self._values[id(one.result.data)] = made
 
     def value(self, first: Tensor, second: Tensor) -> Value:
         """Return a tensor as a value of the graph.
@@ -114,31 +117,28 @@ class Network:
         ValueError
             If the tensor is not the result of an operation and differs in the two recordings.
         """
-        for key in (id(first), id(first.data)):
-            if key in self._values:
-                return self._values[key]
+        if id(first.data) in self._values:
+            return self._values[id(first.data)]
         if not np.array_equal(first.data, second.data):
             raise ValueError(
                 f"{REFUSED} computes a tensor from the image without the operations of rcnn.nn, for example with NumPy"
             )
-        return self.constant(first.data, self._names.get(id(first)))
+        return self.constant(first.data)
 
-    def constant(self, array: np.ndarray, name: str | None = None) -> Value:
-        """Return an array as a constant, in float32.
+    def constant(self, array: np.ndarray) -> Value:
+        """Return an array as a constant, in float32. A parameter or a buffer of the module keeps its name.
 
         Parameters
         ----------
         array : array
             The array.
-        name : str, optional
-            Its name in the file, if it is a weight.
 
         Returns
         -------
         Value
             The constant.
         """
-        return self.graph.constant(np.asarray(array, np.float32, order="C"), name)
+        return self.graph.constant(np.asarray(array, np.float32, order="C"), self._names.get(id(array)))
 
     def length(self, given: Pair, result: Pair, axis: int) -> int | Value | None:
         """Return the length of an axis of a result: a constant, a value of the graph, or None if it is unknown.
@@ -160,15 +160,11 @@ class Network:
         lengths = tuple(tensor.shape[axis] for tensor in result)
         if lengths[0] == lengths[1]:
             return lengths[0]
-        for first, second, value in [(*given, self.value(*given)), *reversed(self._known)]:
+        for first, second, value in [(given[0].data, given[1].data, self.value(*given)), *reversed(self._known)]:
             for source, pair_of_lengths in enumerate(zip(first.shape, second.shape, strict=False)):
                 if pair_of_lengths == lengths:
                     return value.shape.slice(source, source + 1)
         return None
-
-    def _keep(self, first: Tensor, second: Tensor, value: Value) -> None:
-        self._values[id(first)] = value
-        self._known.append((first, second, value))  # keeps the tensor, so that no other one gets the same id
 
     def _argument(self, operation: str, name: str, first: Any, second: Any) -> Any:
         """Return an argument, with tensors as values. Raise ValueError if it depends on the size of the image."""
@@ -293,20 +289,15 @@ def _reshape(network: Network, step: Step) -> Value:
     return network.graph.apply("Reshape", step["self"], _joined(network, lengths))
 
 
-def _flatten(network: Network, step: Step) -> Value:
-    start = step["start_dim"] % step.given[0].ndim
-    return step["self"].reshape(*[0] * start, -1)
-
-
 def _transpose(network: Network, step: Step) -> Value:
     ndim = step.given[0].ndim
     return step["self"].transpose(*([axis % ndim for axis in step["axes"]] or range(ndim)[::-1]))
 
 
 def _getitem(network: Network, step: Step) -> Value:
-    """Take the elements axis by axis. An index that removes an axis is applied last, so that axes keep their number."""
+    """Take the elements axis by axis: first all slices, and then the integers, which remove their axes, backwards."""
     index = step["index"] if isinstance(step["index"], tuple) else (step["index"],)
-    if not all(part is Ellipsis or isinstance(part, (int, np.integer, slice)) for part in index):
+    if not all(part is Ellipsis or type(part) is int or isinstance(part, (np.integer, slice)) for part in index):
         raise ValueError(f"{REFUSED} indexes a tensor with something else than slices")
     ndim = step.given[0].ndim
     if Ellipsis in index:
@@ -346,14 +337,13 @@ def _axes(step: Step) -> list[int]:
     return [one % ndim for one in (axis if isinstance(axis, (tuple, list)) else (axis,))]
 
 
-def _binary(operator: str) -> Callable[[Network, Step], Value]:
-    """Return a function for an operation on `self` and `other`, which may be a number or an array."""
+def _binary(operator: str, argument: str = "other") -> Callable[[Network, Step], Value]:
+    """Return a function for an operation on `self` and another argument, which may be a number or an array."""
 
     def convert(network: Network, step: Step) -> Value:
-        other = step["other"]
-        return network.graph.apply(
-            operator, step["self"], other if isinstance(other, Value) else network.constant(np.asarray(other))
-        )
+        other = step[argument]
+        other = other if isinstance(other, Value) else network.constant(np.asarray(other))
+        return network.graph.apply(operator, step["self"], other)
 
     return convert
 
@@ -366,10 +356,6 @@ def _unary(operator: str, **attributes: str) -> Callable[[Network, Step], Value]
         return network.graph.apply(operator, x, **{name: step[own] for name, own in attributes.items()})
 
     return convert
-
-
-def _power(network: Network, step: Step) -> Value:
-    return network.graph.apply("Pow", step["self"], network.constant(np.asarray(step["exponent"])))
 
 
 OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
@@ -393,7 +379,7 @@ OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
     "Tensor.__mul__": _binary("Mul"),
     "Tensor.__truediv__": _binary("Div"),
     "Tensor.__matmul__": _binary("MatMul"),
-    "Tensor.__pow__": _power,
+    "Tensor.__pow__": _binary("Pow", "exponent"),
     "Tensor.__neg__": _unary("Neg"),
     "Tensor.exp": _unary("Exp"),
     "Tensor.log": _unary("Log"),
@@ -402,7 +388,7 @@ OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
     "Tensor.sum": _sum,
     "Tensor.mean": _mean,
     "Tensor.reshape": _reshape,
-    "Tensor.flatten": _flatten,
+    "Tensor.flatten": _reshape,
     "Tensor.transpose": _transpose,
     "Tensor.__getitem__": _getitem,
 }
