@@ -338,12 +338,12 @@ def _axes(step: Step) -> list[int]:
 
 
 def _binary(operator: str, argument: str = "other") -> Callable[[Network, Step], Value]:
-    """Return a function for an operation on `self` and another argument, which may be a number or an array."""
+    """Return a function for an operation on a tensor and another argument, which may be a number or an array."""
 
     def convert(network: Network, step: Step) -> Value:
         other = step[argument]
         other = other if isinstance(other, Value) else network.constant(np.asarray(other))
-        return network.graph.apply(operator, step["self"], other)
+        return network.graph.apply(operator, _operand(step), other)
 
     return convert
 
@@ -352,10 +352,15 @@ def _unary(operator: str, **attributes: str) -> Callable[[Network, Step], Value]
     """Return a function for an operation on one tensor; `attributes` maps those of ONNX to the arguments."""
 
     def convert(network: Network, step: Step) -> Value:
-        x = step["x"] if "x" in step.arguments else step["self"]
-        return network.graph.apply(operator, x, **{name: step[own] for name, own in attributes.items()})
+        return network.graph.apply(operator, _operand(step), **{name: step[own] for name, own in attributes.items()})
 
     return convert
+
+
+def _operand(step: Step) -> Value:
+    """Return the tensor of a function or of a method."""
+    operand: Value = step["x"] if "x" in step.arguments else step["self"]
+    return operand
 
 
 OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
