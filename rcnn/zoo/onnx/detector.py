@@ -20,7 +20,7 @@ from rcnn import nn, roi_heads, rpn
 from rcnn._validate import MOST_BOXES
 from rcnn.boxes import MAX_LOG_SCALE
 from rcnn.config import FasterRCNNConfig
-from rcnn.model import FasterRCNN, FirstStage, SecondStage
+from rcnn.model import FasterRCNN, FirstStage, SecondStage, check_predictions
 from rcnn.nn.tape import Call, taping
 from rcnn.transform import SIZE_DIVISOR, Batch
 from rcnn.zoo.onnx import OPSET
@@ -126,12 +126,12 @@ def _probe(model: FasterRCNN, height: int, width: int, num_rois: int) -> Probe:
     """Run the detector for a random image and some boxes, and record the operations of both networks."""
     rng = np.random.default_rng(0)
     batch = model.make_batch(rng.standard_normal((1, 3, height, width), dtype=np.float32))
-    rois = np.tile(np.array([0, 0, width, height], np.float32), (num_rois, 1))
+    rois, images = np.tile(np.array([0, 0, width, height], np.float32), (num_rois, 1)), np.zeros(num_rois, np.int64)
     with nn.evaluation(), nn.no_grad():
         with taping() as first_calls:
-            first = model.first_stage(batch)
+            first = model.first_stage(batch, watch=check_predictions)
         with taping() as second_calls:
-            second = model.second_stage(batch, first.features, rois, np.zeros(num_rois, np.int64))
+            second = model.second_stage(batch, first.features, rois, images, watch=check_predictions)
     return Probe(batch, first, second, first_calls, second_calls)
 
 

@@ -119,7 +119,7 @@ class Network:
         """
         if id(first.data) in self._values:
             return self._values[id(first.data)]
-        if not np.array_equal(first.data, second.data):
+        if not _equal(first.data, second.data):
             raise ValueError(
                 f"{REFUSED} computes a tensor from the image without the operations of rcnn.nn, for example with NumPy"
             )
@@ -180,7 +180,7 @@ class Network:
 def _equal(first: Any, second: Any) -> bool:
     """Return whether two arguments are equal; they may be arrays, or contain arrays."""
     if isinstance(first, np.ndarray) or isinstance(second, np.ndarray):
-        return np.array_equal(first, second)
+        return first is second or np.array_equal(first, second)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
         return len(first) == len(second) and all(map(_equal, first, second))
     return bool(first == second)

@@ -294,6 +294,10 @@ def test_models_that_cannot_be_exported(tmp_path, monkeypatch):
     small = rcnn.faster_rcnn_small(("a", "b"))
     with pytest.raises(ValueError, match=r"float32 to be exported, got float64; use model.astype\(np.float32\)"):
         export(rcnn.faster_rcnn_small(("a", "b")).astype(np.float64), path)
+    broken = rcnn.faster_rcnn_small(("a", "b"))
+    broken.roi_heads.box_predictor.cls_score.bias.data[1] = np.nan
+    with pytest.raises(ValueError, match="class_logits contains NaN or infinity after the stage head"):
+        export(broken, path)
     with pytest.raises(ValueError, match="score_thresh"):
         export(small, path, score_thresh=2)
     with pytest.raises(TypeError, match="model must be a FasterRCNN, got dict"):
