@@ -142,8 +142,9 @@ def _make_batch(graph: Graph, image: Value, c: FasterRCNNConfig) -> tuple[Value,
     """Resize, normalise and pad an image (H, W, 3). Return the batch (1, 3, H', W'); see `transform.make_batch`."""
     original = image.shape.slice(0, 2)
     sides = original.astype(np.float64)
-    shorter, longer = (graph.apply(operator, sides, keepdims=1) for operator in ("ReduceMin", "ReduceMax"))
-    scale = (c.min_size / shorter).minimum(c.max_size / longer)
+    # Not min(min_size / shorter, max_size / longer), because OpenVINO 2026.4 swaps the operands of such quotients.
+    ends = graph.concatenate([graph.apply(operator, sides, keepdims=1) for operator in ("ReduceMin", "ReduceMax")])
+    scale = graph.apply("ReduceMin", np.array([c.min_size, c.max_size]) / ends, keepdims=1)
     size = (sides * scale).astype(np.int64).maximum(1)
     padded = (size + (SIZE_DIVISOR - 1)) // SIZE_DIVISOR * SIZE_DIVISOR
 

@@ -163,6 +163,22 @@ def test_resnet_50_at_full_size(tmp_path):
     print(f"\nboxes {worst[0]:.1e} px, scores {worst[1]:.1e} on six images")
 
 
+@pytest.mark.proof
+def test_openvino_returns_the_same_detections(tmp_path):
+    openvino = pytest.importorskip("openvino")
+    path = tmp_path / "d.onnx"
+    pages = [page for page, _ in rcnn.data.Digits(4, split="val")]
+    for model, images in (rcnn.load_digits(), pages), (small_pyramid(), [photo(*shape) for shape in SHAPES]):
+        export(model, path)
+        run = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for image in images:
+            (expected,) = model.predict([image])
+            found = run(image)
+            np.testing.assert_array_equal(found["labels"], expected["labels"])
+            np.testing.assert_allclose(found["boxes"], expected["boxes"], rtol=0, atol=PIXELS)
+            np.testing.assert_allclose(found["scores"], expected["scores"], rtol=0, atol=SCORE)
+
+
 # ---------------------------------------------------------------------- stages, with equal scores and at thresholds
 
 
