@@ -363,6 +363,15 @@ def _operand(step: Step) -> Value:
     return operand
 
 
+def _relu6(network: Network, step: Step) -> Value:
+    zero, six = (network.constant(np.asarray(bound)) for bound in (0, 6))
+    return network.graph.apply("Clip", step["x"], zero, six)
+
+
+def _hardsigmoid(network: Network, step: Step) -> Value:
+    return network.graph.apply("HardSigmoid", step["x"], alpha=1 / 6, beta=0.5)
+
+
 OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
     "conv2d": _conv2d,
     "linear": _linear,
@@ -376,6 +385,10 @@ OPERATORS: Mapping[str, Callable[[Network, Step], Value]] = {
     "concatenate": _concatenate,
     "relu": _unary("Relu"),
     "leaky_relu": _unary("LeakyRelu", alpha="negative_slope"),
+    "relu6": _relu6,
+    "hardswish": _unary("HardSwish"),
+    "hardsigmoid": _hardsigmoid,
+    "scale_channels": _binary("Mul", "scale"),
     "sigmoid": _unary("Sigmoid"),
     "softmax": _unary("Softmax", axis="axis"),
     "log_softmax": _unary("LogSoftmax", axis="axis"),
