@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from rcnn import data
 from rcnn._files import write_whole
-from rcnn.cli.process import printable, say
+from rcnn.cli.process import message, printable, say
 from rcnn.cli.shared import (
     WRITERS,
     add_max_pixels,
@@ -27,15 +28,13 @@ from rcnn.cli.shared import (
 )
 from rcnn.data.items import Items
 from rcnn.data.report import Problem, Report, counts_table, problems_text
-from rcnn.data.splits import TEST
+from rcnn.data.splits import TEST, TRAIN, VAL
 from rcnn.data.validation import shared_images, validate
 from rcnn.train import defaults, plan
 from rcnn.train.augment import augment
 from rcnn.train.loader import learned, read_image
 from rcnn.transform import as_image
 
-SPLITS = ("train", "val")
-BOTH = "both"
 PAGES = {"train": 500, "val": 200}  # number of pages to check in the drawn data sets
 SHEET = Path("rcnn-check.png")
 SHEET_IMAGES = 16
@@ -49,10 +48,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "check",
         help="find faults in a data set before training",
         description="Read every image of a data set once, count the objects of each class, list faults in images, "
-        "boxes and labels, and draw sixteen images with their boxes. The exit status is 0 if training may start, 1 "
-        "if there are errors, and 2 if the data set cannot be read at all. To leave out faulty images and "
-        "objects instead of correcting them, train with rcnn train --on-error skip. With --on-error fix, boxes are "
-        "also cut at the border of their image.",
+        "boxes and labels, find images that are in two splits, and draw sixteen images with their boxes. The exit "
+        "status is 0 if there are no errors, 1 if there are errors, and 2 if the data set cannot be read at all. "
+        "Errors in the test split do not prevent training. To leave out faulty images and objects instead of "
+        "correcting them, train with rcnn train --on-error skip. With --on-error fix, boxes are also cut at the border "
+        "of their image.",
     )
     parser.add_argument(
         "dataset",
@@ -62,9 +62,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--split",
-        default=BOTH,
         metavar="SPLIT",
-        help="split to check: train, val, both, or another name (default: %(default)s)",
+        help="check only this split, such as train, val or test (default: train, val and, if there is one, test)",
     )
     parser.add_argument(
         "--sheet",
@@ -95,7 +94,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check the data set, print a report and draw images; return 0 if training can start, otherwise 1."""
+    """Check the data set, print a report and draw images; return 0 if there are no errors, otherwise 1."""
     _check_outputs(options)
     options.dataset = known_format(options.dataset)
     target = check_target(_fix_target(options)) if options.fix else None
@@ -108,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         content = {
             "dataset": options.dataset,
             "ok": ok,
-            "shared": [problem.as_dict() for problem in shared],
+            "shared": [{"splits": pair, **problem.as_dict()} for pair, found in shared.items() for problem in found],
             "splits": {split: report.as_dict() for split, report in reports.items()},
         }
         text = json.dumps(content, indent=1) + "\n"
@@ -124,30 +123,43 @@ def run(options: argparse.Namespace) -> int:
 
 
 def examine(
-    dataset: str, split: str = BOTH, on_error: str | None = None, outputs: Mapping[str, str | Path | None] | None = None
-) -> tuple[dict[str, Any], dict[str, Report], Sequence[Problem]]:
-    """Return the data set and the report of each split, and the problems that the splits have in common.
+    dataset: str,
+    split: str | None = None,
+    on_error: str | None = None,
+    outputs: Mapping[str, str | Path | None] | None = None,
+) -> tuple[dict[str, Any], dict[str, Report], dict[tuple[str, str], Sequence[Problem]]]:
+    """Return the data set and the report of each split, and the problems that each pair of splits has in common.
 
     `on_error` replaces this option of the reader. With "skip" and "fix", only the valid images and objects are checked.
     The files `outputs`, by option, must not be files of the data set.
     """
-    specs = _specs(dataset, split)
-    datasets = _datasets(specs, on_error)
+
+    def load(name: str, spec: str, count: int | None, reader: Mapping[str, Any]) -> Any:
+        try:
+            return _load(name, spec, count, reader if on_error is None else {**reader, "on_error": on_error})
+        except (OSError, ValueError) as error:
+            if name != TEST or split == TEST:
+                raise
+            return data.Annotations((), (), [data.Broken(spec, message(error))])  # training does not need this split
+
+    specs, datasets = _load_splits(dataset, split, load)
+    datasets = _broken_once(datasets)
     for name, loaded in datasets.items():
         for option, file in (outputs or {}).items():
             check_not_in_dataset(option, file, specs[name][0], loaded)
     reports = {
-        name: validate(loaded, progress=sys.stderr.isatty(), to_learn=name == "train")
+        name: validate(loaded, progress=sys.stderr.isatty(), to_learn=name == TRAIN)
         for name, loaded in datasets.items()
     }
-    return datasets, reports, shared_images(reports["train"], reports["val"]) if len(reports) == 2 else ()
+    pairs = itertools.combinations(reports, 2)
+    return datasets, reports, {pair: shared_images(*((name, reports[name]) for name in pair)) for pair in pairs}
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
     check_file("--sheet", options.sheet, ".png")
     check_file("--json", options.json, ".json")
-    if options.augmented and options.split not in ("train", BOTH):
+    if options.augmented and options.split not in (TRAIN, None):
         raise ValueError(f"--augmented draws training images, but --split is {options.split}; leave one of them out")
 
 
@@ -160,10 +172,7 @@ def _fix_target(options: argparse.Namespace) -> str:
 
 def _write_fixed(options: argparse.Namespace, kind: str, folder: Path) -> None:
     """Write the repaired copy of the data set, and print and list the repairs."""
-    specs = _specs(options.dataset, options.split)
-    datasets = {split: _load_fixed(split, *spec) for split, spec in specs.items()}
-    if options.split == BOTH and TEST in getattr(datasets.get("train"), "splits", ()):
-        datasets[TEST] = _load_fixed(TEST, *specs["train"])
+    _, datasets = _load_splits(options.dataset, options.split, _load_fixed)
     write_datasets(datasets, kind, folder)
     cut, left_out = (
         list(dict.fromkeys(entry for dataset in datasets.values() for entry in getattr(dataset, name, ())))
@@ -183,31 +192,36 @@ def _load_fixed(split: str, spec: str, count: int | None, reader: Mapping[str, A
     return data.load(spec, split, count, options={**reader, "on_error": "fix"})
 
 
-def _datasets(specs: Mapping[str, tuple[str, int | None, Mapping[str, Any]]], on_error: str | None) -> dict[str, Any]:
-    """Return the data set to check for each split: annotations with their faults, or drawn pages."""
-    changed = {} if on_error is None else {"on_error": on_error}
-    return _broken_once(
-        {split: _load(spec, split, count, {**reader, **changed}) for split, (spec, count, reader) in specs.items()}
-    )
+def _load_splits(
+    dataset: str, split: str | None, load: Callable[..., Any]
+) -> tuple[dict[str, tuple[str, int | None, Mapping[str, Any]]], dict[str, Any]]:
+    """Return the arguments of `load` and its result for `split`, or for train, val and, if it is defined, test."""
+    specs = _specs(dataset, split)
+    datasets = {name: load(name, *spec) for name, spec in specs.items()}
+    if split is None and TEST in getattr(datasets.get(TRAIN), "splits", ()):
+        spec, _, reader = specs[TRAIN]
+        specs[TEST] = spec, None, reader
+        datasets[TEST] = load(TEST, *specs[TEST])
+    return specs, datasets
 
 
-def _specs(dataset: str, split: str) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
+def _specs(dataset: str, split: str | None) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
     """Return the name of the data set, the number of images and the options of the reader for each split."""
-    splits = SPLITS if split == BOTH else (split,)
+    splits = (TRAIN, VAL) if split is None else (split,)
     reader: Mapping[str, Any] = {}
     specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (dataset, None))
     if dataset.endswith(".toml"):
         chosen = plan.read(dataset)
         reader = chosen.options
         specs = dict.fromkeys(splits, (chosen.val or chosen.train, None))
-        specs |= {"train": (chosen.train, chosen.train_images), "val": (chosen.val, chosen.val_images)}
+        specs |= {TRAIN: (chosen.train, chosen.train_images), VAL: (chosen.val, chosen.val_images)}
     found = {name: (spec, count, reader) for name, (spec, count) in specs.items() if spec and name in splits}
     if not found:
         raise ValueError(f"{dataset} defines no data set for {split}; add the key {split} to its section [data]")
     return found
 
 
-def _load(spec: str, split: str, count: int | None, reader: Mapping[str, Any]) -> Any:
+def _load(split: str, spec: str, count: int | None, reader: Mapping[str, Any]) -> Any:
     if spec in data.DRAWN:
         return data.load(spec, split, count or PAGES.get(split))
     further = dict(reader)
@@ -237,12 +251,15 @@ def _new(dataset: data.Annotations, first: Any, name: str) -> list[data.Broken]:
 # ---------------------------------------------------------------------- printed text
 
 
-def _text(reports: Mapping[str, Report], shared: Sequence[Problem], sheet: str) -> str:
+def _text(reports: Mapping[str, Report], shared: Mapping[tuple[str, str], Sequence[Problem]], sheet: str) -> str:
     """Return the table of counts, the problems of each split, and the verdict."""
     parts = [counts_table({split: report.counts for split, report in reports.items()})]
     parts += [f"{split}: {problems_text(report.problems)}" for split, report in reports.items()]
-    parts += [f"train and val: {problems_text(shared)}"] if shared else []
-    verdict = "training may start" if all(report.ok for report in reports.values()) else "training must not start"
+    parts += [f"{' and '.join(pair)}: {problems_text(problems)}" for pair, problems in shared.items() if problems]
+    faulty = [split for split, report in reports.items() if not report.ok]
+    verdict = "training must not start" if set(faulty) - {TEST} else "training may start"
+    if faulty == [TEST]:
+        verdict += f", but not an evaluation on {TEST}, which has errors"
     return "\n\n".join([*parts, f"{sheet}\n{verdict}"])
 
 

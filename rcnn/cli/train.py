@@ -16,6 +16,7 @@ from rcnn.cli.shared import add_max_pixels, known_format, write_figure
 from rcnn.data import DRAWN, Dataset
 from rcnn.data.records import ON_ERROR
 from rcnn.data.report import ERROR, counts_table, problems_text
+from rcnn.data.splits import TEST
 from rcnn.model import FasterRCNN
 from rcnn.train import defaults, memory, plan, run_folder
 from rcnn.train.plan import Plan
@@ -146,9 +147,10 @@ def _write_plan(folder: Path, chosen: Plan) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Check the data set, and print the counts and the problems; raise ValueError if there are errors."""
+    """Check the data set, and print the counts and the problems; raise ValueError if train or val has errors."""
     _, reports, shared = check.examine(options.dataset, on_error=options.on_error)
-    problems = {split: list(report.problems) for split, report in reports.items()} | {"train and val": list(shared)}
+    problems = {split: report.problems for split, report in reports.items()}
+    problems |= {" and ".join(pair): tuple(found) for pair, found in shared.items()}
     errors = {split: [problem for problem in found if problem.severity == ERROR] for split, found in problems.items()}
     lines = [counts_table({split: report.counts for split, report in reports.items()})]
     lines += [f"\n{split}: {problems_text(found)}" for split, found in errors.items() if found]
@@ -158,7 +160,8 @@ def _check(options: argparse.Namespace) -> None:
         for problem in found
         if problem.severity != ERROR
     ]
-    kinds = list(dict.fromkeys(problem.kind for found in errors.values() for problem in found))
+    needed = [found for split, found in errors.items() if split != TEST]
+    kinds = list(dict.fromkeys(problem.kind for found in needed for problem in found))
     more = f"\nfor details: rcnn check {options.dataset}" if any(problems.values()) else ""
     say("\n".join(lines) + f"{more}\n")
     if kinds:

@@ -144,7 +144,7 @@ KINDS: Mapping[str, Kind] = {
     "identical-images": Kind(WARNING, "an image has the same pixels as another image", "remove one of them"),
     "shared-image": Kind(
         WARNING,
-        "an image of val is also in train",
+        "an image is in two splits",
         "remove it from one split; on its training images, a detector seems better than it is",
     ),
 }

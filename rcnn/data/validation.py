@@ -92,13 +92,13 @@ def validate(
     return Report(counts, notes.problems(), first)
 
 
-def shared_images(train: Report, val: Report, examples: int = 5) -> tuple[Problem, ...]:
-    """Find images of the validation set that are also in the training set, by comparing all pixels.
+def shared_images(first: tuple[str, Report], second: tuple[str, Report], examples: int = 5) -> tuple[Problem, ...]:
+    """Find images of a split that are also in another split, by comparing all pixels.
 
     Parameters
     ----------
-    train, val : Report
-        Reports of the two data sets.
+    first, second : (str, Report)
+        Name and report of the two splits. Examples are images of the second split.
     examples : int
         Number of examples to list.
 
@@ -107,10 +107,10 @@ def shared_images(train: Report, val: Report, examples: int = 5) -> tuple[Proble
     tuple of Problem
         One problem of the kind "shared-image", or an empty tuple.
     """
-    notes = Notes(examples)
-    for digest, example in val.digests.items():
-        if digest in train.digests:
-            notes.add("shared-image", replace(example, detail=f"same as {train.digests[digest].place} of train"))
+    (name, report), notes = first, Notes(examples)
+    for digest, example in second[1].digests.items():
+        if digest in report.digests:
+            notes.add("shared-image", replace(example, detail=f"same as {report.digests[digest].place} of {name}"))
     return notes.problems()
 
 

@@ -139,6 +139,38 @@ def test_any_existing_split_can_be_checked(folder, tmp_path, capsys):
     assert "split must be one of train, val, got 'test'" in capsys.readouterr().err
 
 
+def test_the_split_test_is_checked_and_compared_with_the_others(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(check_command, "_write_sheet", lambda *_: "no drawing")
+    data.write_voc(data.Shapes(2), folder, "test", progress=False)  # the first two images of train
+    edit(folder / "Annotations" / "test_000001.xml", "<xmax>.*?<", "<xmax>300<")
+    plan = tmp_path / "run.toml"
+    plan.write_text(f'[data]\ntrain = "voc:{folder}"\nval = "voc:{folder}"\ntrain_images = 1\n')
+    for source, shared in ((f"voc:{folder}", 2), (str(plan), 1)):
+        assert cli.main(["check", source, "--json", "report.json"]) == 1
+        out = capsys.readouterr().out
+        assert re.search(r"^class +train +val +test$", out, re.MULTILINE)
+        assert "test: 1 error, 0 warnings" in out and "(box-outside)" in out
+        assert re.search(rf"train and test: 0 errors, 1 warning\n +{shared}  warning: an image is in two splits", out)
+        assert "test_000000.png (Annotations/test_000000.xml): same as train_000000.png (" in out
+        assert out.endswith("training may start, but not an evaluation on test, which has errors\n")
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["ok"] is False and list(report["splits"]) == ["train", "val", "test"]
+        assert [(each["splits"], each["kind"]) for each in report["shared"]] == [(["train", "test"], "shared-image")]
+
+
+def test_a_test_split_that_cannot_be_read_does_not_hide_the_others(tmp_path):
+    for split in ("train", "val", "test"):
+        data.write_yolo(data.Shapes(2, split="train" if split == "test" else split), tmp_path, split, progress=False)
+    for image in (tmp_path / "images" / "test").iterdir():
+        image.write_bytes(b"no")
+    _, reports, _ = check_command.examine(f"yolo:{tmp_path}", on_error="skip")
+    assert [(name, report.counts.images) for name, report in reports.items()] == [("train", 2), ("val", 2), ("test", 0)]
+    assert [problem.kind for problem in reports["test"].problems] == ["no-images", "unreadable-annotation"]
+    assert "no valid image is left" in reports["test"].problems[1].examples[0].detail
+    with pytest.raises(ValueError, match="no valid image is left"):
+        check_command.examine(f"yolo:{tmp_path}", "test", on_error="skip")
+
+
 def test_drawn_sets_are_checked_in_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(check_command, "PAGES", {"train": 30, "val": 20})
     assert cli.main(["check", "shapes", "--sheet", str(tmp_path / "a.png")]) == 0

@@ -362,6 +362,18 @@ def test_data_set_is_checked_before_training(planned: Path, tmp_path: Path, caps
     assert "train: 1 fixed; " in capsys.readouterr().out
 
 
+def test_errors_in_test_are_reported_but_do_not_stop_the_training(
+    planned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = shutil.copytree(planned.parent / "photos", tmp_path / "photos")
+    data.write_voc(data.Shapes(2), photos, "test", progress=False)
+    sheet = photos / "Annotations" / "test_000000.xml"
+    sheet.write_text(re.sub("<xmax>.*?<", "<xmax>500<", sheet.read_text(), count=1))
+    assert command(f"voc:{photos}", "--steps", "1", "--out", tmp_path / "run") == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^images +5 +2 +2$", out, re.MULTILINE) and "test: 1 error" in out.partition("steps")[0]
+
+
 def test_run_that_failed_the_check_is_resumed(planned: Path, tmp_path: Path) -> None:
     photos = shutil.copytree(planned.parent / "photos", tmp_path / "photos")
     image = next((photos / "JPEGImages").glob("train_000001.*"))

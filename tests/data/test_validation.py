@@ -302,10 +302,10 @@ def test_the_same_image_twice(own):
 
 def test_the_same_image_in_train_and_val(own):
     val = drawn(data.Shapes(12, split="val"))
-    train = check(Own(own))
-    assert shared_images(train, check(Own(val))) == ()
+    train = ("train", check(Own(own)))
+    assert shared_images(train, ("val", check(Own(val)))) == ()
     val[2] = own[6]
-    (problem,) = shared_images(train, check(Own(val)))
+    (problem,) = shared_images(train, ("val", check(Own(val))))
     assert (problem.kind, problem.count) == ("shared-image", 1)
     assert str(problem.examples[0]) == "image 2: same as image 6 of train"
 
