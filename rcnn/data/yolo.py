@@ -13,7 +13,8 @@ docs.ultralytics.com/datasets.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -77,7 +78,8 @@ class YOLO(AnnotatedImages):
         the YAML file, or in classes.txt or a file such as obj.names. If there is no such file, the numbers of the
         classes are their names.
     unannotated : {"empty", "skip"}
-        "empty": an image without a text file has no objects, as is usual in this format. "skip": it is left out.
+        "empty": an image without a text file has no objects, as is usual in this format. "skip": it is left out. If no
+        image has a text file, an error is raised.
     on_error, progress : str, bool
         See `AnnotatedImages`.
     """
@@ -127,7 +129,8 @@ def read_yolo(
     OSError
         If the folder is not found, or a path for "train" or "val" in the YAML file.
     ValueError
-        If the folder has no images, the split does not exist, or two files list different classes.
+        If the folder has no images, none of them has a text file, the split does not exist, or two files list different
+        classes.
     """
     given = given_path(folder, "folder")
     root = given.parent if given.is_file() else annotated_folder(given, IMAGE_FOLDERS)
@@ -138,7 +141,58 @@ def read_yolo(
     bar = tqdm(dict.fromkeys(everything), desc="annotations", unit="file", disable=None if progress else True, delay=1)
     entries = {image: _read_image(image, labels, settings) for image in bar}
     members = {name: partial(map, entries.__getitem__, part) for name, part in parts.items()}
-    return choose([*entries.values(), *labels.without_image()], members, split, str(root), names, unannotated)
+    without_image = labels.without_image()
+    if not without_image:  # otherwise, the text files are in the right folder, but their names are wrong
+        _check_annotated(root, entries.values(), "the images", required=True)
+    annotations = choose([*entries.values(), *without_image], members, split, str(root), names, unannotated)
+    _check_annotated(root, annotations.records, f"the images of {split or root.name}", required=False)
+    return annotations
+
+
+def _check_annotated(root: Path, entries: Iterable[Record | Broken], what: str, required: bool) -> None:
+    """Raise ValueError if no image has a text file, and if these are `required` or lie in an unknown folder."""
+    known = list(entries)
+    stems = {entry.image.stem for entry in known if isinstance(entry, Record)}
+    if not stems or any(isinstance(entry, Broken) or entry.annotated for entry in known):
+        return
+    paths = [path for path in matching(root, "[!.]*.txt", deep=True) if path.stem in stems]
+    problem = f"{root}: none of {what} has a text file"
+    if paths:
+        folder, _ = Counter(path.parent for path in paths).most_common(1)[0]
+        first = next(path for path in paths if path.parent == folder)
+        program = _other_format(read_inside(first, root, MAX_TXT).decode("utf-8", "replace"))
+        raise ValueError(
+            f"{problem} in a folder such as labels, but {folder} has text files with their names"
+            + (
+                f" in the format of {program}, which rcnn does not read; export YOLO, COCO or PASCAL VOC instead"
+                if program
+                else "; if these are in YOLO's format, move them to the folder labels"
+            )
+        )
+    if required:
+        raise ValueError(
+            f"{problem}; add the folder labels, with a text file for each image (an image without objects may have an "
+            "empty one)"
+        )
+
+
+def _other_format(text: str) -> str | None:
+    """Return the name of the format if the lines of a text file are in the format of KITTI or DOTA, else None."""
+    for words in map(str.split, text.splitlines()):
+        numbers = [_is_number(word) for word in words]
+        if len(words) in (15, 16) and not numbers[0] and all(numbers[1:]):
+            return "KITTI"
+        if len(words) in (9, 10) and all(numbers[:8]) and not numbers[8]:
+            return "DOTA (labelTxt, rotated boxes)"
+    return None
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------- classes and splits

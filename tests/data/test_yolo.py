@@ -247,6 +247,45 @@ def test_images_without_a_text_file_have_no_objects_or_are_left_out(tmp_path):
     assert names(read(tmp_path, "val", unannotated="skip")) == ["c.png", "d.png"]
 
 
+KITTI = "Car 0.00 0 -1.57 10 5 30 25 1.5 1.6 3.9 1.8 1.5 8.4 0.01\n"
+DOTA = "imagesource:GoogleEarth\ngsd:0.1\n10 5 30 5 30 25 10 25 small-vehicle 0\n"
+EXPORT = "which rcnn does not read; export YOLO, COCO or PASCAL VOC instead"
+
+
+@pytest.mark.parametrize(
+    "layout, text, message",
+    [
+        ("image_2/{}.png label_2/{}.txt", KITTI, f"label_2 has text files .* in the format of KITTI, {EXPORT}"),
+        (
+            "train/images/{}.png train/labelTxt/{}.txt",
+            DOTA,
+            f"labelTxt has text files .* in the format of DOTA .*{EXPORT}",
+        ),
+        (
+            "images/{}.png boxes/{}.txt",
+            LINE,
+            "boxes has text files with their names; if these are in YOLO's format, move",
+        ),
+        ("images/{}.png other/x{}.txt", LINE, "none of the images has a text file; add the folder labels"),
+    ],
+)
+def test_a_set_without_any_text_file_is_an_error(tmp_path, layout, text, message):
+    yolo_folder(tmp_path, dict.fromkeys("abc", text), layout, data="names: [cat]")
+    for unannotated in ("empty", "skip"):
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path, "train", unannotated=unannotated)
+
+
+def test_a_split_whose_text_files_are_in_another_folder_is_an_error(tmp_path):
+    yolo_folder(tmp_path, {"train/a": LINE, "val/b": LINE}, "{split}/images/{}.png {split}/labels/{}.txt")
+    yolo_folder(tmp_path, {"test/c": LINE}, "{split}/images/{}.png {split}/gt/{}.txt")
+    assert len(read(tmp_path, "train").records) == 1
+    with pytest.raises(ValueError, match="none of the images of test has a text file in .*test/gt has"):
+        read(tmp_path, "test")
+    (tmp_path / "test" / "gt" / "c.txt").unlink()
+    assert [len(record.boxes) for record in read(tmp_path, "test").records] == [0]
+
+
 def test_a_text_file_without_an_image_is_broken(tmp_path):
     yolo_folder(tmp_path, {"a": LINE, "b": LINE})
     (tmp_path / "images" / "b.png").unlink()
