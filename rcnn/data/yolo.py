@@ -54,6 +54,7 @@ MAX_TXT = 1 << 24  # bytes of the annotation of one image
 MAX_YAML = 1 << 20
 MAX_FRACTION = 2  # a larger coordinate is a number of pixels
 BORDER = 1e-9  # pixels; a coordinate this close to 0 is 0, because fractions are rounded
+UNNAMED = "class {}"  # for a number that is not in the list of names
 SPLIT_LISTS = ("train.txt", "val.txt", "valid.txt", "validation.txt", "test.txt")
 
 
@@ -146,7 +147,7 @@ def read_yolo(
         _check_annotated(root, entries.values(), "the images", required=True)
     annotations = choose([*entries.values(), *without_image], members, split, str(root), names, unannotated)
     _check_annotated(root, annotations.records, f"the images of {split or root.name}", required=False)
-    return annotations
+    return replace(annotations, broken=[*_numbered_from_1(root, entries.values(), settings.names), *annotations.broken])
 
 
 def _check_annotated(root: Path, entries: Iterable[Record | Broken], what: str, required: bool) -> None:
@@ -236,6 +237,16 @@ def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
     return content if isinstance(content, dict) else {}
+
+
+def _numbered_from_1(root: Path, entries: Iterable[Record | Broken], names: Mapping[int, str]) -> list[Broken]:
+    """Return a list with an error if the numbers of the classes seem to begin with 1; else an empty list."""
+    used = {name for entry in entries if isinstance(entry, Record) for name in entry.names}
+    count = len(names)
+    if list(names) != [*range(count)] or UNNAMED.format(count) not in used or names.get(0) in used:
+        return []
+    problem = f"class {count} has no name, and class 0 ({names[0]!r}) has no object, but YOLO counts classes from 0"
+    return [Broken(root.name, f"{problem}; if yours are 1 to {count}, subtract 1 from the first number of each line")]
 
 
 def _numbered(names: Any, what: str) -> dict[int, str]:
@@ -430,7 +441,7 @@ def _name(word: str, names: Mapping[int, str], what: str) -> str:
         raise
     if not number.is_integer() or number < 0:
         raise ValueError(f"class of {what} must be a whole number of at least 0, got {shown(word)}")
-    return names.get(int(number), f"class {int(number)}") if names else str(int(number))
+    return names.get(int(number), UNNAMED.format(int(number))) if names else str(int(number))
 
 
 def _around_centre(x: float, y: float, width: float, height: float) -> Box:

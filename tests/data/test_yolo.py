@@ -130,6 +130,18 @@ def test_a_number_without_a_name_is_an_unknown_class(tmp_path):
     assert record.names == ("class 3",) and record.labels.tolist() == [-1]
 
 
+def test_numbers_of_classes_that_begin_with_1_are_explained(tmp_path):
+    layout = "images/{split}/{}.png labels/{split}/{}.txt"
+    yolo_folder(tmp_path, {"train/a": "1" + LINE[1:], "val/b": "2" + LINE[1:]}, layout, classes="cat\ndog\n")
+    with pytest.raises(
+        ValueError, match=r"class 2 has no name, and class 0 \('cat'\) has no object, but YOLO counts .* 0"
+    ):
+        YOLO(tmp_path, "train", progress=False)
+    assert "subtract 1" in read(tmp_path, "val").broken[0].reason
+    yolo_folder(tmp_path, {"train/c": LINE}, layout)
+    assert not read(tmp_path).broken
+
+
 def test_classes_can_be_given(tmp_path):
     found = read(yolo_folder(tmp_path, {"a": LINE}, classes="cat\ndog\n"), classes=("dog", "cat"))
     assert found.classes == ("background", "dog", "cat") and found.records[0].labels.tolist() == [2]
