@@ -13,6 +13,7 @@ docs.ultralytics.com/datasets.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +78,7 @@ class YOLO(AnnotatedImages):
     classes : sequence of str, optional
         Class names for the labels 1, 2, ..., with or without a leading "background". By default, these are the names in
         the YAML file, or in classes.txt or a file such as obj.names. If there is no such file, the numbers of the
-        classes are their names.
+        classes are their names, with a warning.
     unannotated : {"empty", "skip"}
         "empty": an image without a text file has no objects, as is usual in this format. "skip": it is left out. If no
         image has a text file, an error is raised.
@@ -137,6 +138,8 @@ def read_yolo(
     root = given.parent if given.is_file() else annotated_folder(given, IMAGE_FOLDERS)
     settings = _read_settings(root, given if given.is_file() else None)
     names = check_classes(classes) if classes is not None else _class_names(settings.names)
+    if names is None:
+        _warn_of_missing_names(root)
     everything, parts = _find_images(root, settings)
     labels = _Labels(root)
     bar = tqdm(dict.fromkeys(everything), desc="annotations", unit="file", disable=None if progress else True, delay=1)
@@ -237,6 +240,16 @@ def _read_yaml(path: Path, root: Path) -> Mapping[str, Any]:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
     return content if isinstance(content, dict) else {}
+
+
+def _warn_of_missing_names(root: Path) -> None:
+    """Warn that the classes have no names, and say where to write or find them."""
+    above = Path(os.path.abspath(root)).parent
+    files = [*matching(above, "[!.]*.yaml"), *matching(above, "[!.]*.yml")]
+    remedy = f"to give them names, write one name on each line of {root / CLASSES_FILE}"
+    if files:
+        remedy += f", or pass {above}, if its {files[0].name} belongs to this data set"
+    warnings.warn(f"{root}: the classes have no names, only numbers; {remedy}", stacklevel=4)
 
 
 def _numbered_from_1(root: Path, entries: Iterable[Record | Broken], names: Mapping[int, str]) -> list[Broken]:

@@ -10,6 +10,7 @@ from rcnn.data import YOLO, read_yolo
 
 # nested lists that would be 100 million entries as text
 BOMB = "a: &a [x]\n" + "".join(f"{b}: &{b} [{','.join([f'*{a}'] * 10)}]\n" for a, b in pairwise("abcdefghi"))
+pytestmark = pytest.mark.filterwarnings("ignore:.*the classes have no names")
 LINE = "0 0.5 0.25 0.5 0.25\n"  # in an image of 60 x 40 (width, height): 15, 5, 45, 15
 
 
@@ -128,6 +129,15 @@ def test_names_that_are_numbers_do_not_replace_the_numbers_of_the_classes(tmp_pa
 def test_a_number_without_a_name_is_an_unknown_class(tmp_path):
     record = read(yolo_folder(tmp_path, {"a": "3" + LINE[1:]}, classes="cat\n")).records[0]
     assert record.names == ("class 3",) and record.labels.tolist() == [-1]
+
+
+def test_missing_names_of_classes_are_a_warning(tmp_path):
+    root = yolo_folder(tmp_path / "train", {"a": LINE})
+    with pytest.warns(UserWarning, match=r"train: the classes have no names, .* each line of .*train.classes.txt$"):
+        assert read(root).classes == ("background", "0")
+    write(tmp_path / "data.yaml", "names: [cat]\n")
+    with pytest.warns(UserWarning, match=r"classes.txt, or pass .*, if its data.yaml belongs to this data set$"):
+        read(root)
 
 
 def test_numbers_of_classes_that_begin_with_1_are_explained(tmp_path):
