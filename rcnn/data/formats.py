@@ -11,7 +11,7 @@ from pathlib import Path
 from rcnn._files import open_regular
 from rcnn.data.masks import LAYOUTS
 from rcnn.data.reading import ANNOTATION_FOLDERS, fail, given_path
-from rcnn.data.table import has_columns
+from rcnn.data.table import EXPECTED, has_columns
 
 HEAD = 1 << 16  # bytes to read from the beginning of a file
 MOST_FILES = 20  # number of files with each suffix to read
@@ -56,9 +56,11 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
                     f"{given} has annotations from {program} ({file.name}), which rcnn does not read; export them as "
                     "COCO, YOLO or PASCAL VOC"
                 )
+        table = next((file for file in files if file.suffix.lower() == ".csv"), None)
+        hint = f"; a CSV file such as {table.name} must have the columns {EXPECTED}" if table else ""
         raise ValueError(
             f"{given} has no annotations in a known format: {', '.join(dict.fromkeys((*SIGNS, 'masks')))}; to choose "
-            "a format yourself, write it in front of the path, for example voc:PATH"
+            f"a format yourself, write it in front of the path, for example voc:PATH{hint}"
         )
     return found
 

@@ -60,7 +60,15 @@ OTHER_NAMES = {  # names that programs use for a column, in lower case and witho
     "width": ("imagewidth", "imgwidth"),
     "height": ("imageheight", "imgheight"),
 }
-NUMBERS = (*BOX, "truncated", "width", "height")  # columns that may have a decimal comma
+SIDES = ("x1", "y1", "w", "h")  # instead of BOX: the upper left corner, and the width and height of the box
+SIDE_NAMES = {  # names of these columns, in a table without x2 and y2
+    "x1": ("x1", "x", *OTHER_NAMES["x1"], "bboxx"),
+    "y1": ("y1", "y", *OTHER_NAMES["y1"], "bboxy"),
+    "w": ("w", "boxwidth", "bboxwidth", "bboxw", "width"),
+    "h": ("h", "boxheight", "bboxheight", "bboxh", "height"),
+}
+EXPECTED = f"{','.join(COLUMNS)} or image,x,y,w,h,label"
+NUMBERS = (*BOX, *SIDES[2:], "truncated", "width", "height")  # columns that may have a decimal comma
 DELIMITERS = ",;\t|"
 WHOLE = "annotations"
 CLASS_FILES = ("classes.csv", "_classes.csv")  # keras-retinanet's list of class names and their numbers
@@ -91,9 +99,10 @@ class CSV(AnnotatedImages):
     """Images whose boxes are rows of a CSV file with the columns `image`, `x1`, `y1`, `x2`, `y2` and `label`.
 
     The columns may be in any order, and may have other common names, such as `filename`, `xmin` and `class` in files
-    from TensorFlow's tutorials. If the first line of a file does not contain the names of the columns, the file has
-    these six columns in this order, as in keras-retinanet. These columns are optional: `split`, `difficult`, `crowd`,
-    `truncated`, and the `width` and `height` of the image in pixels. All other columns are ignored.
+    from TensorFlow's tutorials. A box may also be written as `x`, `y`, `w` and `h` (or `width` and `height`): its upper
+    left corner, width and height. If the first line of a file does not contain the names of the columns, the file has
+    the six columns in the order above, as in keras-retinanet. These columns are optional: `split`, `difficult`,
+    `crowd`, `truncated`, and the `width` and `height` of the image in pixels. All other columns are ignored.
 
     Coordinates are in pixels and continuous: the left edge of the image is at 0. For an image without objects, write a
     row in which the four coordinates and the label are empty. Columns are separated by commas, semicolons, tabs or
@@ -300,8 +309,9 @@ def _find_files(path: str | os.PathLike[str]) -> tuple[list[Path], dict[str, Pat
         check_link(file, root)
     if not files:
         count = f"{len(tables)} CSV files, none of which is named after a split" if tables else "no CSV annotations"
+        remedy = "; rename the files, or pass the path of one" if tables else ""
         raise FileNotFoundError(
-            f"{root} has {count}; looked for train.csv, val.csv, {WHOLE}.csv, train/*.csv, val/*.csv"
+            f"{root} has {count}; looked for train.csv, val.csv, {WHOLE}.csv, train/*.csv, val/*.csv{remedy}"
         )
     return list(files.values()), {name: file for name, file in files.items() if name}
 
@@ -393,7 +403,7 @@ def has_columns(text: str) -> bool:
     first = _first_line(text)
     cells = next(csv.reader([first], delimiter=_delimiter(text), skipinitialspace=True), [])
     names = [cell.strip() for cell in cells]
-    return _is_row(names) or set(COLUMNS) <= set(_find_columns(names))
+    return _is_row(names) or not _missing(_find_columns(names))
 
 
 def _delimiter(text: str) -> str:
@@ -417,21 +427,29 @@ def _is_row(cells: Sequence[str]) -> bool:
 def _find_columns(names: Sequence[Any]) -> dict[str, Any]:
     """Return a dict from the columns that the reader knows to their names in a table."""
     plain = {re.sub(r"[\s_#-]", "", str(name)).lower(): name for name in reversed(names)}
-    found = {}
-    for column in (*COLUMNS, *OPTIONAL_COLUMNS):
-        name = next((plain[other] for other in (column, *OTHER_NAMES[column]) if other in plain), None)
-        if name is not None:
-            found[column] = name
+    others = {column: (column, *OTHER_NAMES[column]) for column in (*COLUMNS, *OPTIONAL_COLUMNS)}
+    found, sides = (
+        {column: plain[known[0]] for column, wanted in names.items() if (known := [n for n in wanted if n in plain])}
+        for names in (others, SIDE_NAMES)
+    )
+    if not {"x2", "y2"} & found.keys() and len(sides) == len(SIDES):
+        own = {column: name for column, name in found.items() if name not in sides.values()}
+        return own | sides
     return found
+
+
+def _missing(columns: Iterable[str]) -> list[str]:
+    """Return the required columns that are not among `columns`."""
+    known = set(columns)
+    return [name for name in COLUMNS if name not in known and not (name in BOX and known >= {*SIDES})]
 
 
 def _columns(names: Sequence[Any], place: str, in_file: bool = False) -> dict[str, Any]:
     """Return a dict from columns to their names in a table; raise ValueError if a required column is missing."""
     columns = _find_columns(names)
-    missing = [name for name in COLUMNS if name not in columns]
+    missing = _missing(columns)
     if missing:
-        named = in_file and len(missing) == len(COLUMNS)
-        hint = f"; the first line must name the columns: {','.join(COLUMNS)}" if named else ""
+        hint = f"; the first line must name the columns {EXPECTED}" if in_file else ""
         raise ValueError(
             f"{place} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; it has "
             f"{listed([str(name)[:50] for name in names]) or 'none'}{hint}"
@@ -492,9 +510,12 @@ def _read_image(image: Path, rows: Sequence[Row], classes: tuple[str, ...] | Non
 def _read_thing(row: Row, number: int, classes: tuple[str, ...] | None) -> list[Thing]:
     """Return a list with the object of a row; the list is empty if the box and the label are empty."""
     del number
-    if all(_cell(row, column) == "" for column in (*BOX, "label")):
+    box = SIDES if "w" in row.cells else BOX
+    if all(_cell(row, column) == "" for column in (*box, "label")):
         return []
-    x1, y1, x2, y2 = (as_number(_cell(row, column), column) for column in BOX)
+    x1, y1, x2, y2 = (as_number(_cell(row, column), column) for column in box)
+    if box == SIDES:
+        x2, y2 = x1 + x2, y1 + y2
     name = _class_name(_cell(row, "label"), classes)
     flags = {column: as_flag(_cell(row, column), column) for column in FLAG_NAMES}
     return [Thing((x1, y1, x2, y2), name, **flags)]

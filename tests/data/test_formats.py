@@ -87,7 +87,8 @@ def test_other_files_are_ignored(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(
         ValueError,
-        match="has no annotations in a known format: voc, coco, yolo, labelme, cvat, labelstudio, csv, masks",
+        match="has no annotations in a known format: voc, coco, yolo, labelme, cvat, labelstudio, csv, masks; .*; "
+        "a CSV file such as pipe.csv must have the columns image,x1,y1,x2,y2,label or image,x,y,w,h,label$",
     ):
         data.find_formats(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent: file or folder not found"):

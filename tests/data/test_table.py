@@ -109,6 +109,17 @@ def test_usual_names_of_columns_and_usual_delimiters(folder, text):
     assert found.classes == ("background", "cat", "dog")
 
 
+@pytest.mark.parametrize(
+    "columns", ["x1,y1,w,h", "x,y,width,height", "left,top,Width,Height", "xmin,ymin,w,h,width,height"]
+)
+def test_boxes_may_be_written_with_width_and_height(folder, columns):
+    size = ",60,40" * columns.endswith("w,h,width,height")
+    text = f"image,{columns},label\na.png,10,5,20,15{size},cat\nb.png,,,,{size},\n"
+    found = read(folder, text)
+    assert [record.boxes.tolist() for record in found.records] == [[[10, 5, 30, 20]], []]
+    assert found.records[0].size == ((40, 60) if size else None)
+
+
 def test_a_row_without_a_box_is_an_image_without_objects(folder):
     assert [len(record.boxes) for record in read(folder, RETINANET).records] == [1, 1, 0]
     assert [len(record.boxes) for record in read(folder, "sub/c.png,,,,,\n" + RETINANET).records] == [0, 1, 1]
@@ -326,10 +337,19 @@ def test_an_image_has_one_size(folder, size, reason):
     "text, message",
     [
         ("", r"boxes\.csv lacks the columns image, x1, y1, x2, y2, label; it has none"),
-        ("image,x1,y1,x2,y2\n", r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2$"),
+        (
+            "image,x1,y1,x2,y2\n",
+            r"boxes\.csv lacks the column label; it has image, x1, y1, x2, y2; the first line must name the columns "
+            "image,x1,y1,x2,y2,label or image,x,y,w,h,label$",
+        ),
+        (
+            "image,width,height,bbox\n",
+            "lacks the columns x1, y1, x2, y2, label; it has image, width, height, bbox; the",
+        ),
         (
             "a.png,1,2,3,4,cat,7\n",
-            "has a.png, 1, 2, 3, 4, cat, 7; the first line must name the columns: image,x1,y1,x2,y2,label$",
+            "has a.png, 1, 2, 3, 4, cat, 7; the first line must name the columns image,x1,y1,x2,y2,label or "
+            "image,x,y,w,h,label$",
         ),
         ("image,x1,y1,x2,y2,label,x1\n", "has the column x1 more than once"),
         (HEADER.encode() + b"\xe9", r"boxes\.csv is not UTF-8 text"),
@@ -344,6 +364,11 @@ def test_an_invalid_file_is_an_error(folder, text, message):
 
 
 def test_folders_without_tables_are_errors(folder):
+    for name in "ab":
+        (folder / "two" / f"{name}.csv").parent.mkdir(exist_ok=True)
+        (folder / "two" / f"{name}.csv").write_text("")
+    with pytest.raises(FileNotFoundError, match="has 2 CSV files, none .*; rename the files, or pass the path of one$"):
+        read_csv(folder / "two")
     with pytest.raises(FileNotFoundError, match=r"has no CSV annotations; looked for train\.csv, .*tions\.csv"):
         read_csv(folder)
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*absent\.csv"):
