@@ -11,6 +11,7 @@ from pathlib import Path
 from rcnn._files import open_regular
 from rcnn.data.masks import LAYOUTS
 from rcnn.data.reading import ANNOTATION_FOLDERS, fail, given_path
+from rcnn.data.search import image_files
 from rcnn.data.table import EXPECTED, has_columns
 
 HEAD = 1 << 16  # bytes to read from the beginning of a file
@@ -56,6 +57,11 @@ def find_formats(path: str | os.PathLike[str]) -> list[str]:
                     f"{given} has annotations from {program} ({file.name}), which rcnn does not read; export them as "
                     "COCO, YOLO or PASCAL VOC"
                 )
+        if given.is_dir() and not files and (photos := image_files(given)):
+            count = f"{len(photos)} image{'s' * (len(photos) != 1)}"
+            raise ValueError(
+                f"{given} has {count}, but no annotations; docs/annotating.md explains how to draw boxes with labelme"
+            )
         table = next((file for file in files if file.suffix.lower() == ".csv"), None)
         hint = f"; a CSV file such as {table.name} must have the columns {EXPECTED}" if table else ""
         raise ValueError(

@@ -76,6 +76,12 @@ def test_several_formats_in_one_folder(tmp_path):
     assert data.find_formats(tmp_path) == ["voc", "csv"]
 
 
+def test_a_folder_of_photos_alone_leads_to_the_guide(tmp_path):
+    save_image(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"has 1 image, but no annotations; docs/annotating\.md explains how"):
+        data.find_formats(tmp_path)
+
+
 def test_other_files_are_ignored(tmp_path):
     write(tmp_path / "README.txt", "A set of images.\n")
     write(tmp_path / "results.csv", "epoch,loss\n1,2\n")
