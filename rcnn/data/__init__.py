@@ -202,6 +202,8 @@ def read_annotations(
     if not (kind in READERS and path) and os.path.exists(name):  # a folder can have the name of a format
         kind, path = find_formats(name)[0], name
     if kind not in READERS or not path:
+        if os.sep in name and ":" not in name.partition(os.sep)[0]:
+            raise FileNotFoundError(f"{shown(name)}: file or folder not found")
         raise ValueError(
             f"there is no data set {shown(name)}; the data sets are: "
             f"{', '.join((*DRAWN, *(f'{kind}:PATH' for kind in READERS)))}, and the path of a folder or file"

@@ -99,3 +99,7 @@ def test_other_files_are_ignored(tmp_path):
         data.find_formats(tmp_path)
     with pytest.raises(FileNotFoundError, match="absent: file or folder not found"):
         data.find_formats(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match="absent': file or folder not found"):
+        data.load(str(tmp_path / "absent"), "train")
+    with pytest.raises(ValueError, match="there is no data set 'vocc:"):
+        data.load(f"vocc:{tmp_path}", "train")
