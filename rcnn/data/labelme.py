@@ -1,7 +1,7 @@
 """Reader of the format of labelme: one JSON file for each image.
 
-A file contains a list of shapes: rectangles, polygons, circles, lines and points. The box of an object is the smallest
-box around its shape.
+A file contains a list of shapes. Rectangles, polygons, circles and masks are objects; the box of an object is the
+smallest box around its shape. Points and lines have no box.
 
 References
 ----------
@@ -22,6 +22,7 @@ from rcnn.data.records import AnnotatedImages, Annotations, Record
 from rcnn.data.sheets import Sheet, read_sheets
 from rcnn.data.splits import SKIP
 
+THIN = ("point", "points", "line", "linestrip")  # shapes without an area
 MAX_JSON = 1 << 29  # bytes of a JSON file, which may contain the image
 
 
@@ -29,8 +30,8 @@ class Labelme(AnnotatedImages):
     """Images with one JSON file per image, as labelme writes them.
 
     A JSON file belongs to the image with the same name or, if there is none, to the image that "imagePath" names.
-    Shapes with the same label and the same "group_id" are one object. The image must be a file, because "imageData" is
-    not read. A JSON file can be at most 512 MiB in size.
+    Shapes with the same label and the same "group_id" are one object. Points and lines are reported as errors. The
+    image must be a file, because "imageData" is not read. A JSON file can be at most 512 MiB in size.
 
     Parameters
     ----------
@@ -113,9 +114,13 @@ def _read_shape(shape: Any, number: int) -> Thing:
     what = f"shapes[{number}]"
     if not isinstance(shape, dict) or not isinstance(shape.get("points"), list):
         raise ValueError(f"{what} has no list 'points': {reprlib.repr(shape)}")
+    if shape.get("shape_type") in THIN:
+        raise ValueError(
+            f"{what} is a {shape['shape_type']}, which has no box; draw a rectangle, a polygon or a circle"
+        )
     points = [_read_point(point, f"points of {what}") for point in shape["points"]]
     if len(points) < 2:
-        raise ValueError(f"{what} must have at least two points, got {len(points)}; a point has no box")
+        raise ValueError(f"{what} must have at least two points, got {len(points)}")
     box = _around_circle(*points[:2]) if shape.get("shape_type") == "circle" else _around(points)
     name = clean_name(shape.get("label"), f"label of {what}")
     return Thing(box, name, difficult=as_flag(_difficult(shape), f"difficult of {what}"))

@@ -62,7 +62,10 @@ def test_difficult_objects(tmp_path, extra, expected):
 @pytest.mark.parametrize(
     "given, reason",
     [
-        (shape(points=((1, 2),), shape_type="point"), "must have at least two points, got 1; a point has no box"),
+        (shape(points=((1, 2),)), "must have at least two points, got 1"),
+        (shape(points=((1, 2),), shape_type="point"), r"shapes\[1\] is a point, which has no box; draw a rectangle"),
+        (shape(shape_type="line"), "is a line, which has no box"),
+        (shape(shape_type="linestrip"), "is a linestrip, which has no box"),
         (shape(points=((1, "a"), (2, 3))), r"points of shapes\[1\] must be a number, got 'a'"),
         ({"label": "cat"}, r"shapes\[1\] has no list 'points'"),
         ("cat", r"shapes\[1\] has no list 'points'"),
