@@ -20,8 +20,10 @@ from rcnn.cli import video
 from rcnn.cli.annotations import FOLDERS, Entry, Folder, can_name, csv_table, describe, name_of
 from rcnn.cli.inputs import find_images
 from rcnn.cli.prediction import add_options, with_options
-from rcnn.cli.process import ERROR, fail, message, say
+from rcnn.cli.process import ERROR, fail, message, say, tell
 from rcnn.cli.shared import NAMED, add_max_pixels, check_file, check_outside, load_weights
+from rcnn.data.items import DARK
+from rcnn.data.report import KINDS
 from rcnn.model import FasterRCNN
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
@@ -242,6 +244,8 @@ def _detect_batch(
     for file in files:
         try:
             read[file] = images.read(file)  # (H, W, 3)
+            if read[file].max() <= DARK and images.header(file).sixteen_bit:
+                tell(f"warning: {file}: {KINDS['dark-image'].sentence}; {KINDS['dark-image'].remedy}")
         except ERRORS as error:
             yield file, _reason(file, error)
     for file, found in _predict(model, read, score):

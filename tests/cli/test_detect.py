@@ -378,6 +378,16 @@ def test_heic_photos_in_a_folder_are_reported(tmp_path, finder, capsys):
     )
 
 
+def test_a_dark_16_bit_image_is_a_warning(tmp_path, finder, capsys):
+    for name, most in (("a.png", 4095), ("b.png", 65535)):
+        Image.fromarray(np.linspace(0, most, 40 * 60).astype(np.uint16).reshape(40, 60)).save(tmp_path / name)
+    assert detect(tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out") == 0
+    assert capsys.readouterr().err == (
+        f"rcnn: warning: {tmp_path / 'a.png'}: a 16-bit image is almost black, because its values do not use all bits; "
+        "multiply its values, for example by 16 if they have 12 bits\n"
+    )
+
+
 def test_drawings_are_not_mixed_with_the_images_of_a_folder(album, capsys):
     before = sorted(album.iterdir())
     assert detect(album, "--out", f"{album}/older/..") == 2
