@@ -9,11 +9,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rcnn._files import read_text
-from rcnn.cli.process import message
+from rcnn.cli.process import message, tell
 from rcnn.images import SUFFIXES
 
 STANDARD_INPUT = "-"
 HEIC_SUFFIXES = (".heic", ".heif")  # photos from phones, which Pillow cannot read
+OTHER_SUFFIXES = (  # other files that contain images
+    *(".jxl", ".svg", ".psd", ".xcf", ".eps", ".exr", ".hdr", ".dds", ".tga", ".ico", ".dcm"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),  # raw files of cameras
+)
 LIST_SUFFIX = ".txt"
 ANY_FOLDERS = "**"  # in a pattern
 MAX_LIST = 1 << 26  # bytes of a list of paths
@@ -85,7 +89,8 @@ def _folders_below(folder: Path) -> Iterator[str]:
 def _images_in(folder: Path) -> list[Path]:
     """Return the images in a folder, sorted by name, without hidden files.
 
-    HEIC photos are included, because reading them reports an error, unless there is an image with the same stem.
+    HEIC photos are included, because reading them reports an error, unless there is an image with the same stem. Other
+    files that contain images, such as raw files of cameras, are counted in a warning under the same condition.
     """
     entries = [
         entry
@@ -94,6 +99,15 @@ def _images_in(folder: Path) -> list[Path]:
     ]
     stems = {entry.stem for entry in entries if entry.suffix.lower() in SUFFIXES}
     found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES or entry.stem not in stems]
+    others = [
+        entry.suffix.lower()
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in OTHER_SUFFIXES and not entry.name.startswith(".") and entry.stem not in stems
+    ]
+    if others:
+        count = f"{len(others)} file{'s were' if len(others) > 1 else ' was'} ignored"
+        endings = ", ".join(sorted(set(others)))
+        tell(f"warning: {folder}: {count}, because rcnn cannot read {endings}; convert to PNG or JPEG")
     if not found:
         raise ValueError(f"{folder} contains no images; for images in subfolders, use a pattern such as 'DIR/**/*.jpg'")
     return found

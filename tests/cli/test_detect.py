@@ -388,6 +388,15 @@ def test_a_dark_16_bit_image_is_a_warning(tmp_path, finder, capsys):
     )
 
 
+def test_other_images_in_a_folder_are_counted(album, capsys):
+    for name in ("a.CR2", "d.CR2", "e.cr2", "f.svg"):  # a.jpg is the converted photo
+        (album / name).write_bytes(b"no")
+    assert detect(album, "--out", album.parent / "out") == 0
+    assert capsys.readouterr().err == (
+        f"rcnn: warning: {album}: 3 files were ignored, because rcnn cannot read .cr2, .svg; convert to PNG or JPEG\n"
+    )
+
+
 def test_drawings_are_not_mixed_with_the_images_of_a_folder(album, capsys):
     before = sorted(album.iterdir())
     assert detect(album, "--out", f"{album}/older/..") == 2
