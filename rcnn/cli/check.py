@@ -35,6 +35,7 @@ from rcnn.train.augment import augment
 from rcnn.train.loader import learned, read_image
 from rcnn.transform import as_image
 
+BOTH = "both"
 PAGES = {"train": 500, "val": 200}  # number of pages to check in the drawn data sets
 SHEET = Path("rcnn-check.png")
 SHEET_IMAGES = 16
@@ -63,7 +64,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--split",
         metavar="SPLIT",
-        help="check only this split, such as train, val or test (default: train, val and, if there is one, test)",
+        help="check only this split, such as train, val or test, or both, which means train and val (default: train, "
+        "val and, if there is one, test)",
     )
     parser.add_argument(
         "--sheet",
@@ -151,15 +153,18 @@ def examine(
         name: validate(loaded, progress=sys.stderr.isatty(), to_learn=name == TRAIN)
         for name, loaded in datasets.items()
     }
-    pairs = itertools.combinations(reports, 2)
-    return datasets, reports, {pair: shared_images(*((name, reports[name]) for name in pair)) for pair in pairs}
+    pairs = itertools.combinations(reports.items(), 2)
+    shared: dict[tuple[str, str], Sequence[Problem]] = {
+        (first[0], second[0]): shared_images(first, second) for first, second in pairs
+    }
+    return datasets, reports, shared
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise OSError or ValueError if an output file cannot be written, before any image is read."""
     check_file("--sheet", options.sheet, ".png")
     check_file("--json", options.json, ".json")
-    if options.augmented and options.split not in (TRAIN, None):
+    if options.augmented and options.split not in (TRAIN, BOTH, None):
         raise ValueError(f"--augmented draws training images, but --split is {options.split}; leave one of them out")
 
 
@@ -195,7 +200,7 @@ def _load_fixed(split: str, spec: str, count: int | None, reader: Mapping[str, A
 def _load_splits(
     dataset: str, split: str | None, load: Callable[..., Any]
 ) -> tuple[dict[str, tuple[str, int | None, Mapping[str, Any]]], dict[str, Any]]:
-    """Return the arguments of `load` and its result for `split`, or for train, val and, if it is defined, test."""
+    """Return the arguments of `load` and its result for `split`; by default, for train, val and, if defined, test."""
     specs = _specs(dataset, split)
     datasets = {name: load(name, *spec) for name, spec in specs.items()}
     if split is None and TEST in getattr(datasets.get(TRAIN), "splits", ()):
@@ -207,7 +212,7 @@ def _load_splits(
 
 def _specs(dataset: str, split: str | None) -> dict[str, tuple[str, int | None, Mapping[str, Any]]]:
     """Return the name of the data set, the number of images and the options of the reader for each split."""
-    splits = (TRAIN, VAL) if split is None else (split,)
+    splits = (TRAIN, VAL) if split is None or split == BOTH else (split,)
     reader: Mapping[str, Any] = {}
     specs: dict[str, tuple[str | None, int | None]] = dict.fromkeys(splits, (dataset, None))
     if dataset.endswith(".toml"):

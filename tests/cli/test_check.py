@@ -87,6 +87,14 @@ def test_one_split_and_json_to_standard_output(folder, capsys):
     assert "train" not in capsys.readouterr().out.split("shapes")[0].split("training")[0]
 
 
+def test_both_means_train_and_val(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "set")
+    shutil.copy(tmp_path / "set/ImageSets/Main/val.txt", tmp_path / "set/ImageSets/Main/test.txt")
+    for arguments, splits in ([], ["train", "val", "test"]), (["--split", "both"], ["train", "val"]):
+        cli.main(["check", f"voc:{tmp_path / 'set'}", "--json", "-", *arguments])
+        assert list(json.loads(capsys.readouterr().out)["splits"]) == splits
+
+
 def test_image_in_both_splits_is_a_warning(folder, capsys):
     for place, suffix in (("JPEGImages", "png"), ("Annotations", "xml")):
         shutil.copy(folder / place / f"train_000003.{suffix}", folder / place / f"val_000004.{suffix}")
