@@ -51,9 +51,9 @@ def for_dataset(
     also scaled by a random factor. The anchors are chosen from the boxes of the data set. Training runs for 12 epochs,
     with a minimum of 1,200 and a maximum of 6,000 steps. The weights are averaged over the last steps.
 
-    Half of the images are mirrored: in a test with 60 pages of shapes, this raised the AP50 from 0.69 to 0.79. However,
-    a mirrored 2 is not a 2: in a test with 400 pages of digits, flip = 0.5 lowered the AP50 from 0.94 to 0.86. That is
-    why no image is mirrored if the name of a class is a single character or a number, or contains "left" or "right".
+    Half of the images are mirrored. However, a mirrored 2 is not a 2, and training with mirrored digits harms the
+    detector (docs/accuracy.md shows how much). Therefore, no image is mirrored if the name of a class is a single
+    character or a number, or contains "left" or "right".
 
     Parameters
     ----------

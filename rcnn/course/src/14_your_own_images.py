@@ -419,8 +419,8 @@ figure
 
 # %% evaluation [markdown]
 # What the shipped detector knows of dark digits is worth nothing on boards as it is, and nearly everything after a few
-# steps. Random weights get there as well, with more of everything: from 400 pages of dark digits they reach about 0.94 in
-# 2,000 steps. This is what `weights = "coco"` is for, and `weights_backbone = "imagenet"`: on photos, begin with a network
+# steps. Random weights get there as well, with more of everything: from 400 pages of dark digits they reach about 0.95 in
+# 2,400 steps. This is what `weights = "coco"` is for, and `weights_backbone = "imagenet"`: on photos, begin with a network
 # that has seen photos.
 #
 # > **What people get wrong.** A new task has other classes, and the last layer has other shapes. `load_into(model, path,
