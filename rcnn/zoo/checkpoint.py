@@ -736,8 +736,13 @@ def _read_with_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, np.n
     """Read a file with the package safetensors; return and raise the same as `safetensors_format.read`."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
     except safetensors.SafetensorError as error:
         raise ValueError(str(error)) from error
     except (AttributeError, TypeError) as error:  # safetensors requested bfloat16 or float8 from NumPy
         raise safetensors_format.UnknownDtypeError(str(error)) from error
+    for name, array in tensors.items():
+        if array.dtype.isbuiltin != 1:  # the package ml_dtypes, which onnx installs, adds dtypes to NumPy
+            raise safetensors_format.UnknownDtypeError(f"{name} has the dtype {array.dtype}")
+    return tensors, metadata
