@@ -49,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", action="store_true", help="write the table to docs/results.json")
     options = parser.parse_args(arguments)
     default = defaults.for_dataset(known_format(options.data))
-    lines = [["change of the default plan", *(f"seed {seed}" for seed in options.seeds), "mean"]]
+    several = len(options.seeds) > 1
+    lines = [["change of the default plan", *(f"seed {seed}" for seed in options.seeds), *["mean"] * several]]
     for name, change in variants(default.recipe).items():
         points = [measured(default, name, change, seed, options.runs) for seed in options.seeds]
-        lines.append([setting(change), *(f"{point:.3f}" for point in [*points, statistics.mean(points)])])
+        points += [statistics.mean(points)] * several
+        lines.append([setting(change), *(f"{point:.3f}" for point in points)])
         print(" ".join(lines[-1]), flush=True)
     text = table(lines, right=range(1, len(lines[0])))
     print(text)

@@ -98,6 +98,21 @@ def test_the_effects_of_suppression_and_views_are_those_of_the_tables():
     assert 0.002 < max(runs) - min(runs) < 0.01  # "several thousandths"
 
 
+def test_the_effects_of_the_augmentations_are_those_of_the_tables():
+    """The sentences below the tables of docs/accuracy.md."""
+    digits = {row[0].strip("`"): float(row[-1]) for row in RESULTS["augmentation"]["digits"]["rows"]}
+    drops = {change: digits["none"] - value for change, value in digits.items()}
+    assert min(drops["flip = 0.5"], drops["vertical_flip = 0.5"]) > 0.1
+    assert all(
+        drops[change] > 0.015 for change in ("scale_jitter = [1, 1]", "crop = 0.2", "translate = 0.1", "rotate = 10")
+    )
+    assert abs(drops["colour_jitter = 0.2"]) < 0.002
+    low, high = RESULTS["accuracy"]["bccd"]["val"]
+    assert high - low == pytest.approx(0.01, abs=0.002)
+    bccd = {row[0].strip("`"): float(row[-1]) for row in RESULTS["augmentation"]["bccd"]["rows"]}
+    assert low < bccd["none"] < high
+
+
 def measured_effects(name):
     """Return the changes of AP50 and of AP, by option, in a table of docs/accuracy.md."""
     (_, *plain), *rows = RESULTS["prediction"][name]["rows"]
