@@ -395,7 +395,7 @@ def batch_norm(
 
     In training, the mean and the variance are those of the batch. The running statistics are then updated in place:
     running += momentum * (batch - running). This update uses the unbiased variance, as in PyTorch. In evaluation, the
-    mean and the variance are the running statistics.
+    mean and the variance are the running statistics. An empty batch has no statistics, so it changes nothing.
 
     Parameters
     ----------
@@ -442,6 +442,7 @@ def batch_norm(
             f"batch_norm: x must have {wrong.size} channels, because {name} has shape {wrong.shape}; "
             f"got {channels} channels (shape {shape})"
         )
+    training = training and count > 0
     if not training and not is_recording():
         with np.errstate(all="ignore"):
             scale = weight.data / np.sqrt(running_var + running_var.dtype.type(eps))  # (C,)

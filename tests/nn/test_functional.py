@@ -575,7 +575,6 @@ X = Tensor(MAPS)
             "x must have 2 channels, because running_mean",
         ),
         (lambda: F.batch_norm(X[:1, :, :1, :1], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per"),
-        (lambda: F.batch_norm(X[:0], MEAN, VAR, ONES, ONES, True), ValueError, "more than one value per channel"),
         (
             lambda: F.upsample_add(X, X[:1]),
             ValueError,
