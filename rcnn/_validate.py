@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 T = TypeVar("T")
 
+MOST_CONVS = 16  # convolutions in a head of the detector
 MOST_LEVELS = 64  # levels of a pyramid; each level halves the resolution
 MOST_BOXES = 2**20  # anchors, proposals or detections that are kept or sampled
 MOST_SIDE = 2**20  # pixels along a side of an image or feature map; a larger number is a mistake

@@ -13,6 +13,7 @@ from rcnn._validate import (
     MAX_CLASSES,
     MAX_NAME,
     MOST_BOXES,
+    MOST_CONVS,
     MOST_ELEMENTS,
     MOST_LEVELS,
     MOST_SIDE,
@@ -75,8 +76,8 @@ class FasterRCNNConfig:
     pool_size : (height, width)
         The size of the features that are pooled from each RoI, in 1 .. 1024.
     hidden_dim : int
-        The number of outputs of each of the two hidden layers of the second stage, in 1 .. 2^15. No layer of the second
-        stage may have more than 2^30 weights.
+        The number of outputs of each fully connected hidden layer of the second stage, in 1 .. 2^15. No layer of the
+        second stage may have more than 2^30 weights.
     dropout : float
         The probability that an output of a hidden layer is set to 0 in training, in [0, 1).
     min_size, max_size : int
@@ -94,6 +95,8 @@ class FasterRCNNConfig:
         `predict` (test). The anchors with the highest scores are kept.
     rpn_post_nms_top_n_train, rpn_post_nms_top_n_test : int
         The number of proposals per image that are kept after NMS, in `get_loss` (train) and in `predict` (test).
+    rpn_num_convs : int
+        The number of 3x3 convolutions in the head of the region proposal network, in 1 .. 16. The paper has one.
     rpn_nms_thresh : float
         NMS removes a proposal if its intersection over union (IoU) with a better proposal exceeds this threshold.
     rpn_fg_iou_thresh, rpn_bg_iou_thresh : float
@@ -105,6 +108,9 @@ class FasterRCNNConfig:
         The maximum fraction of positive anchors in the sample.
     rpn_score_thresh : float
         The minimum score of a proposal.
+    box_num_convs : int
+        The number of 3x3 convolutions with batch norm in the hidden layers of the second stage, in 0 .. 16. If it is
+        not 0, they replace the first of the two fully connected layers.
     box_score_thresh : float
         A detection must have a score that is greater than this threshold.
     box_nms_thresh : float
@@ -160,12 +166,14 @@ class FasterRCNNConfig:
     rpn_pre_nms_top_n_test: int = 1000
     rpn_post_nms_top_n_train: int = 2000
     rpn_post_nms_top_n_test: int = 1000
+    rpn_num_convs: int = 1
     rpn_nms_thresh: float = 0.7
     rpn_fg_iou_thresh: float = 0.7
     rpn_bg_iou_thresh: float = 0.3
     rpn_batch_size_per_image: int = 256
     rpn_positive_fraction: float = 0.5
     rpn_score_thresh: float = 0.0
+    box_num_convs: int = 0
     box_score_thresh: float = 0.05
     box_nms_thresh: float = 0.5
     box_detections_per_img: int = 100
@@ -321,12 +329,14 @@ RULES: dict[str, Rule] = {
     "rpn_pre_nms_top_n_test": integer(1, MOST_BOXES),
     "rpn_post_nms_top_n_train": integer(1, MOST_BOXES),
     "rpn_post_nms_top_n_test": integer(1, MOST_BOXES),
+    "rpn_num_convs": integer(1, MOST_CONVS),
     "rpn_nms_thresh": FRACTION,
     "rpn_fg_iou_thresh": FRACTION,
     "rpn_bg_iou_thresh": FRACTION,
     "rpn_batch_size_per_image": integer(1, MOST_BOXES),
     "rpn_positive_fraction": FRACTION,
     "rpn_score_thresh": FRACTION,
+    "box_num_convs": integer(0, MOST_CONVS),
     "box_score_thresh": FRACTION,
     "box_nms_thresh": FRACTION,
     "box_detections_per_img": integer(1, MOST_BOXES),

@@ -8,13 +8,15 @@ to the size of the next finer level, and adds the two levels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from rcnn._validate import FLAG, MOST_LEVELS, check_sequence, integer
 from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.layers import MOST_CHANNELS, kaiming_uniform, same_conv2d
+
+Norm = Callable[[int], Module]
 
 
 class Pyramid(list[Tensor]):
@@ -49,6 +51,9 @@ class FPN(Module):
         The number of channels of every level of the pyramid, in 1 .. 2^20.
     extra_max_pool : bool
         Whether to add one more level for the RPN. It consists of every second row and column of the coarsest level.
+    norm : callable, optional
+        Function that returns a normalisation layer for a given number of channels. It follows each convolution, which
+        then has no bias. By default, there is no normalisation, as in the paper.
 
     Raises
     ------
@@ -56,15 +61,20 @@ class FPN(Module):
         If an argument is invalid.
     """
 
-    def __init__(self, in_channels_list: Sequence[int], out_channels: int = 256, extra_max_pool: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels_list: Sequence[int],
+        out_channels: int = 256,
+        extra_max_pool: bool = True,
+        norm: Norm | None = None,
+    ) -> None:
         check_sequence(in_channels_list, "in_channels_list")
         integer(1, MOST_LEVELS).check("the length of in_channels_list", len(in_channels_list))
         for level, channels in enumerate(in_channels_list):
             integer(1, MOST_CHANNELS).check(f"in_channels_list[{level}]", channels)
         extra_max_pool = FLAG.check("extra_max_pool", extra_max_pool)
-        weights = partial(kaiming_uniform, a=1)
-        self.inner_blocks = [Sequential(same_conv2d(c, out_channels, 1, weights)) for c in in_channels_list]
-        self.layer_blocks = [Sequential(same_conv2d(out_channels, out_channels, 3, weights)) for _ in in_channels_list]
+        self.inner_blocks = [_block(channels, out_channels, 1, norm) for channels in in_channels_list]
+        self.layer_blocks = [_block(out_channels, out_channels, 3, norm) for _ in in_channels_list]
         self.extra_max_pool = extra_max_pool
 
     def forward(self, levels: Sequence[Tensor]) -> Pyramid:
@@ -83,6 +93,12 @@ class FPN(Module):
         return Pyramid([*out, F.max_pool2d(out[-1], kernel_size=1, stride=2)], num_extra=1)
 
 
+def _block(in_channels: int, out_channels: int, kernel_size: int, norm: Norm | None) -> Sequential:
+    """Return a convolution of the pyramid, and its normalisation if there is one."""
+    conv = same_conv2d(in_channels, out_channels, kernel_size, partial(kaiming_uniform, a=1), bias=norm is None)
+    return Sequential(conv) if norm is None else Sequential(conv, norm(out_channels))
+
+
 class BackboneWithFPN(Module):
     """A backbone and the feature pyramid on top of it.
 
@@ -94,11 +110,15 @@ class BackboneWithFPN(Module):
         The number of channels of each level of `body`, in 1 .. 2^20. There are 1 to 64 levels.
     out_channels : int
         The number of channels of every level of the pyramid, in 1 .. 2^20.
+    norm : callable, optional
+        See `FPN`.
     """
 
-    def __init__(self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256) -> None:
+    def __init__(
+        self, body: Module, in_channels_list: Sequence[int], out_channels: int = 256, norm: Norm | None = None
+    ) -> None:
         self.body = body
-        self.fpn = FPN(in_channels_list, out_channels)
+        self.fpn = FPN(in_channels_list, out_channels, norm=norm)
 
     def forward(self, x: Tensor) -> Pyramid:
         return self.fpn(self.body(x))

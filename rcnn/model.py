@@ -164,13 +164,14 @@ class FasterRCNN(Module):
                 "anchor_sizes and aspect_ratios must give every level the same number of anchors per cell, because one "
                 f"RPN head serves all levels; got {sorted(per_cell)}"
             )
-        self.rpn = rpn.RPN(config.feat_channels, per_cell.pop())
+        self.rpn = rpn.RPN(config.feat_channels, per_cell.pop(), config.rpn_num_convs)
         self.roi_heads = roi_heads.RoIHeads(
             config.feat_channels,
             config.num_classes,
             pool_size=config.pool_size,
             hidden_dim=config.hidden_dim,
             dropout=config.dropout,
+            num_convs=config.box_num_convs,
         )
 
     @property

@@ -1,16 +1,19 @@
 """The second stage, which classifies each proposal and refines its box.
 
-Features are pooled from each region of interest (RoI). Two fully connected layers follow. Two more layers predict the
-class and, for each class, four deltas that move the RoI to the object. In the shapes, N is the number of images, R the
-number of RoIs, C the number of channels, and L the number of classes, including the background (class 0).
+Features are pooled from each region of interest (RoI). Two fully connected layers follow; a more accurate variant has
+convolutions instead of the first one. Two more layers predict the class and, for each class, four deltas that move the
+RoI to the object. In the shapes, N is the number of images, R the number of RoIs, C the number of channels, and L the
+number of classes, including the background (class 0).
 
 See Girshick, "Fast R-CNN", 2015, section 2, and Ren et al., "Faster R-CNN", 2015.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +25,7 @@ from rcnn._validate import (
     FRACTION,
     MAX_CLASSES,
     MOST_BOXES,
+    MOST_CONVS,
     MOST_ELEMENTS,
     as_dtype,
     as_float_array,
@@ -35,9 +39,10 @@ from rcnn._validate import (
 )
 from rcnn.matching import check_thresholds, match, sample
 from rcnn.nms import suppress
-from rcnn.nn import Dropout, Linear, Module, Tensor
+from rcnn.nn import BatchNorm2d, Dropout, Identity, Linear, Module, ReLU, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
+from rcnn.nn.layers import normal, same_conv2d
 from rcnn.nn.random import generator
 from rcnn.nn.tensor import check_tensor, record
 
@@ -127,6 +132,49 @@ class TwoMLPHead(Module):
         return self.dropout(F.relu(self.fc7(hidden)))
 
 
+class FastRCNNConvFCHead(Sequential):
+    """3x3 convolutions with batch norm and one fully connected layer, which map (R, C, ph, pw) to (R, hidden_dim).
+
+    This head is more accurate than `TwoMLPHead`, but it also takes more time.
+
+    Parameters
+    ----------
+    in_channels : int
+        The number of channels C of the pooled features, which the convolutions preserve, in 1 .. 2^20.
+    pool_size : (height, width)
+        The size of the pooled features, in 1 .. 1024.
+    num_convs : int
+        The number of convolutions, in 1 .. 16.
+    hidden_dim : int
+        The number of outputs of the last layer, at least 1. It can have at most 2^30 weights.
+    dropout : float
+        The probability that an output of the last layer is set to 0 in training, in [0, 1).
+
+    References
+    ----------
+    Wu and He, "Group normalization", 2018, section 4.2.
+    """
+
+    def __init__(
+        self, in_channels: int, pool_size: tuple[int, int], num_convs: int, hidden_dim: int, dropout: float
+    ) -> None:
+        rows, columns = check_pair(pool_size, "pool_size", roi.MOST_BINS)
+        integer(1, MOST_CONVS).check("num_convs", num_convs)
+        super().__init__(
+            *(_conv_norm_relu(in_channels) for _ in range(num_convs)),
+            Identity(),  # here, torchvision flattens the features; our linear layer does this itself
+            Linear(in_channels * rows * columns, hidden_dim),
+            ReLU(),
+            Dropout(dropout),
+        )
+
+
+def _conv_norm_relu(channels: int) -> Sequential:
+    """Return a 3x3 convolution with Kaiming initialisation, its batch norm and a ReLU."""
+    weights = partial(normal, std=math.sqrt(2 / (9 * channels)))
+    return Sequential(same_conv2d(channels, channels, 3, weights, bias=False), BatchNorm2d(channels), ReLU())
+
+
 class FastRCNNPredictor(Module):
     """The last two layers, which map (R, in_features) to class logits (R, L) and box deltas (R, L, 4).
 
@@ -162,9 +210,12 @@ class RoIHeads(Module):
     pool_size : (height, width)
         The size of the pooled features, in 1 .. 1024.
     hidden_dim : int
-        The number of outputs of each of the two hidden layers, at least 1. A layer can have at most 2^30 weights.
+        The number of outputs of each fully connected hidden layer, at least 1. A layer can have at most 2^30 weights.
     dropout : float
-        The probability that an output of a hidden layer is set to 0 in training, in [0, 1).
+        The probability that an output of such a layer is set to 0 in training, in [0, 1).
+    num_convs : int
+        If 0, the hidden layers are those of `TwoMLPHead`. Otherwise, they are those of `FastRCNNConvFCHead`, with this
+        number of convolutions, at most 16.
     """
 
     def __init__(
@@ -175,11 +226,17 @@ class RoIHeads(Module):
         pool_size: tuple[int, int] = (7, 7),
         hidden_dim: int = 1024,
         dropout: float = 0.0,
+        num_convs: int = 0,
     ) -> None:
         integer(1, MOST_ELEMENTS).check("in_channels", in_channels)
         integer(1, MOST_ELEMENTS).check("hidden_dim", hidden_dim)
         rows, columns = check_pair(pool_size, "pool_size", roi.MOST_BINS)
-        self.box_head = TwoMLPHead(in_channels * rows * columns, hidden_dim, dropout)
+        integer(0, MOST_CONVS).check("num_convs", num_convs)
+        self.box_head: Module = (
+            FastRCNNConvFCHead(in_channels, pool_size, num_convs, hidden_dim, dropout)
+            if num_convs
+            else TwoMLPHead(in_channels * rows * columns, hidden_dim, dropout)
+        )
         self.box_predictor = FastRCNNPredictor(hidden_dim, num_classes)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:

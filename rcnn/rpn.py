@@ -22,6 +22,7 @@ from rcnn import boxes as box_ops
 from rcnn._validate import (
     FRACTION,
     MOST_BOXES,
+    MOST_CONVS,
     MOST_ELEMENTS,
     as_float_array,
     as_index_array,
@@ -47,7 +48,7 @@ SMOOTH_L1_BETA = 1 / 9
 
 
 class RPNHead(Module):
-    """A 3x3 convolution followed by two 1x1 convolutions, shared by all levels.
+    """3x3 convolutions (one in the paper) followed by two 1x1 convolutions, shared by all levels.
 
     Its input is a list of feature maps (N, C, H_l, W_l), one per level l. It returns a list of objectness logits
     (N, A_l) and a list of deltas (N, A_l, 4), where A_l = H_l * W_l * num_anchors. Both are in the order of the
@@ -59,13 +60,16 @@ class RPNHead(Module):
         The number of channels of the feature maps, in 1 .. 2^20.
     num_anchors : int
         The number of anchors per cell, in 1 .. 4096.
+    num_convs : int
+        The number of 3x3 convolutions, in 1 .. 16.
     """
 
-    def __init__(self, in_channels: int, num_anchors: int) -> None:
+    def __init__(self, in_channels: int, num_anchors: int, num_convs: int = 1) -> None:
         integer(1, MOST_PER_CELL).check("num_anchors", num_anchors)
+        integer(1, MOST_CONVS).check("num_convs", num_convs)
         weights = partial(normal, std=0.01)  # section 3.1.3
-        hidden = same_conv2d(in_channels, in_channels, 3, weights)
-        self.conv = Sequential(Sequential(hidden, ReLU()))  # nested as in torchvision
+        hidden = [same_conv2d(in_channels, in_channels, 3, weights) for _ in range(num_convs)]
+        self.conv = Sequential(*(Sequential(conv, ReLU()) for conv in hidden))  # nested as in torchvision
         self.cls_logits = same_conv2d(in_channels, num_anchors, 1, weights)
         self.bbox_pred = same_conv2d(in_channels, num_anchors * 4, 1, weights)
 
@@ -88,10 +92,12 @@ class RPN(Module):
         The number of channels of the feature maps, in 1 .. 2^20.
     num_anchors : int
         The number of anchors per cell, in 1 .. 4096.
+    num_convs : int
+        The number of 3x3 convolutions of the head, in 1 .. 16.
     """
 
-    def __init__(self, in_channels: int, num_anchors: int) -> None:
-        self.head = RPNHead(in_channels, num_anchors)
+    def __init__(self, in_channels: int, num_anchors: int, num_convs: int = 1) -> None:
+        self.head = RPNHead(in_channels, num_anchors, num_convs)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = self.head(features)

@@ -65,6 +65,26 @@ def test_parameters_match_torchvision():
     }
 
 
+def test_norms_replace_the_biases():
+    fpn = FPN((2, 3), 4, norm=nn.BatchNorm2d)
+    names = list(fpn.state_dict())
+    assert names[:5] == [
+        "inner_blocks.0.0.weight",
+        "inner_blocks.0.1.weight",
+        "inner_blocks.0.1.bias",
+        "inner_blocks.0.1.running_mean",
+        "inner_blocks.0.1.running_var",
+    ]
+    assert len(names) == 20 and not any(name.endswith("0.bias") for name in names)
+    fpn.eval()
+    levels = [*maps((8, 8)), *maps((4, 4), channels=3)]
+    plain = fpn(levels)
+    fpn.layer_blocks[1][1].bias.data += 1
+    shifted = fpn(levels)
+    np.testing.assert_array_equal(shifted[0].data, plain[0].data)
+    np.testing.assert_allclose(shifted[1].data, plain[1].data + 1, rtol=1e-6)
+
+
 def test_initialisation_is_kaiming_uniform():
     for name, array in FPN((32, 32), 32).state_dict().items():
         if name.endswith("bias"):

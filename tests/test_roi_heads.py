@@ -120,6 +120,37 @@ def test_parameters_match_torchvision():
     }
 
 
+def test_head_with_convolutions_by_hand():
+    heads = make_heads(pool_size=(2, 3), num_convs=2)
+    state = heads.state_dict()
+    assert {name: array.shape for name, array in state.items() if "box_head" in name and "running" not in name} == {
+        "box_head.0.0.weight": (4, 4, 3, 3),
+        "box_head.0.1.weight": (4,),
+        "box_head.0.1.bias": (4,),
+        "box_head.1.0.weight": (4, 4, 3, 3),
+        "box_head.1.1.weight": (4,),
+        "box_head.1.1.bias": (4,),
+        "box_head.3.weight": (8, 24),
+        "box_head.3.bias": (8,),
+    }
+    pooled = Tensor(np.random.default_rng(0).standard_normal((5, 4, 2, 3)).astype(np.float32))
+    hidden = pooled
+    for block in list(heads.box_head)[:2]:
+        hidden = nn.functional.relu(block[1](nn.functional.conv2d(hidden, block[0].weight, padding=1)))
+    flat = hidden.data.reshape(5, 24)  # channel, row, column
+    expected = np.maximum(flat @ state["box_head.3.weight"].T + state["box_head.3.bias"], 0)
+    np.testing.assert_allclose(heads.box_head(pooled).data, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_head_with_convolutions_accepts_no_rois_in_training():
+    heads = make_heads(num_convs=1)
+    class_logits, box_deltas = heads(Tensor(np.zeros((0, 4, 7, 7), np.float32)))
+    assert class_logits.shape == (0, 3) and box_deltas.shape == (0, 3, 4)
+    (class_logits.sum() + box_deltas.sum()).backward()
+    assert not heads.state_dict()["box_head.0.1.running_mean"].any()
+    assert not heads.box_head[0][0].weight.grad.any()
+
+
 def test_dropout_is_drawn_from_the_generator_and_only_in_training():
     heads = make_heads(hidden_dim=64, dropout=0.5)
     pooled = Tensor(np.ones((3, 4, 7, 7), np.float32))

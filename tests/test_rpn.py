@@ -73,6 +73,24 @@ def test_parameters_match_torchvision_and_start_near_zero():
         np.testing.assert_allclose(array.std(), 0 if name.endswith("bias") else 0.01, rtol=0.2)
 
 
+def test_a_head_can_have_more_convolutions():
+    head = rpn.RPNHead(4, 3, num_convs=2)
+    assert [name for name in head.state_dict() if name.startswith("conv")] == [
+        "conv.0.0.weight",
+        "conv.0.0.bias",
+        "conv.1.0.weight",
+        "conv.1.0.bias",
+    ]
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 4, 5, 6)).astype(np.float32))
+    hidden = x
+    for block in head.conv:
+        hidden = nn.functional.relu(block[0](hidden))
+    expected = head.cls_logits(hidden).data.transpose(0, 2, 3, 1).reshape(1, -1)
+    np.testing.assert_allclose(head([x])[0][0].data, expected, rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="num_convs must be an integer of at least 1 and at most 16, got 0"):
+        rpn.RPNHead(4, 3, num_convs=0)
+
+
 # ---------------------------------------------------------------------- proposals
 
 

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 from rcnn._validate import FLAG, check_sequence, integer, number, one_of
-from rcnn.backbones.resnet import Norm, biasless_conv
-from rcnn.fpn import BackboneWithFPN
+from rcnn.backbones.resnet import biasless_conv
+from rcnn.fpn import BackboneWithFPN, Norm
 from rcnn.nn import (
     BatchNorm2d,
     Conv2d,

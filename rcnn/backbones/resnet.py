@@ -7,18 +7,15 @@ recognition", 2016. The learned parameters have the same names as in torchvision
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from rcnn._validate import FLAG, integer, number, optional, shown
-from rcnn.fpn import BackboneWithFPN
+from rcnn.fpn import BackboneWithFPN, Norm
 from rcnn.nn import BatchNorm2d, Conv2d, FrozenBatchNorm2d, Linear, Module, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.fusion import fused
 from rcnn.nn.layers import MOST_CHANNELS, normal
-
-Norm = Callable[[int], Module]
 
 
 class BasicBlock(Module):
@@ -290,7 +287,7 @@ def _downsample(in_channels: int, out_channels: int, stride: int, norm: Norm) ->
 
 
 class ResNetFPN(BackboneWithFPN):
-    """The backbone of the public detectors: a ResNet body with frozen batch norm, and a pyramid of five levels.
+    """The backbone of the public detectors: a ResNet body, and a pyramid of five levels.
 
     Parameters
     ----------
@@ -299,24 +296,28 @@ class ResNetFPN(BackboneWithFPN):
     out_channels : int
         The number of channels of every level, in 1 .. 2^20.
     eps : float
-        The number that the frozen batch norms add to the variance, in [0, 1e6].
+        The number that the batch norms add to the variance, in [0, 1e6].
+    batch_norm : bool
+        If False, the batch norms of the body are frozen, and the pyramid has none. If True, body and pyramid have
+        batch norms that learn.
     """
 
     body: ResNet
 
-    def __init__(self, layers: int, out_channels: int = 256, eps: float = 1e-5) -> None:
-        body = ResNet(layers, frozen=True, eps=eps)
-        super().__init__(body, body.channels, out_channels)
-        self.layers, self.out_channels = layers, out_channels
+    def __init__(self, layers: int, out_channels: int = 256, eps: float = 1e-5, batch_norm: bool = False) -> None:
+        batch_norm = FLAG.check("batch_norm", batch_norm)
+        body = ResNet(layers, frozen=not batch_norm, eps=eps)
+        super().__init__(body, body.channels, out_channels, partial(BatchNorm2d, eps=eps) if batch_norm else None)
+        self.layers, self.out_channels, self.batch_norm = layers, out_channels, batch_norm
 
     @property
     def eps(self) -> float:  # numpydoc ignore=RT01
-        """The number that the frozen batch norms add to the variance."""
+        """The number that the batch norms add to the variance."""
         return self.body.eps
 
     @eps.setter
     def eps(self, eps: float) -> None:  # numpydoc ignore=GL08,PR01
         eps = number(0, 1e6).check("eps", eps)
-        for module in self.body.modules():
-            if isinstance(module, FrozenBatchNorm2d):
+        for module in self.modules():
+            if isinstance(module, (BatchNorm2d, FrozenBatchNorm2d)):
                 module.eps = eps

@@ -226,7 +226,12 @@ def untrained_head(rng: np.random.Generator) -> tuple[FasterRCNN, Pages]:
     with drawing_from(rng):
         c = model.config
         model.roi_heads = RoIHeads(
-            c.feat_channels, c.num_classes, pool_size=c.pool_size, hidden_dim=c.hidden_dim, dropout=c.dropout
+            c.feat_channels,
+            c.num_classes,
+            pool_size=c.pool_size,
+            hidden_dim=c.hidden_dim,
+            dropout=c.dropout,
+            num_convs=c.box_num_convs,
         )
     for parameter in model.roi_heads.parameters():
         parameter.requires_grad = False

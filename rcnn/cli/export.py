@@ -8,7 +8,7 @@ import os
 from rcnn._validate import FRACTION, optional
 from rcnn.cli.prediction import add_suppression
 from rcnn.cli.process import say
-from rcnn.cli.shared import check_file, load_weights
+from rcnn.cli.shared import NAMED, check_file, load_weights
 from rcnn.zoo import onnx
 
 
@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "weights",
         metavar="WEIGHTS",
         help="a weights file of rcnn (.safetensors) or torchvision (.pth); the folder of a run, to use its best "
-        "weights; or coco, for torchvision's COCO detector",
+        f"weights; or {NAMED}",
     )
     parser.add_argument("out", metavar="OUT", help="the file to write, which ends in .onnx")
     parser.add_argument(

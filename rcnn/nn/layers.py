@@ -164,7 +164,11 @@ class Conv2d(Module):
 
 
 def same_conv2d(
-    in_channels: int, out_channels: int, kernel_size: int, weights: Callable[[tuple[int, ...]], np.ndarray]
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    weights: Callable[[tuple[int, ...]], np.ndarray],
+    bias: bool = True,
 ) -> Conv2d:
     """Return a convolution that preserves the size of the feature map and whose biases are initially 0.
 
@@ -176,6 +180,8 @@ def same_conv2d(
         The side of the window, an odd number of pixels.
     weights : callable
         Function that returns the initial weights for a given shape.
+    bias : bool
+        Whether the convolution has biases.
 
     Returns
     -------
@@ -185,7 +191,7 @@ def same_conv2d(
     side, _ = pair("kernel_size", kernel_size, 1)
     if not callable(weights):
         raise TypeError(f"weights must be callable, got {type(weights).__name__}")
-    conv = Conv2d(in_channels, out_channels, side, padding=side // 2)
+    conv = Conv2d(in_channels, out_channels, side, padding=side // 2, bias=bias)
     conv.weight.data = weights(conv.weight.shape)
     if conv.bias is not None:
         conv.bias.data = np.zeros(out_channels, np.float32)

@@ -8,7 +8,7 @@ val = "voc:photos"          # uses the val split; without this line, there is no
 options = {}                # options for the reader of the data sets
 
 [model]
-kind = "small"              # or resnet18, resnet34, resnet50, resnet101, mobilenet_v2, mobilenet_v3_large
+kind = "small"              # or resnet18, resnet34, resnet50, resnet101, resnet50_v2, mobilenet_v2, mobilenet_v3_large
 anchors = "fit"             # chooses anchors from the data; without this line, the model uses its defaults
 min_size = 256              # any other setting of `FasterRCNNConfig` is allowed, too
 
@@ -23,8 +23,9 @@ import dataclasses
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,13 @@ from rcnn.zoo.detectors import (
     RESNETS,
     TRAINABLE_STAGES,
     faster_rcnn_mobilenet_fpn,
+    faster_rcnn_resnet_50_fpn_v2,
     faster_rcnn_resnet_fpn,
     faster_rcnn_small,
 )
 
-KINDS = ("small", *RESNETS, *MOBILENETS)
+V2 = "resnet50_v2"
+KINDS = ("small", *RESNETS, V2, *MOBILENETS)
 FIT = "fit"
 NAMED_WEIGHTS = (*download.DETECTORS, "imagenet")  # these values are names, not paths
 TABLES = ("data", "model", "recipe")
@@ -150,7 +153,7 @@ class Plan:
         normalise_fields(self, MODEL_RULES, "[model] ")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
             raise ValueError('[model] weights_backbone and trainable_backbone_layers have no effect if kind is "small"')
-        if self.kind in RESNETS and self.trainable_backbone_layers == 6:
+        if self.kind not in MOBILENETS and self.trainable_backbone_layers == 6:
             raise ValueError("[model] trainable_backbone_layers must be an integer from 0 to 5 for a ResNet, got 6")
         object.__setattr__(self, "settings", TABLE.check("[model] settings", self.settings))
         if self.anchors == FIT and {"anchor_sizes", "aspect_ratios"} & self.settings.keys():
@@ -214,12 +217,15 @@ class Plan:
         settings["trainable_backbone_layers"] = self.trainable_backbone_layers
         if self.trainable_backbone_layers is None and self.weights is not None:
             settings["trainable_backbone_layers"] = TRAINABLE_STAGES
+        make: Callable[..., FasterRCNN]
         if self.kind in MOBILENETS:
-            make = faster_rcnn_mobilenet_fpn
+            make = partial(faster_rcnn_mobilenet_fpn, backbone=self.kind)
             settings["frozen"] = self.weights is not None or self.weights_backbone is not None
+        elif self.kind == V2:
+            make = faster_rcnn_resnet_50_fpn_v2
         else:
-            make = faster_rcnn_resnet_fpn
-        return make(len(self.settings["class_names"]), backbone=self.kind, **settings)
+            make = partial(faster_rcnn_resnet_fpn, backbone=self.kind)
+        return make(len(self.settings["class_names"]), **settings)
 
 
 def _load(spec: str, split: str, count: int | None, options: Mapping[str, Any]) -> Dataset:

@@ -68,7 +68,7 @@ NETWORK = one_of(MOBILENETS)
 STAGES = Rule("stages in 0 .. 5", tuple_of(as_integer), lambda stages: 0 < len(stages) <= 6)
 OWN_BACKBONES: dict[str, tuple[type[Module], dict[str, Rule]]] = {
     "SmallBackbone": (SmallBackbone, {"out_channels": CHANNELS, "depth": DEPTH}),
-    "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS}),
+    "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS, "batch_norm": FLAG}),
     "MobileNetFPN": (
         MobileNetFPN,
         {"name": NETWORK, "out_channels": CHANNELS, "returned_layers": STAGES, "frozen": FLAG, "eps": EPS},
@@ -264,10 +264,13 @@ def head_shapes(config: FasterRCNNConfig) -> dict[str, tuple[int, ...]]:
         Maps the names of these tensors to their shapes.
     """
     channels, hidden, (rows, columns) = config.feat_channels, config.hidden_dim, config.pool_size
+    square, pooled, num_convs = (channels, channels, 3, 3), channels * rows * columns, config.box_num_convs
+    box_head: dict[str, tuple[int, ...]] = {"fc6": (hidden, pooled), "fc7": (hidden, hidden)}
+    if num_convs:
+        box_head = {f"{index}.0": square for index in range(num_convs)} | {f"{num_convs + 1}": (hidden, pooled)}
     return {
-        "rpn.head.conv.0.0.weight": (channels, channels, 3, 3),
-        "roi_heads.box_head.fc6.weight": (hidden, channels * rows * columns),
-        "roi_heads.box_head.fc7.weight": (hidden, hidden),
+        **{f"rpn.head.conv.{index}.0.weight": square for index in range(config.rpn_num_convs)},
+        **{f"roi_heads.box_head.{name}.weight": shape for name, shape in box_head.items()},
         "roi_heads.box_predictor.cls_score.weight": (config.num_classes, hidden),
         "roi_heads.box_predictor.bbox_pred.weight": (4 * config.num_classes, hidden),
     }
@@ -421,7 +424,7 @@ class Weights:
     beside: tuple[str, ...] = ()
 
     def norm_eps(self) -> float | None:
-        """Return the eps that the frozen batch norms had when these weights were trained.
+        """Return the eps that the batch norms of the backbone had when these weights were trained.
 
         Returns
         -------
@@ -476,9 +479,9 @@ def load_into(module: Module, source: str | os.PathLike[str], skip_mismatched: b
     module : Module
         The module, which is changed in place.
     source : path or str
-        A .safetensors or .pth file, or the name of weights that are downloaded once: "coco" (the ResNet-50 detector),
-        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn" (the other detectors that were trained on COCO), or
-        "imagenet" (for a ResNet or a MobileNet).
+        A .safetensors or .pth file, the name of a detector that torchvision trained on COCO (one of
+        `rcnn.zoo.download.DETECTORS`, such as "coco"), or "imagenet" (for a ResNet or a MobileNet). Weights with a name
+        are downloaded once.
     skip_mismatched : bool
         If True, a parameter is skipped if its shape in the file differs from its shape in the module. Use this option,
         for example, if the file contains a detector for other classes, because the shapes of the last layers then

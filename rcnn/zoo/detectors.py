@@ -17,17 +17,20 @@ from rcnn.zoo.pth.bounded import CheckpointError
 
 Source = str | os.PathLike[str]
 
-V2_HEAD = "roi_heads.box_head.0.0.weight"  # of torchvision's fasterrcnn_resnet50_fpn_v2
+V2_HEAD = "roi_heads.box_head.0.0.weight"  # a tensor of version 2 of the ResNet detector
 BLOCK_NAME = r"backbone\.body\.layer([1-4])\.(\d+)\."
 DEFAULT_CLASSES = 21  # the 20 classes of PASCAL VOC and the background
 RESNETS = {f"resnet{layers}": layers for layers in BLOCKS}
+RESNETS_V2 = {f"resnet{layers}_v2": layers for layers in BLOCKS}
 TRAINABLE_STAGES = 3  # in a pretrained backbone; the features of the early stages are useful for any task
 MOBILENET_BLOCKS = {  # a tensor of the first block, and one of the last block
     "mobilenet_v2": {"backbone.body.1.conv.0.0.weight", "backbone.body.18.0.weight"},
     "mobilenet_v3_large": {"backbone.body.1.block.0.0.weight", "backbone.body.16.0.weight"},
 }
-RESNET_SETTINGS: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512)}
+RESNET_SETTINGS: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
+RESNET_V2_SETTINGS: dict[str, Any] = {**RESNET_SETTINGS, "rpn_num_convs": 2, "box_num_convs": 4}
 MOBILENET_SETTINGS: dict[str, Any] = {
+    **RESNET_SETTINGS,
     "anchor_sizes": ((32, 64, 128, 256, 512),) * 3,
     "aspect_ratios": ((0.5, 1.0, 2.0),) * 3,
     "rpn_score_thresh": 0.05,
@@ -37,6 +40,16 @@ MOBILENET_320_SETTINGS: dict[str, Any] = {
     "max_size": 640,
     "rpn_pre_nms_top_n_test": 150,
     "rpn_post_nms_top_n_test": 150,
+}
+NETWORKS = {  # for each network of a detector, its settings and the function that builds it
+    **dict.fromkeys(RESNETS, (RESNET_SETTINGS, "faster_rcnn_resnet_fpn")),
+    **dict.fromkeys(RESNETS_V2, (RESNET_V2_SETTINGS, "faster_rcnn_resnet_50_fpn_v2")),
+    **dict.fromkeys(MOBILENETS, (MOBILENET_SETTINGS, "faster_rcnn_mobilenet_fpn")),
+}
+PUBLISHED = {  # for each network, the names of the weights that torchvision trained on COCO
+    "resnet50": ("coco",),
+    "resnet50_v2": ("resnet50_fpn_v2",),
+    "mobilenet_v3_large": ("mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn"),
 }
 
 
@@ -148,6 +161,44 @@ def faster_rcnn_resnet_101_fpn(
     )
 
 
+def faster_rcnn_resnet_50_fpn_v2(
+    num_classes: int | None = None,
+    *,
+    weights: Source | None = None,
+    weights_backbone: Source | None = None,
+    trainable_backbone_layers: int | None = None,
+    **config: Any,
+) -> FasterRCNN:
+    """Return torchvision's more accurate Faster R-CNN with a ResNet-50 and a feature pyramid.
+
+    Compared with `faster_rcnn_resnet_50_fpn`, body and pyramid have batch norms that learn, the head of the region
+    proposal network has two convolutions, and the second stage has four convolutions and one fully connected layer.
+
+    Parameters
+    ----------
+    num_classes, weights_backbone, trainable_backbone_layers
+        See `faster_rcnn_resnet_fpn`.
+    weights : path or "coco", optional
+        Weights of the whole detector: a .safetensors or .pth file, or "coco". With "coco", the weights
+        "resnet50_fpn_v2" are downloaded once.
+    **config
+        Values for fields of `FasterRCNNConfig`. They replace those of `faster_rcnn_resnet_fpn`, rpn_num_convs=2 and
+        box_num_convs=4.
+
+    Returns
+    -------
+    FasterRCNN
+        The detector, in training mode.
+
+    References
+    ----------
+    Li et al., "Benchmarking detection transfer learning with vision transformers", 2021. Code: torchvision,
+    models/detection/faster_rcnn.py.
+    """
+    read = _read_weights(weights, "resnet50_v2")
+    return _detector("resnet50_v2", num_classes, read, weights_backbone, trainable_backbone_layers, config)
+
+
 def faster_rcnn_resnet_fpn(
     num_classes: int | None = None,
     *,
@@ -186,8 +237,8 @@ def faster_rcnn_resnet_fpn(
     Raises
     ------
     ValueError
-        If `backbone` is unknown, if `weights` is "coco" and `backbone` is not "resnet50", or if `num_classes` is not
-        the number of classes in the weights file.
+        If `backbone` is unknown, if `weights` is the name of another detector's weights, or if `num_classes` is not the
+        number of classes in the weights file.
     CheckpointError
         If a weights file does not match the model.
     DownloadError
@@ -200,9 +251,7 @@ def faster_rcnn_resnet_fpn(
     """
     if backbone not in RESNETS:
         raise ValueError(f"backbone must be one of {', '.join(RESNETS)}, got {backbone!r}")
-    if weights == "coco" and backbone != "resnet50":
-        raise ValueError(f'weights="coco" requires backbone="resnet50", got {backbone!r}')
-    read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
+    read = _read_weights(weights, backbone)
     return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config)
 
 
@@ -219,17 +268,16 @@ def faster_rcnn_mobilenet_v3_large_fpn(
     Parameters
     ----------
     num_classes, weights, weights_backbone, trainable_backbone_layers, **config
-        See `faster_rcnn_mobilenet_fpn`. With "coco", the weights "mobilenet_v3_large_fpn" are downloaded once.
+        See `faster_rcnn_mobilenet_fpn`.
 
     Returns
     -------
     FasterRCNN
         The detector, in training mode.
     """
-    source = "mobilenet_v3_large_fpn" if weights == "coco" else weights
     return faster_rcnn_mobilenet_fpn(
         num_classes,
-        weights=source,
+        weights=weights,
         weights_backbone=weights_backbone,
         trainable_backbone_layers=trainable_backbone_layers,
         **config,
@@ -290,8 +338,9 @@ def faster_rcnn_mobilenet_fpn(
     backbone : str
         "mobilenet_v2" or "mobilenet_v3_large".
     weights : path or str, optional
-        Weights of the whole detector: a .safetensors or .pth file, or the name of torchvision's weights for COCO:
-        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn". The latter were trained with images of 320 pixels.
+        Weights of the whole detector: a .safetensors or .pth file, "coco" or "mobilenet_v3_large_fpn" (both name the
+        same weights), or "mobilenet_v3_large_320_fpn", which were trained with images of 320 pixels. Weights with a
+        name are for MobileNetV3-Large only and are downloaded once.
     weights_backbone : path or "imagenet", optional
         Weights of the MobileNet alone: a file, or "imagenet". The "imagenet" weights are downloaded once.
     trainable_backbone_layers : int, optional
@@ -311,7 +360,8 @@ def faster_rcnn_mobilenet_fpn(
     Raises
     ------
     ValueError
-        If `backbone` is unknown, or if `num_classes` is not the number of classes in the weights file.
+        If `backbone` is unknown, if `weights` is the name of another detector's weights, or if `num_classes` is not the
+        number of classes in the weights file.
     CheckpointError
         If a weights file does not match the model.
     DownloadError
@@ -323,7 +373,7 @@ def faster_rcnn_mobilenet_fpn(
     """
     if backbone not in MOBILENETS:
         raise ValueError(f"backbone must be one of {', '.join(MOBILENETS)}, got {backbone!r}")
-    read = None if weights is None else checkpoint.read_weights(checkpoint.locate(weights))
+    read = _read_weights(weights, backbone)
     return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config, frozen)
 
 
@@ -335,8 +385,8 @@ def load_detector(source: Source) -> FasterRCNN:
     source : path or str
         A file that `rcnn.save` wrote, a file with the weights of one of torchvision's detectors with a feature pyramid
         and a ResNet or MobileNet, or the name of weights that are downloaded once: "coco" (ResNet-50),
-        "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn". If the file is a copy of the last of these, the
-        detector has the settings that belong to it.
+        "resnet50_fpn_v2" (more accurate, but slower), "mobilenet_v3_large_fpn" or "mobilenet_v3_large_320_fpn". If the
+        file is a copy of the last of these, the detector has the settings that belong to it.
 
     Returns
     -------
@@ -355,6 +405,18 @@ def load_detector(source: Source) -> FasterRCNN:
     return _detector(_network(weights), None, weights, None, None, MOBILENET_320_SETTINGS if is_320 else {}).eval()
 
 
+def _read_weights(source: Source | None, network: str) -> checkpoint.Weights | None:
+    """Read the weights of a detector with this network. Raise ValueError if they are named after another detector."""
+    if source is None:
+        return None
+    names = PUBLISHED.get(network, ())
+    if source == "coco" and names:
+        source = names[0]
+    if isinstance(source, str) and source in download.DETECTORS and source not in names:
+        raise ValueError(f"weights={source!r} belong to rcnn.{download.DETECTORS[source]}; use this function instead")
+    return checkpoint.read_weights(checkpoint.locate(source))
+
+
 def _detector(
     network: str,
     num_classes: int | None,
@@ -365,11 +427,10 @@ def _detector(
     frozen: bool | None = None,
 ) -> FasterRCNN:
     """Build a detector with a feature pyramid. The weights of the detector are already in memory."""
-    is_mobilenet = network in MOBILENETS
-    own_settings = MOBILENET_SETTINGS if is_mobilenet else RESNET_SETTINGS
-    settings: dict[str, Any] = {**own_settings, "hidden_dim": 1024, "dropout": 0.0}
+    settings = dict(NETWORKS[network][0])
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
+        _check_network(network, weights)
         if num_classes not in (None, in_file):
             raise ValueError(
                 f"num_classes={num_classes}, but {weights.path} has weights for {in_file} classes; to start from "
@@ -379,11 +440,7 @@ def _detector(
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     pretrained = weights is not None or weights_backbone is not None
-    backbone: MobileNetFPN | ResNetFPN
-    if is_mobilenet:
-        backbone = MobileNetFPN(network, frozen=pretrained if frozen is None else frozen)
-    else:
-        backbone = ResNetFPN(RESNETS[network])
+    backbone = _make_backbone(network, pretrained if frozen is None else frozen)
     chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
     if weights is not None:
         checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
@@ -394,16 +451,25 @@ def _detector(
         _check_anchors(model, weights)
         checkpoint.put_into(model, weights)
     if trainable_layers is None:
-        trainable_layers = TRAINABLE_STAGES if pretrained else 6 if is_mobilenet else 5
+        trainable_layers = TRAINABLE_STAGES if pretrained else 6 if network in MOBILENETS else 5
     backbone.body.freeze(trainable_layers)
     return model
+
+
+def _make_backbone(network: str, frozen: bool) -> MobileNetFPN | ResNetFPN:
+    """Return a backbone with a feature pyramid. Only the norms of a MobileNet can be either frozen or not."""
+    if network in MOBILENETS:
+        return MobileNetFPN(network, frozen=frozen)
+    if network in RESNETS_V2:
+        return ResNetFPN(RESNETS_V2[network], batch_norm=True)
+    return ResNetFPN(RESNETS[network])
 
 
 def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
     """Return the number of classes and the width of the RoI head of the detector in a file."""
     name = "roi_heads.box_predictor.cls_score.weight"
     is_known = any(re.match(BLOCK_NAME, other) for other in weights.tensors) or _mobilenet(weights)
-    if not is_known or V2_HEAD in weights.tensors or name not in weights.tensors or weights.tensors[name].ndim != 2:
+    if not is_known or name not in weights.tensors or weights.tensors[name].ndim != 2:
         raise CheckpointError(
             f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
         )
@@ -411,14 +477,23 @@ def _head_shape(weights: checkpoint.Weights) -> tuple[int, int]:
     return num_classes, hidden_dim
 
 
+def _check_network(network: str, weights: checkpoint.Weights) -> None:
+    """Raise CheckpointError if a file contains a detector that another function builds."""
+    found = _function(weights)
+    if found != NETWORKS[network][1]:
+        raise CheckpointError(
+            f"{weights.path} contains another detector; pass it to rcnn.load_detector or to rcnn.{found}(weights=...)"
+        )
+
+
 def _check_anchors(model: FasterRCNN, weights: checkpoint.Weights) -> None:
     """Raise CheckpointError if the model does not have as many anchors per cell as the detector in a file."""
     tensor, own = weights.tensors.get("rpn.head.cls_logits.weight"), len(model.anchor_generator.cells[0])
     if tensor is not None and tensor.ndim and len(tensor) != own:
-        function = (faster_rcnn_mobilenet_fpn if _mobilenet(weights) else faster_rcnn_resnet_fpn).__name__
         raise CheckpointError(
             f"{weights.path} has {len(tensor)} anchors per cell, but this detector has {own}; build it with the file's "
-            f"anchors, then save it with rcnn.save: rcnn.{function}(weights=..., anchor_sizes=..., aspect_ratios=...)"
+            "anchors, then save it with rcnn.save: "
+            f"rcnn.{_function(weights)}(weights=..., anchor_sizes=..., aspect_ratios=...)"
         )
 
 
@@ -432,6 +507,12 @@ def _mobilenet(weights: checkpoint.Weights) -> str | None:
     return next((name for name, tensors in MOBILENET_BLOCKS.items() if tensors <= weights.tensors.keys()), None)
 
 
+def _function(weights: checkpoint.Weights) -> str:
+    """Return the name of the function that builds the detector in a file."""
+    network = _mobilenet(weights) or ("resnet50_v2" if V2_HEAD in weights.tensors else "resnet50")
+    return NETWORKS[network][1]
+
+
 def _network(weights: checkpoint.Weights) -> str:
     """Return the name of the MobileNet or ResNet in a file, which follows from the names of its blocks."""
     if mobilenet := _mobilenet(weights):
@@ -441,7 +522,7 @@ def _network(weights: checkpoint.Weights) -> str:
     kind = Bottleneck if "backbone.body.layer1.0.conv3.weight" in weights.tensors else BasicBlock
     for layers, (block, block_counts) in BLOCKS.items():
         if (block, block_counts) == (kind, counts):
-            return f"resnet{layers}"
+            return f"resnet{layers}_v2" if V2_HEAD in weights.tensors else f"resnet{layers}"
     raise CheckpointError(
         f"{weights.path} contains no detector that rcnn reads: {origins.of_names(weights.tensors, weights.beside)}"
     )

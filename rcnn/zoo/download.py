@@ -28,8 +28,15 @@ from tqdm import tqdm
 from rcnn._files import open_regular
 
 BASE = "https://download.pytorch.org/models/"
-FILES = {
+DETECTORS = {  # trained on COCO; for each, the function in `rcnn` that builds it
+    "coco": "faster_rcnn_resnet_50_fpn",
+    "resnet50_fpn_v2": "faster_rcnn_resnet_50_fpn_v2",
+    "mobilenet_v3_large_fpn": "faster_rcnn_mobilenet_v3_large_fpn",
+    "mobilenet_v3_large_320_fpn": "faster_rcnn_mobilenet_v3_large_320_fpn",
+}
+FILES = {  # of these detectors, and of ImageNet classifiers (V1)
     "coco": "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+    "resnet50_fpn_v2": "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
     "mobilenet_v3_large_fpn": "fasterrcnn_mobilenet_v3_large_fpn-fb6a3cc7.pth",
     "mobilenet_v3_large_320_fpn": "fasterrcnn_mobilenet_v3_large_320_fpn-907ea3f9.pth",
     "mobilenet_v2": "mobilenet_v2-b0353104.pth",
@@ -39,12 +46,11 @@ FILES = {
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
 }
-# The detectors among these files; the others are ImageNet classifiers (V1).
-DETECTORS = ("coco", "mobilenet_v3_large_fpn", "mobilenet_v3_large_320_fpn")
 # SHA-256 of these files. PyTorch publishes only the first eight digits, in the names of the files. The other digits are
 # from independent projects, which publish them for their copies of the files.
 HASHES = {
     "coco": "258fb6c638b15964ddcdd1ae0748c5eef1be9e732750120cc857feed3faac384",
+    "resnet50_fpn_v2": "dd69338a24b8d7381807e247652bdc356325bcbaf1cd3e092e00e0a1a58706bf",
     "mobilenet_v3_large_fpn": "fb6a3cc702b1df54c18a44b26708cd083614211062d0c36d2ca7bf9270df3533",
     "mobilenet_v3_large_320_fpn": "907ea3f91ff92242bc1baea8049276a3e76bca48ce7560bd268cc029f37977b5",
     "mobilenet_v2": "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",

@@ -50,7 +50,6 @@ MODELS = (
     (r"^(class|query)_embed\.|^transformer\.", f"{LAYERS} DETR"),
     (r"^head\.(classification|regression)_head\.", "it is a RetinaNet, an FCOS or an SSD from torchvision"),
     (r"^(model\.)*\d+\.(conv|cv\d|m|bn)\.|^module_list\.|\.dark\d\.", f"{LAYERS} a YOLO model"),
-    (r"^roi_heads\.box_head\.0\.0\.|^rpn\.head\.conv\.1\.", "it is a fasterrcnn_resnet50_fpn_v2, with other heads"),
     (r"^(roi_heads|rpn)\.", "it is a Faster R-CNN with another backbone"),
     (r"^features\.1\.(block|conv)\.0\.0\.", f"it is a MobileNet {ALONE}"),
     (r"^(aux_)?classifier\.", "it is a model for classification or segmentation"),

@@ -95,6 +95,17 @@ def test_an_invalid_description_is_rejected(description, message):
 # ---------------------------------------------------------------------- ResNets
 
 
+def test_batch_norms_of_a_resnet_with_pyramid_are_frozen_or_learn():
+    frozen, learning = backbones.ResNetFPN(18), backbones.ResNetFPN(18, eps=1e-4, batch_norm=True)
+    kinds = [{type(m) for m in net.modules() if "Norm" in type(m).__name__} for net in (frozen, learning)]
+    assert kinds == [{nn.FrozenBatchNorm2d}, {nn.BatchNorm2d}]
+    learning.eps *= 2
+    assert {m.eps for m in learning.modules() if isinstance(m, nn.BatchNorm2d)} == {2e-4}
+    assert "fpn.inner_blocks.0.1.weight" in learning.state_dict()
+    again = build(json.loads(json.dumps(describe(learning))))
+    assert (again.batch_norm, again.eps) == (True, 2e-4)
+
+
 @pytest.mark.parametrize(
     "layers, channels, parameters",
     [

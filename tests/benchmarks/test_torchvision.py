@@ -16,7 +16,14 @@ from rcnn.zoo import checkpoint, download
 pytestmark = pytest.mark.proof
 
 SHAPES = [[(480, 640), (375, 500)], [(640, 427), (333, 1000)], [(300, 300), (512, 384), (96, 700)]]
-SMALL = {"min_size": 128, "max_size": 224, "rpn_pre_nms_top_n_train": 300, "rpn_post_nms_top_n_train": 120}
+SMALL = {
+    "min_size": 128,
+    "max_size": 224,
+    "rpn_pre_nms_top_n_train": 300,
+    "rpn_post_nms_top_n_train": 120,
+    "rpn_batch_size_per_image": 10**6,  # sample all anchors and RoIs, so that the losses are deterministic
+    "box_batch_size_per_image": 10**6,
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +52,17 @@ def test_every_stage(stages, seed, shapes, eps):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-6), (np.float32, 5e-3)])
 @pytest.mark.parametrize("seed", [21, 22])
 def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
+    ours, theirs = stages.pair(seed, 1e-5, trainable_backbone_layers=5, **SMALL)
+    worst_loss, worst_norm = train_both(stages, ours, theirs, seed, dtype)
+    print(f"\nseed {seed}, {dtype.__name__}: losses {worst_loss:.1e}, gradient norms {worst_norm:.1e} relative")
+    assert worst_loss <= tolerance
+    assert worst_norm <= tolerance
+
+
+def train_both(stages, ours, theirs, seed, dtype):
+    """Return the largest relative differences of the losses and of the norms of all gradients, on three images."""
     import torch
 
-    everything = {"rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}
-    ours, theirs = stages.pair(seed, 1e-5, trainable_backbone_layers=5, **SMALL, **everything)
     ours.astype(dtype).train()
     theirs.to(torch.float64 if dtype == np.float64 else torch.float32).train()
     shapes = [(150, 210), (180, 128), (100, 200)]
@@ -76,14 +90,13 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
         "rpn_cls_loss": "loss_objectness",
         "rpn_reg_loss": "loss_rpn_box_reg",
     }
-    worst_loss = max(abs(losses[a].item() / expected[b].item() - 1) for a, b in names.items())
     norms = {name: np.linalg.norm(p.grad.astype(np.float64)) for name, p in ours.named_parameters()}
     others = {name: p.grad.double().norm().item() for name, p in theirs.named_parameters()}
     assert list(norms) == list(others)
-    worst_norm = max(abs(norms[name] / others[name] - 1) for name in norms)
-    print(f"\nseed {seed}, {dtype.__name__}: losses {worst_loss:.1e}, gradient norms {worst_norm:.1e} relative")
-    assert worst_loss <= tolerance
-    assert worst_norm <= tolerance
+    return (
+        max(abs(losses[a].item() / expected[b].item() - 1) for a, b in names.items()),
+        max(abs(norms[name] / others[name] - 1) for name in norms),
+    )
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy stream"])
@@ -93,8 +106,7 @@ def test_file_of_torch_has_the_same_detections(stages, tmp_path, zipped):
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
     theirs = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()  # its batch norms are not frozen
-    seeded = stages.seeded_state({name: tuple(value.shape) for name, value in theirs.state_dict().items()}, 31)
-    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in seeded.items()}, strict=False)
+    load_seeded(theirs, 31)
     assert any(name.endswith("num_batches_tracked") for name in theirs.state_dict())
     path = tmp_path / "detector.pth"
     state = theirs.state_dict() if zipped else old_names(theirs.state_dict())
@@ -113,6 +125,50 @@ def test_file_of_torch_has_the_same_detections(stages, tmp_path, zipped):
     assert scores <= 1e-4
 
 
+def test_version_2_has_the_same_detections(stages, tmp_path):
+    """A state dict of fasterrcnn_resnet50_fpn_v2 with 91 classes, on images of six shapes."""
+    import torch
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+
+    theirs = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).eval()
+    load_seeded(theirs, 31)
+    torch.save(theirs.state_dict(), tmp_path / "detector.pth")
+    ours = rcnn.load_detector(tmp_path / "detector.pth")
+    assert list(ours.state_dict()) == [name for name in theirs.state_dict() if "num_batches" not in name]
+    boxes, scores = 0.0, 0.0
+    for i, (height, width) in enumerate(stages.SIZES):
+        image = stages.textured_image(height, width, 31 + i)
+        rows = stages.compare(ours.trace([image]), stages.run_torch(theirs, [image]))
+        assert [(row.name, row.difference) for row in rows if not row.difference <= row.allowed] == []
+        boxes, scores = max(boxes, rows[-2].difference), max(scores, rows[-1].difference)
+    print(f"\nversion 2: boxes {boxes:.1e} px, scores {scores:.1e} on six images")
+    assert boxes <= 5e-4
+    assert scores <= 1e-5
+
+
+def test_losses_and_every_gradient_of_version_2(stages):
+    """In training, every batch norm uses the statistics of the batch."""
+    from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+
+    theirs = fasterrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=7, **SMALL)
+    ours = rcnn.faster_rcnn_resnet_50_fpn_v2(7, **SMALL)
+    state = load_seeded(theirs, 51).state_dict()
+    ours.load_state_dict({name: value.numpy() for name, value in state.items() if "num_batches" not in name})
+    worst_loss, worst_norm = train_both(stages, ours, theirs, 51, np.float64)
+    print(f"\nversion 2: losses {worst_loss:.1e}, gradient norms {worst_norm:.1e} relative")
+    assert worst_loss <= 1e-6
+    assert worst_norm <= 1e-6
+
+
+def load_seeded(net, seed):
+    """Give a network of torchvision seeded weights, and return the network."""
+    import torch
+
+    state = seeded_state({name: tuple(value.shape) for name, value in net.state_dict().items()}, seed)
+    net.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=False)
+    return net
+
+
 def old_names(state):
     """Return the state dict under the names of torchvision before 0.13."""
     renamed = {}
@@ -125,15 +181,6 @@ def old_names(state):
 
 
 # ---------------------------------------------------------------------- MobileNets
-
-
-def load_seeded(net, seed):
-    """Give a network of torchvision seeded weights, and return the network."""
-    import torch
-
-    state = seeded_state({name: tuple(value.shape) for name, value in net.state_dict().items()}, seed)
-    net.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=False)
-    return net
 
 
 @pytest.mark.parametrize("variant", ["", "_320"])
@@ -175,11 +222,10 @@ def test_losses_and_every_gradient_of_a_mobilenet(stages, name, frozen):
     from torchvision.models.detection.backbone_utils import mobilenet_backbone
     from torchvision.ops.misc import FrozenBatchNorm2d
 
-    settings = {**SMALL, "rpn_batch_size_per_image": 10**6, "box_batch_size_per_image": 10**6}
     norm = FrozenBatchNorm2d if frozen else torch.nn.BatchNorm2d
     sizes, ratios = ((32, 64, 128, 256, 512),) * 3, ((0.5, 1.0, 2.0),) * 3
     backbone = mobilenet_backbone(backbone_name=name, weights=None, fpn=True, norm_layer=norm, trainable_layers=6)
-    theirs = FasterRCNN(backbone, 7, rpn_anchor_generator=AnchorGenerator(sizes, ratios), **settings)
+    theirs = FasterRCNN(backbone, 7, rpn_anchor_generator=AnchorGenerator(sizes, ratios), **SMALL)
     theirs = load_seeded(theirs, 51).double().train()
     ours = rcnn.FasterRCNN(
         rcnn.FasterRCNNConfig(
@@ -191,7 +237,7 @@ def test_losses_and_every_gradient_of_a_mobilenet(stages, name, frozen):
             aspect_ratios=ratios,
             hidden_dim=1024,
             dropout=0.0,
-            **settings,
+            **SMALL,
         )
     ).astype(np.float64)
     ours.load_state_dict({n: v.numpy() for n, v in theirs.state_dict().items() if "num_batches" not in n})

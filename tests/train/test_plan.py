@@ -218,6 +218,11 @@ def test_early_stages_of_a_pretrained_resnet_are_frozen(resnet: Path, layers: in
     assert names == frozen
 
 
+def test_version_2_of_the_resnet_detector() -> None:
+    model, _ = replace(RESNET, kind="resnet50_v2", trainable_backbone_layers=3).make_model()
+    assert (model.config.box_num_convs, model.backbone.layers, model.backbone.batch_norm) == (4, 50, True)
+
+
 def test_number_of_images_is_limited(folder: Path) -> None:
     chosen = Plan(f"voc:{folder}", f"voc:{folder}", {"on_error": "skip"}, train_images=3, val_images=1)
     val = chosen.load_val()

@@ -340,13 +340,21 @@ def test_file_has_the_permissions_of_the_umask(tmp_path, mask, mode):
         (lambda m: m.update(format=[[[[[[[[]]]]]]]]), "its format must be 'rcnn-1'"),
         (
             lambda m: m.update(
-                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 60_000, "eps": 0}}
+                backbone={
+                    "name": "ResNetFPN",
+                    "arguments": {"layers": 18, "out_channels": 60_000, "eps": 0, "batch_norm": False},
+                }
             ),
             "require a tensor backbone.fpn.layer_blocks.0.0.weight",
         ),
+        (lambda m: m["settings"].update(rpn_num_convs=16), "require a tensor rpn.head.conv.1.0.weight"),
+        (lambda m: m["settings"].update(box_num_convs=16), "require a tensor roi_heads.box_head.0.0.weight"),
         (
             lambda m: m.update(
-                backbone={"name": "ResNetFPN", "arguments": {"layers": 18, "out_channels": 8, "eps": -1}}
+                backbone={
+                    "name": "ResNetFPN",
+                    "arguments": {"layers": 18, "out_channels": 8, "eps": -1, "batch_norm": False},
+                }
             ),
             r"eps must be a number in \[0, 1\], got -1",
         ),

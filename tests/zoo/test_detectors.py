@@ -1,5 +1,7 @@
 """Ready-made detectors: shapes and defaults, weights from files, trainable stages."""
 
+import itertools
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -108,11 +110,6 @@ def test_error_of_a_file_of_another_depth_names_the_parameters(public_file):
         rcnn.faster_rcnn_resnet_fpn(backbone="resnet34", weights=public_file, **TINY)
 
 
-def test_coco_requires_50_layers():
-    with pytest.raises(ValueError, match="requires backbone=\"resnet50\", got 'resnet101'"):
-        rcnn.faster_rcnn_resnet_101_fpn(weights="coco")
-
-
 def test_backbone_is_one_of_four():
     assert make(backbone="resnet34").backbone.layers == 34
     with pytest.raises(ValueError, match="one of resnet18, resnet34, resnet50, resnet101, got 'vgg16'"):
@@ -181,11 +178,73 @@ def saved(path, state):
     return path
 
 
-def test_load_detector_says_that_the_heads_of_version_2_differ(tmp_path):
-    state = make().state_dict() | {"roi_heads.box_head.0.0.weight": np.zeros((8, 8, 3, 3), np.float32)}
-    del state["roi_heads.box_head.fc6.weight"]
-    with pytest.raises(rcnn.CheckpointError, match="fasterrcnn_resnet50_fpn_v2"):
-        rcnn.load_detector(saved(tmp_path / "v2.safetensors", state))
+@pytest.fixture(scope="module")
+def version_2():
+    """Return a detector like fasterrcnn_resnet50_fpn_v2 with 18 layers and four classes."""
+    heads = {"rpn_num_convs": 2, "box_num_convs": 4, "anchor_sizes": (32, 64, 128, 256, 512), "dropout": 0}
+    rcnn.seed(8)
+    return rcnn.FasterRCNN(rcnn.FasterRCNNConfig(ResNetFPN(18, batch_norm=True), 256, 4, True, **heads, **TINY))
+
+
+def test_load_detector_finds_version_2_in_the_file(tmp_path, version_2):
+    model = rcnn.load_detector(saved(tmp_path / "v2.safetensors", version_2.state_dict()))
+    assert model.backbone.batch_norm and not model.training
+    assert (model.config.num_classes, model.config.rpn_num_convs, model.config.box_num_convs) == (4, 2, 4)
+    state = version_2.state_dict()
+    assert all(np.array_equal(array, state[name]) for name, array in model.state_dict().items())
+
+
+def test_version_2_is_rebuilt_from_its_checkpoint(tmp_path, version_2):
+    rcnn.save(tmp_path / "model.safetensors", version_2)
+    again = rcnn.load(tmp_path / "model.safetensors")
+    image = np.random.default_rng(0).random((60, 80, 3))
+    for found, expected in zip(again.predict([image]), version_2.predict([image]), strict=True):
+        np.testing.assert_array_equal(found["boxes"], expected["boxes"])
+
+
+def test_file_of_another_detector_is_an_error(tmp_path, version_2, public_file, mobile_file):
+    v2_file = saved(tmp_path / "v2.safetensors", version_2.state_dict())
+    files = {
+        "faster_rcnn_resnet_fpn": public_file,
+        "faster_rcnn_resnet_50_fpn_v2": v2_file,
+        "faster_rcnn_mobilenet_fpn": mobile_file,
+    }
+    for function, other in itertools.permutations(files, 2):
+        message = rf"contains another detector; pass it to rcnn.load_detector or to rcnn.{other}\("
+        with pytest.raises(rcnn.CheckpointError, match=message):
+            getattr(rcnn, function)(weights=files[other])
+
+
+@pytest.mark.parametrize(
+    "function, options, name",
+    [
+        ("faster_rcnn_resnet_50_fpn", {}, "resnet50_fpn_v2"),
+        ("faster_rcnn_resnet_50_fpn_v2", {}, "mobilenet_v3_large_fpn"),
+        ("faster_rcnn_mobilenet_v3_large_320_fpn", {}, "resnet50_fpn_v2"),
+        ("faster_rcnn_resnet_fpn", {"backbone": "resnet101"}, "coco"),
+        ("faster_rcnn_mobilenet_fpn", {"backbone": "mobilenet_v2"}, "coco"),
+    ],
+)
+def test_name_of_another_detector_is_an_error(function, options, name):
+    message = f"weights={name!r} belong to rcnn.{download.DETECTORS[name]}; use this function instead"
+    with pytest.raises(ValueError, match=message):
+        getattr(rcnn, function)(weights=name, **options)
+
+
+def test_coco_weights_of_version_2_have_a_name(tmp_path, monkeypatch):
+    requested = fetched(monkeypatch, tmp_path / "absent", published=False)
+    for name in ("coco", "resnet50_fpn_v2"):
+        with pytest.raises(FileNotFoundError):
+            rcnn.faster_rcnn_resnet_50_fpn_v2(weights=name)
+    assert requested == ["resnet50_fpn_v2"] * 2
+
+
+def test_published_detectors_are_loaded_by_name(public_file, monkeypatch):
+    requested = fetched(monkeypatch, public_file, published=False)
+    for name, function in download.DETECTORS.items():
+        assert rcnn.load_detector(name).config.num_classes == 4
+        assert callable(getattr(rcnn, function))
+    assert requested == list(download.DETECTORS)
 
 
 def test_other_anchors_are_named(tmp_path):

@@ -11,6 +11,7 @@ from seeded import seeded_image, seeded_state
 
 import rcnn
 from rcnn import nms, nn, roi_heads, rpn
+from rcnn.backbones import ResNetFPN
 from rcnn.fpn import BackboneWithFPN
 from rcnn.nn import functional as F
 from rcnn.zoo.onnx import OPSET, detector, export
@@ -77,6 +78,12 @@ def test_the_digit_detector(tmp_path):
 def test_a_resnet_with_pyramid(tmp_path):
     model = seeded(rcnn.faster_rcnn_resnet_fpn(5, backbone="resnet18", hidden_dim=64, **SMALL))
     assert_same(model, tmp_path / "d.onnx", [photo(*shape) for shape in SHAPES[:2]])
+
+
+def test_a_resnet_with_pyramid_of_version_2(tmp_path):
+    heads = {"rpn_num_convs": 2, "box_num_convs": 4, "anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 64}
+    config = rcnn.FasterRCNNConfig(ResNetFPN(18, 32, batch_norm=True), 32, 5, True, **heads, **SMALL)
+    assert_same(seeded(rcnn.FasterRCNN(config)), tmp_path / "d.onnx", [photo(*shape) for shape in SHAPES[:2]])
 
 
 class Body(nn.Module):
@@ -156,8 +163,9 @@ def test_a_backbone_of_the_user(tmp_path):
 
 
 @pytest.mark.proof
-def test_resnet_50_at_full_size(tmp_path):
-    model = seeded(rcnn.faster_rcnn_resnet_50_fpn(91))
+@pytest.mark.parametrize("make", [rcnn.faster_rcnn_resnet_50_fpn, rcnn.faster_rcnn_resnet_50_fpn_v2])
+def test_resnet_50_at_full_size(tmp_path, make):
+    model = seeded(make(91))
     sizes = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384))
     worst = assert_same(model, tmp_path / "d.onnx", [photo(*size, 31 + i) for i, size in enumerate(sizes)], least=100)
     print(f"\nboxes {worst[0]:.1e} px, scores {worst[1]:.1e} on six images")
