@@ -77,6 +77,11 @@ class FPN(Module):
         self.layer_blocks = [_block(out_channels, out_channels, 3, norm) for _ in in_channels_list]
         self.extra_max_pool = extra_max_pool
 
+    @property
+    def num_levels(self) -> int:  # numpydoc ignore=RT01
+        """The number of levels of the result."""
+        return len(self.inner_blocks) + self.extra_max_pool
+
     def forward(self, levels: Sequence[Tensor]) -> Pyramid:
         check_sequence(levels, "levels")
         if len(levels) != len(self.inner_blocks):

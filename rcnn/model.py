@@ -41,7 +41,7 @@ from rcnn._validate import (
 )
 from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
-from rcnn.fpn import Pyramid
+from rcnn.fpn import BackboneWithFPN, Pyramid
 from rcnn.nms import SOFT
 from rcnn.nn import Module, Tensor
 from rcnn.nn.random import drawing_from, generator
@@ -810,15 +810,18 @@ class FasterRCNN(Module):
     def _sizes_by_level(self) -> Any:
         """Return the config's anchor sizes. A flat sequence with one size per level becomes one sequence per level.
 
-        The backbone is called directly to count its levels. `_feature_sizes` cannot be used yet, because it needs
-        `dtype`. This is the dtype of the heads, which are created after the anchors.
+        If the backbone is not one with an `FPN`, it is called directly to count its levels. `_feature_sizes` cannot be
+        used yet, because it needs `dtype`. This is the dtype of the heads, which are created after the anchors.
         """
         sizes = self.config.anchor_sizes
         if not self.config.use_fpn or isinstance(sizes[0], tuple):
             return sizes
-        with nn.evaluation(), nn.no_grad(), network_pass():
-            levels = self.backbone(Tensor(np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32)))
-        return tuple((size,) for size in sizes) if len(levels) == len(sizes) else sizes
+        if isinstance(self.backbone, BackboneWithFPN):
+            num_levels = self.backbone.fpn.num_levels
+        else:
+            with nn.evaluation(), nn.no_grad(), network_pass():
+                num_levels = len(self.backbone(Tensor(np.zeros((1, 3, PROBE_SIDE, PROBE_SIDE), np.float32))))
+        return tuple((size,) for size in sizes) if num_levels == len(sizes) else sizes
 
 
 class _Clock:

@@ -268,7 +268,8 @@ def _squeeze_excitation(channels: int, squeeze_channels: int) -> SqueezeExcitati
     """Return squeeze-and-excitation with torchvision's initial weights."""
     block = SqueezeExcitation(channels, squeeze_channels, scale_activation=Hardsigmoid)
     for conv, outs in ((block.fc1, squeeze_channels), (block.fc2, channels)):
-        conv.load_state_dict({"weight": normal(conv.weight.shape, std=math.sqrt(2 / outs)), "bias": np.zeros(outs)})
+        conv.weight.data = normal(conv.weight.shape, std=math.sqrt(2 / outs))
+        conv.bias.data = np.zeros(outs, np.float32)  # type: ignore[union-attr]
     return block
 
 

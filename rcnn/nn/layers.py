@@ -5,6 +5,8 @@ Arguments, defaults and initialisation are the same as in PyTorch.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,6 +23,36 @@ from rcnn.nn.tensor import Parameter, Tensor, check_tensor
 from rcnn.nn.windows import Pair, check_maps, pair
 
 # ---------------------------------------------------------------------- initialisation
+
+_drawing: contextvars.ContextVar[bool] = contextvars.ContextVar("drawing", default=True)
+
+
+@contextlib.contextmanager
+def without_drawing() -> Iterator[None]:
+    """Make layers with placeholders instead of random weights within this block.
+
+    Use it for a network whose weights are all loaded afterwards, because drawing the 41 million weights of a detector
+    takes longer than reading them from a file. A placeholder is a read-only array of zeros that takes no memory.
+    `load_state_dict` replaces it if `assign` is True. The block applies only to the current context.
+
+    Yields
+    ------
+    None
+        The block draws no weights.
+
+    Examples
+    --------
+    >>> from rcnn import nn
+    >>> with without_drawing():
+    ...     layer = nn.Linear(2, 3)
+    >>> layer.load_state_dict(nn.Linear(2, 3).state_dict(), assign=True)
+    ([], [])
+    """
+    token = _drawing.set(False)
+    try:
+        yield
+    finally:
+        _drawing.reset(token)
 
 
 def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -46,6 +78,8 @@ def normal(shape: tuple[int, ...], std: float, rng: np.random.Generator | None =
         If an argument is invalid.
     """
     shape, std = _check_shape(shape, least=0), number(0, 1e6).check("std", std)
+    if not _drawing.get():
+        return _placeholder(shape)
     return (generator(rng).standard_normal(shape, dtype=np.float32) * np.float32(std)).astype(np.float32)
 
 
@@ -77,8 +111,7 @@ def kaiming_uniform(shape: tuple[int, ...], a: float, rng: np.random.Generator |
     He et al., "Delving deep into rectifiers", 2015.
     """
     shape, a = _check_shape(shape, least=1), number(-1e6, 1e6).check("a", a)
-    bound = math.sqrt(6 / ((1 + a * a) * math.prod(shape[1:])))
-    return generator(rng).uniform(-bound, bound, shape).astype(np.float32)
+    return _uniform(shape, math.sqrt(6 / ((1 + a * a) * math.prod(shape[1:]))), rng)
 
 
 def _check_shape(shape: Sequence[int], least: int) -> tuple[int, ...]:
@@ -89,9 +122,14 @@ def _check_shape(shape: Sequence[int], least: int) -> tuple[int, ...]:
     return sides
 
 
-def _default_bias(outs: int, fan_in: int) -> np.ndarray:
-    bound = 1 / math.sqrt(fan_in)
-    return generator().uniform(-bound, bound, outs).astype(np.float32)
+def _uniform(shape: tuple[int, ...], bound: float, rng: np.random.Generator | None = None) -> np.ndarray:
+    if not _drawing.get():
+        return _placeholder(shape)
+    return generator(rng).uniform(-bound, bound, shape).astype(np.float32)
+
+
+def _placeholder(shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.float32(0), shape)
 
 
 # ---------------------------------------------------------------------- layers
@@ -157,7 +195,7 @@ class Conv2d(Module):
         shape = (out_channels, in_channels // groups, *pair("kernel_size", kernel_size, 1))
         check_size(shape, "in_channels, out_channels and kernel_size")
         self.weight = Parameter(kaiming_uniform(shape, math.sqrt(5)))
-        self.bias = Parameter(_default_bias(out_channels, math.prod(shape[1:]))) if bias else None
+        self.bias = Parameter(_uniform((out_channels,), 1 / math.sqrt(math.prod(shape[1:])))) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
@@ -224,7 +262,7 @@ class Linear(Module):
         check_size(shape, "in_features and out_features")
         bias = FLAG.check("bias", bias)
         self.weight = Parameter(kaiming_uniform(shape, math.sqrt(5)))
-        self.bias = Parameter(_default_bias(*shape)) if bias else None
+        self.bias = Parameter(_uniform(shape[:1], 1 / math.sqrt(shape[1]))) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)

@@ -276,7 +276,9 @@ class Module:
         """
         return {name: value.data if isinstance(value, Parameter) else value for name, value in self._named_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
+    def load_state_dict(
+        self, state: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Copy arrays into the parameters and buffers with the same names.
 
         Parameters
@@ -285,6 +287,9 @@ class Module:
             Maps full names to arrays. Each array is converted to the dtype of the parameter or buffer.
         strict : bool
             If True, a missing or an unexpected name is an error.
+        assign : bool
+            If True, the arrays are not copied if their dtypes and layouts allow it. They then belong to the module, so
+            they must not be used afterwards.
 
         Returns
         -------
@@ -301,7 +306,7 @@ class Module:
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must be a mapping, got {shown(state)}")
-        strict = FLAG.check("strict", strict)
+        strict, assign = FLAG.check("strict", strict), FLAG.check("assign", assign)
         own = self.state_dict()
         missing = [name for name in own if name not in state]
         ignored = {prefix + name for prefix, module in self.named_modules() for name in module.ignored_state}
@@ -323,9 +328,36 @@ class Module:
         if any(problems.values()):
             raise StateError(type(self).__name__, problems)
         with np.errstate(over="ignore", invalid="ignore"):
-            for name, array in given.items():
-                own[name][...] = array
+            if assign:
+                self._assign(given)
+            else:
+                for name, array in given.items():
+                    own[name][...] = array
         return missing, unexpected
+
+    def _assign(self, state: Mapping[str, np.ndarray]) -> None:
+        """Replace the arrays of parameters and buffers by those with the same names in `state`.
+
+        An array is copied if it has another dtype, is read-only or not contiguous, or if it is a view of memory that
+        another parameter already uses.
+        """
+        used: set[int] = set()
+
+        def owned(name: str, dtype: np.dtype[Any]) -> np.ndarray:
+            array = state[name]
+            memory = id(array if array.base is None else array.base)
+            if memory in used:
+                return np.array(array, dtype, order="C")
+            used.add(memory)
+            return np.require(array, dtype, ["C", "A", "W"])
+
+        for name, value in self._named_state():
+            if isinstance(value, Parameter) and name in state:
+                value.data = owned(name, value.dtype)
+        for prefix, module in self.named_modules():
+            for name, buffer in module._own_buffers():
+                if prefix + name in state:
+                    setattr(module, name, owned(prefix + name, buffer.dtype))
 
     def astype(self, dtype: Any) -> Self:
         """Convert every floating-point parameter and buffer to `dtype` in place, and delete the gradients.

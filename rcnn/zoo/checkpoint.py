@@ -26,6 +26,7 @@ from rcnn.backbones import MOBILENETS, MobileNet, MobileNetFPN, MobileNetMap, Re
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
+from rcnn.nn.layers import without_drawing
 from rcnn.nn.module import StateError
 from rcnn.zoo import download, origins, pth, safetensors_format
 from rcnn.zoo.pth.bounded import CheckpointError
@@ -187,7 +188,7 @@ def restore(
     Parameters
     ----------
     tensors : mapping of str to array
-        Parameters and buffers.
+        Parameters and buffers. They then belong to the model, which does not copy them.
     metadata : mapping
         The metadata from `describe`.
     name : str
@@ -215,7 +216,8 @@ def restore(
         description, class_name, settings = (metadata[key] for key in ("backbone", "backbone_class", "settings"))
         check_keys(Rule("a table", as_table).check("settings", settings), SETTINGS, "settings")
         if backbone is None and description is not None:
-            backbone = build_backbone(description, tensors, name)
+            with without_drawing():
+                backbone = build_backbone(description, tensors, name)
     except CheckpointError:
         raise
     except (KeyError, AttributeError, TypeError, ValueError) as error:
@@ -229,11 +231,12 @@ def restore(
         config = FasterRCNNConfig(backbone, **settings)
         check_shapes(tensors, head_shapes(config), name)
         _check_anchors(tensors, config, name)
-        model = FasterRCNN(config)
+        with without_drawing():  # the file has all weights
+            model = FasterRCNN(config)
         names = tensors.keys() & {name for name, _ in model.named_parameters()}
         if any(tensors[name].dtype == np.float64 for name in names):  # buffers may be float64 in any model
             model.astype(np.float64)
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors, assign=True)
     except CheckpointError:
         raise
     except (TypeError, ValueError) as error:
@@ -431,7 +434,7 @@ class Weights:
         float or None
             The eps, which a batch norm adds to the variance. None if it is unknown or not in [0, 1].
         """
-        if not self.metadata and download.is_coco(self.path):
+        if not self.metadata and download.is_copy(self.path, "coco"):
             return 0.0  # these weights were trained with eps 0, but their file does not contain this value
         eps = self._entry("backbone", "arguments", "eps")
         return float(eps) if isinstance(eps, (int, float)) and EPS.accepts(eps) else None
@@ -509,7 +512,7 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
     module : Module
         The module, which is changed in place.
     weights : Weights
-        The weights from `read_weights`.
+        The weights from `read_weights`. Their arrays then belong to the module, which does not copy them.
     skip_mismatched : bool
         See `load_into`.
 
@@ -533,7 +536,7 @@ def put_into(module: Module, weights: Weights, skip_mismatched: bool = False) ->
         text = origins.of_names(tensors, weights.beside)
         raise CheckpointError(f"{weights.path} does not fit {listed([type(module).__name__])}: {text}")
     try:
-        module.load_state_dict(tensors | {name: state[name] for name in mismatched})
+        module.load_state_dict(tensors | {name: state[name] for name in mismatched}, assign=True)
     except (TypeError, ValueError) as error:
         raise _named(weights.path, error) from error
     for part in module.modules():

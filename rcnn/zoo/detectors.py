@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from rcnn._validate import check_sequence
 from rcnn.backbones import BLOCKS, MOBILENETS, BasicBlock, Bottleneck, MobileNetFPN, ResNetFPN, SmallBackbone
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
+from rcnn.nn.layers import without_drawing
 from rcnn.zoo import checkpoint, download, origins
 from rcnn.zoo.classes import COCO_NAMES
 from rcnn.zoo.pth.bounded import CheckpointError
@@ -401,7 +403,7 @@ def load_detector(source: Source) -> FasterRCNN:
     weights = checkpoint.read_weights(checkpoint.locate(source))
     if weights.metadata:
         return checkpoint.restore(weights.tensors, weights.metadata, str(weights.path))
-    is_320 = download.is_published(weights.path, "mobilenet_v3_large_320_fpn")
+    is_320 = download.is_copy(weights.path, "mobilenet_v3_large_320_fpn")
     return _detector(_network(weights), None, weights, None, None, MOBILENET_320_SETTINGS if is_320 else {}).eval()
 
 
@@ -440,11 +442,12 @@ def _detector(
         settings["class_names"] = _class_names(weights, in_file)
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     pretrained = weights is not None or weights_backbone is not None
-    backbone = _make_backbone(network, pretrained if frozen is None else frozen)
-    chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
-    if weights is not None:
-        checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
-    model = FasterRCNN(chosen)
+    with contextlib.nullcontext() if weights is None else without_drawing():  # the file has all weights
+        backbone = _make_backbone(network, pretrained if frozen is None else frozen)
+        chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
+        if weights is not None:
+            checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
+        model = FasterRCNN(chosen)
     if weights_backbone is not None:
         checkpoint.load_into(backbone.body, weights_backbone)
     if weights is not None:

@@ -60,6 +60,9 @@ HASHES = {
     "resnet50": "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     "resnet101": "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a",
 }
+# Sizes in MiB, as torchvision states them. These detectors have settings that their files do not contain, so the files
+# must be recognised. A file of another size is not hashed.
+SIZES = {"coco": 159.743, "mobilenet_v3_large_320_fpn": 74.239}
 MAX_SIZE = 1 << 28  # bytes, 1.5 times the largest of these files; the limit stops an endless response
 CHUNK = 1 << 20  # bytes
 TRIES = 5  # maximum number of requests in one call of `fetch`, if the connection keeps breaking
@@ -177,22 +180,23 @@ def is_cached(name: str) -> bool:
         return False
 
 
-def is_coco(path: str | os.PathLike[str]) -> bool:
-    """Return True if a file is the published detector "coco".
-
-    The batch norms of this detector have an unusual eps that the file does not contain, so the file must be recognised.
+def is_copy(path: str | os.PathLike[str], name: str) -> bool:
+    """Return True if a file is a copy of a published file that must be recognised; see `SIZES`.
 
     Parameters
     ----------
     path : path
         The file.
+    name : str
+        Name of the published weights, one of `SIZES`.
 
     Returns
     -------
     bool
-        True if the file has the hash of "coco".
+        True if the size and the hash are the same.
     """
-    return is_published(path, "coco")
+    size = _size(Path(path)) / (1 << 20)  # MiB
+    return abs(size - SIZES[name]) < 1e-3 and is_published(path, name)
 
 
 def digest(path: str | os.PathLike[str]) -> str:

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import pytest
 import rcnn
 from rcnn import nn
 from rcnn.nn import functional as F
-from rcnn.nn.layers import kaiming_uniform, normal
-from rcnn.nn.random import drawing_from
+from rcnn.nn.layers import kaiming_uniform, normal, same_conv2d, without_drawing
+from rcnn.nn.random import drawing_from, generator
 
 
 class Tree(nn.Module):
@@ -425,3 +426,21 @@ def test_pytorchs_batch_counter_is_ignored(norm):
     assert model.load_state_dict({**state, "1.num_batches_tracked": np.array(5)}) == ([], [])
     with pytest.raises(ValueError, match="unexpected: 0.num_batches_tracked"):
         model.load_state_dict({**state, "0.num_batches_tracked": np.array(5)})
+
+
+# ---------------------------------------------------------------------- placeholders
+
+
+def test_without_drawing_makes_placeholders_that_take_no_memory():
+    before = generator().bit_generator.state
+    with without_drawing():
+        layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(8, 4), same_conv2d(2, 3, 3, partial(normal, std=1.0)))
+    assert generator().bit_generator.state == before
+    for array in layers.state_dict().values():
+        assert not array.any() and (not array.flags.writeable or array.base is None)
+    assert layers[0].weight.data.strides == (0, 0, 0, 0)
+    with pytest.raises(ValueError, match="read-only"):
+        layers.load_state_dict(layers.state_dict())
+    drawn = nn.Conv2d(3, 8, 3)
+    assert layers[0].load_state_dict(drawn.state_dict(), assign=True) == ([], [])
+    np.testing.assert_array_equal(layers[0].weight.data, drawn.weight.data)

@@ -141,3 +141,48 @@ def test_a_module_can_be_a_hook_without_becoming_a_child():
 
 def doubled(module, args, result):
     return result * 2.0
+
+
+# ---------------------------------------------------------------------- assigned arrays
+
+
+def test_assigned_arrays_are_not_copied():
+    norm = nn.BatchNorm2d(3)
+    state = {name: np.arange(3, dtype=np.float32) + i for i, name in enumerate(norm.state_dict())}
+    norm.load_state_dict(state, assign=True)
+    assert all(array is state[name] for name, array in norm.state_dict().items())
+    norm.load_state_dict({name: array + 1 for name, array in state.items()})
+    assert state["weight"].tolist() == [1, 2, 3]  # without `assign`, the arrays stay and their elements change
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.astype(np.float64),
+        lambda x: x.astype(">f4"),
+        lambda x: np.stack([x, x], axis=1)[:, 0],
+        lambda x: np.broadcast_to(x, (1, *x.shape))[0],
+        lambda x: x.tolist(),
+    ],
+)
+def test_assigned_arrays_are_copied_where_they_do_not_fit(convert):
+    linear = nn.Linear(2, 3)
+    state = {"weight": np.ones((3, 2), np.float32), "bias": np.arange(3, dtype=np.float32)}
+    linear.load_state_dict({name: convert(array) for name, array in state.items()}, assign=True)
+    for name, array in linear.state_dict().items():
+        assert array.dtype == np.float32 and array.dtype.isnative
+        assert array.flags.c_contiguous and array.flags.writeable
+        np.testing.assert_array_equal(array, state[name])
+        array += 1
+    assert state["bias"].tolist() == [0, 1, 2]
+
+
+def test_parameters_do_not_share_an_assigned_array():
+    norm, shared = nn.BatchNorm2d(3), np.zeros(6, np.float32)
+    norm.load_state_dict(dict.fromkeys(norm.state_dict(), shared[:3]), assign=True)
+    norm.weight.data += 1
+    assert not norm.bias.data.any() and not norm.running_mean.any()
+    pair = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    pair[1].weight = pair[0].weight  # a parameter with two names stays one parameter
+    pair.load_state_dict({name: np.full(3, i, np.float32) for i, name in enumerate(pair.state_dict())}, assign=True)
+    assert pair[1].weight is pair[0].weight and pair[0].weight.data.tolist() == [4, 4, 4]

@@ -35,14 +35,23 @@ def public_file(tmp_path_factory):
     return path
 
 
+def make_any(backbone):
+    return (make_mobile if "mobilenet" in backbone else make)(backbone=backbone)
+
+
 def fetched(monkeypatch, path, published=True):
     """Let `fetch` return `path`, and return the list of requested names; `published`: treat it as the COCO file."""
     requested = []
     monkeypatch.setattr(download, "fetch", lambda name: requested.append(name) or path)
     if published:
-        digest = download.digest(path)
-        monkeypatch.setattr(download, "is_coco", lambda other: download.digest(other) == digest)
+        publish(monkeypatch, path, "coco")
     return requested
+
+
+def publish(monkeypatch, path, name):
+    """Let a file be the published one with a name."""
+    monkeypatch.setitem(download.HASHES, name, download.digest(path))
+    monkeypatch.setitem(download.SIZES, name, path.stat().st_size / 2**20)
 
 
 def test_defaults_match_torchvision():
@@ -300,6 +309,32 @@ def test_heads_for_masks_and_keypoints_are_skipped(tmp_path, head):
     assert rcnn.load_detector(saved(tmp_path / "mask.safetensors", state)).config.num_classes == 4
 
 
+@pytest.mark.parametrize("with_config", [True, False])
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v2", "mobilenet_v3_large"])
+def test_loading_draws_no_weights(tmp_path, backbone, with_config):
+    path, model = tmp_path / "model.safetensors", make_any(backbone)
+    if with_config:
+        rcnn.save(path, model)
+    else:
+        saved(path, model.state_dict())
+    rcnn.seed(1)
+    first = rcnn.nn.random.generator().random()
+    rcnn.seed(1)
+    again = rcnn.load_detector(path)
+    assert rcnn.nn.random.generator().random() == first
+    for name, array in again.state_dict().items():
+        assert array.flags.writeable and array.flags.c_contiguous
+        np.testing.assert_array_equal(array, model.state_dict()[name])
+
+
+def test_random_weights_do_not_depend_on_loading(public_file):
+    rcnn.seed(3)
+    expected = make(7).state_dict()
+    rcnn.load_detector(public_file)
+    rcnn.seed(3)
+    assert all(np.array_equal(array, expected[name]) for name, array in make(7).state_dict().items())
+
+
 def test_load_detector_reads_files_of_save(tmp_path):
     model = rcnn.load_digits()
     rcnn.save(tmp_path / "digits.safetensors", model)
@@ -319,7 +354,7 @@ def test_coco_by_name_has_its_eps_its_classes_and_its_names(tmp_path, monkeypatc
     rcnn.save(tmp_path / "saved.safetensors", model)
     assert rcnn.load(tmp_path / "saved.safetensors").backbone.eps == 0.0
     assert rcnn.faster_rcnn_resnet_50_fpn(weights=path).backbone.eps == 0.0  # by its hash
-    monkeypatch.setattr(download, "is_coco", lambda other: False)
+    monkeypatch.setitem(download.HASHES, "coco", "")
     assert rcnn.faster_rcnn_resnet_50_fpn(weights=path).backbone.eps == 1e-5
     assert rcnn.faster_rcnn_resnet_50_fpn(weights=tmp_path / "saved.safetensors").backbone.eps == 0.0
 
@@ -467,7 +502,7 @@ def test_pretrained_mobilenet_trains_its_last_three_stages(mobile_file):
 def test_coco_weights_of_the_mobilenets_have_names(mobile_file, monkeypatch, variant):
     name, make = f"mobilenet_v3_large{variant}_fpn", getattr(rcnn, f"faster_rcnn_mobilenet_v3_large{variant}_fpn")
     requested = fetched(monkeypatch, mobile_file, published=False)
-    monkeypatch.setitem(download.HASHES, name, download.digest(mobile_file))
+    publish(monkeypatch, mobile_file, name)
     models = [make(weights="coco"), make(weights=name), rcnn.load_detector(name), rcnn.load_detector(mobile_file)]
     assert requested == [name] * 3
     for model in models:  # the last is a copy of the file under another name

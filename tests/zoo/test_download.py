@@ -601,11 +601,13 @@ def test_published_file_is_recognised_by_its_hash(tmp_path, monkeypatch):
     path.write_bytes(b"abc")
     assert download.digest(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     monkeypatch.setitem(download.HASHES, "coco", download.digest(path))
-    assert download.is_coco(path) and download.is_published(str(path), "coco")
-    assert not download.is_published(path, "resnet18")
-    assert not download.is_coco(tmp_path / "absent")
+    assert download.is_published(str(path), "coco") and not download.is_published(path, "resnet18")
+    assert not download.is_published(tmp_path / "absent", "coco")
     with pytest.raises(IsADirectoryError):
-        download.is_coco(tmp_path)
+        download.is_published(tmp_path, "coco")
+    assert not download.is_copy(path, "coco")  # too small
+    monkeypatch.setitem(download.SIZES, "coco", 3 / 2**20)
+    assert download.is_copy(path, "coco") and not download.is_copy(tmp_path / "absent", "coco")
 
 
 def test_file_that_agrees_in_part_of_the_hash_is_not_the_published_one(tmp_path, monkeypatch):
@@ -613,7 +615,7 @@ def test_file_that_agrees_in_part_of_the_hash_is_not_the_published_one(tmp_path,
     path.write_bytes(b"abc")
     almost = download.digest(path)[:63] + "e"
     monkeypatch.setitem(download.HASHES, "coco", almost)
-    assert not download.is_coco(path)
+    assert not download.is_published(path, "coco")
 
 
 def test_every_name_has_a_whole_hash_that_starts_like_the_name():
@@ -641,6 +643,7 @@ def test_published_files_are_those_of_torchvision():
     assert {name: download.BASE + file for name, file in download.FILES.items()} == {
         name: weights.url for name, weights in published.items()
     }
+    assert {name: published[name].meta["_file_size"] for name in download.SIZES} == download.SIZES
 
 
 @pytest.mark.parametrize(
