@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 import rcnn
+from rcnn.zoo import checkpoint
 from speed import inputs
-from speed.agreement import same_detections
+from speed.agreement import same_array, same_detections
 from speed.rows import Contest, Row, Settings, by_answer
 from speed.timing import Contestant
 
@@ -29,6 +30,26 @@ def batch_contest(settings: Settings, size: Size, batch: int) -> Contest:
     """Return the contest on a batch of images, without the ONNX peers, because an ONNX file is for one image."""
     images = [inputs.textured_image(*size, seed) for seed in range(inputs.SEED, inputs.SEED + batch)]
     return by_answer(batch_contestants(settings, size, images), same_detections)
+
+
+def load_contest(settings: Settings) -> Contest:
+    """Return the contest of making a detector from a file, and of reading the arrays in the file alone."""
+    path = settings.folder / "detector.safetensors"
+    rcnn.save(path, detector(inputs.IMAGE))
+    contestants = [
+        Contestant("rcnn", lambda _: rcnn.load(path), read=lambda model: all_numbers(model.state_dict())),
+        Contestant("rcnn, arrays only", lambda _: checkpoint.read_tensors(path)[0], read=all_numbers),
+    ]
+    if "torchvision" in settings.peers:
+        from speed import torch_peer
+
+        contestants.append(torch_peer.loading(path, inputs.NUM_CLASSES, all_numbers))
+    return by_answer(contestants, same_array)
+
+
+def all_numbers(state: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the numbers of all arrays in one array, in the order of the names."""
+    return np.concatenate([np.asarray(state[name]).ravel() for name in sorted(state) if "num_batches" not in name])
 
 
 def batch_contestants(settings: Settings, size: Size, images: Sequence[np.ndarray]) -> list[Contestant]:
@@ -111,4 +132,5 @@ def _work(threads: str) -> str:
 ROWS = [
     Row("detector", _work("all threads"), contest),
     Row("detector-1", _work("one thread"), contest, threads=1),
+    Row("load", "making a detector ResNet-50-FPN from a file", load_contest),
 ]

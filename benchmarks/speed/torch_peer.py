@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,20 @@ def tensors(images: Sequence[np.ndarray]) -> list[torch.Tensor]:
     """Convert images (H, W, 3), uint8 or in [0, 1], to torchvision's format: (3, H, W) in [0, 1]."""
     arrays = [image / np.float32(255) if image.dtype == np.uint8 else image for image in images]
     return [torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))) for array in arrays]
+
+
+def loading(path: Path, num_classes: int, read: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> Contestant:
+    """Return a contestant that makes a detector from a safetensors file; `read` converts its state to one array."""
+    from safetensors.torch import load_file
+
+    def call(_: None) -> torch.nn.Module:
+        net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes)
+        net.load_state_dict(load_file(path), strict=False)  # the file does not count batches
+        return net
+
+    return Contestant(
+        "torchvision", call, read=lambda net: read({name: value.numpy() for name, value in net.state_dict().items()})
+    )
 
 
 def detecting(name: str, net: torch.nn.Module, images: Sequence[np.ndarray]) -> Contestant:
