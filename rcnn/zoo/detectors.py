@@ -178,11 +178,13 @@ def faster_rcnn_resnet_50_fpn_v2(
 
     Parameters
     ----------
-    num_classes, weights_backbone, trainable_backbone_layers
+    num_classes
         See `faster_rcnn_resnet_fpn`.
-    weights : path or "coco", optional
-        Weights of the whole detector: a .safetensors or .pth file, or "coco". With "coco", the weights
-        "resnet50_fpn_v2" are downloaded once.
+    weights : path or str, optional
+        Weights of the whole detector: a .safetensors or .pth file, or "coco" or "resnet50_fpn_v2". Both names stand for
+        the same weights, which are downloaded once.
+    weights_backbone, trainable_backbone_layers
+        See `faster_rcnn_resnet_fpn`.
     **config
         Values for fields of `FasterRCNNConfig`. They replace those of `faster_rcnn_resnet_fpn`, rpn_num_convs=2 and
         box_num_convs=4.
