@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from rcnn._validate import FLAG, check_sequence, integer, number, one_of
+from rcnn._validate import FLAG, Rule, as_integer, integer, number, one_of, tuple_of
 from rcnn.backbones.resnet import biasless_conv
 from rcnn.fpn import BackboneWithFPN, Norm
 from rcnn.nn import (
@@ -70,6 +70,11 @@ V3_BLOCKS: tuple[tuple[int, int, int, int, Activation, int], ...] = (
 )
 MOBILENETS = ("mobilenet_v2", "mobilenet_v3_large")
 STAGES = 6  # of both networks
+RETURNED_LAYERS = Rule(
+    f"stages from 0 to {STAGES - 1} in ascending order",
+    tuple_of(as_integer),
+    lambda layers: layers != () and list(layers) == [stage for stage in range(STAGES) if stage in layers],
+)
 OUT_CHANNELS = 256
 
 
@@ -188,18 +193,14 @@ class MobileNet(Sequential):
         self, name: str, returned_layers: Sequence[int] = (4, 5), frozen: bool = False, eps: float = 1e-5
     ) -> None:
         self.name = one_of(MOBILENETS).check("name", name)
-        check_sequence(returned_layers, "returned_layers")
-        layers = [integer(0, STAGES - 1).check("returned_layers", stage) for stage in returned_layers]
-        if not layers or layers != sorted(set(layers)):
-            raise ValueError(f"returned_layers must be stages in ascending order, got {list(returned_layers)}")
+        self.returned_layers = RETURNED_LAYERS.check("returned_layers", returned_layers)
         self.frozen, self.eps = FLAG.check("frozen", frozen), number(0, 1e6).check("eps", eps)
         norm = partial(FrozenBatchNorm2d if frozen else BatchNorm2d, eps=self.eps)
         blocks, widths = (_v2_blocks if name == "mobilenet_v2" else _v3_blocks)(norm)
         super().__init__(*blocks)
         strided = [index for index, block in enumerate(blocks) if getattr(block, "stride", 1) == 2]
         self.stages = (0, *strided, len(blocks) - 1)  # the first block of each stage
-        self.returned_layers = tuple(layers)
-        self.channels = tuple(widths[self.stages[stage]] for stage in layers)
+        self.channels = tuple(widths[self.stages[stage]] for stage in self.returned_layers)
 
     @fused
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -34,6 +34,8 @@ EMA = 0.998
 CANDIDATES, PROPOSALS = 1000, 300
 # The value of box_batch_size_per_image. With torchvision's value, 512, the head takes 90 % of a step on small images.
 RESNET_ROIS = 128
+MOBILENET_LAYERS = (2, 3, 5)  # levels with the strides 8, 16 and 32, and one with stride 64 for the RPN alone
+MOBILENET_CHANNELS = 128
 RESNET_LR = 3e-4  # low, because a ResNet with frozen norm layers starts with large gradients (norm 44 on digits)
 
 
@@ -96,12 +98,16 @@ def for_dataset(
     else:
         recipe = dataclasses.replace(recipe, lr=RESNET_LR)
         settings["box_batch_size_per_image"] = RESNET_ROIS
+    layout: dict[str, Any] = {}
+    if kind in MOBILENETS:
+        layout = {"returned_layers": MOBILENET_LAYERS, "out_channels": MOBILENET_CHANNELS}
     return Plan(
         spec,
         spec,
         options,
         kind=kind,
         weights_backbone=weights_backbone,
+        **layout,
         anchors=FIT,
         settings=settings,
         recipe=recipe,
@@ -198,15 +204,20 @@ def _with_class_names(plan: Plan, dataset: Dataset) -> Plan:
 
 
 def _fit_anchors(model: FasterRCNN, dataset: Dataset, progress: bool) -> dict[str, Any]:
-    """Return the anchor settings that fit the boxes of a data set."""
+    """Return the anchor settings that fit the boxes of a data set.
+
+    The fitted anchors have one size on each level of a pyramid. If the anchors of the model have one size, too, the
+    result is never worse than these. The five sizes of a MobileNet would take too much time, and are always replaced.
+    """
     config = model.config
+    has_one_size = not any(isinstance(size, tuple) and len(size) > 1 for size in config.anchor_sizes)
     found = evaluate.suggest(
         dataset,
         model.strides(),
         config.min_size,
         config.max_size,
         num_ratios=len(config.aspect_ratios),
-        generator=model.anchor_generator,
+        generator=model.anchor_generator if has_one_size else None,
         progress=progress,
     )
     return {"anchor_sizes": found.sizes, "aspect_ratios": found.ratios}

@@ -46,6 +46,7 @@ from rcnn._validate import (
     optional,
 )
 from rcnn.backbones import MOBILENETS
+from rcnn.backbones.mobilenet import RETURNED_LAYERS
 from rcnn.config import FasterRCNNConfig, check_settings
 from rcnn.data import Dataset
 from rcnn.model import FasterRCNN
@@ -83,6 +84,8 @@ MODEL_RULES = {
     "weights": optional(STRING),
     "weights_backbone": optional(STRING),
     "trainable_backbone_layers": optional(Rule("an integer from 0 to 6", as_integer, lambda x: 0 <= x <= 6)),
+    "returned_layers": optional(RETURNED_LAYERS),
+    "out_channels": optional(checkpoint.CHANNELS),
 }
 STRUCTURE = ("backbone", "feat_channels", "num_classes", "use_fpn")  # these fields follow from `kind` and the data set
 SETTINGS = tuple(f.name for f in dataclasses.fields(FasterRCNNConfig) if f.name not in STRUCTURE)
@@ -120,6 +123,10 @@ class Plan:
         Initial weights of the ResNet or MobileNet alone: a file or "imagenet".
     trainable_backbone_layers : int or None
         Number of trainable stages of a ResNet (at most 5) or a MobileNet (at most 6).
+    returned_layers : tuple of int or None
+        The stages of a MobileNet from which its pyramid is made. None means (4, 5), as in torchvision.
+    out_channels : int or None
+        Number of channels of the pyramid of a MobileNet. None means 256.
     anchors : str or None
         With "fit", anchor_sizes and aspect_ratios are chosen to fit the training data. With None, they are taken from
         `settings`.
@@ -144,6 +151,8 @@ class Plan:
     weights: str | None = None
     weights_backbone: str | None = None
     trainable_backbone_layers: int | None = None
+    returned_layers: tuple[int, ...] | None = None
+    out_channels: int | None = None
     anchors: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     recipe: Recipe = field(default_factory=Recipe)
@@ -151,6 +160,8 @@ class Plan:
     def __post_init__(self) -> None:
         normalise_fields(self, DATA_RULES, "[data] ")
         normalise_fields(self, MODEL_RULES, "[model] ")
+        if self.kind not in MOBILENETS and (self.returned_layers, self.out_channels) != (None, None):
+            raise ValueError("[model] returned_layers and out_channels have an effect only if kind is a MobileNet")
         if self.kind == "small" and (self.weights_backbone, self.trainable_backbone_layers) != (None, None):
             raise ValueError('[model] weights_backbone and trainable_backbone_layers have no effect if kind is "small"')
         if self.kind not in MOBILENETS and self.trainable_backbone_layers == 6:
@@ -221,6 +232,8 @@ class Plan:
         if self.kind in MOBILENETS:
             make = partial(faster_rcnn_mobilenet_fpn, backbone=self.kind)
             settings["frozen"] = self.weights is not None or self.weights_backbone is not None
+            layout = {"returned_layers": self.returned_layers, "out_channels": self.out_channels}
+            settings |= {name: value for name, value in layout.items() if value is not None}
         elif self.kind == V2:
             make = faster_rcnn_resnet_50_fpn_v2
         else:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from rcnn._files import check_regular, open_regular, write_whole
-from rcnn._validate import FLAG, Rule, as_float, as_integer, as_table, check_keys, integer, listed, one_of, tuple_of
+from rcnn._validate import FLAG, Rule, as_float, as_table, check_keys, integer, listed, one_of
 from rcnn.backbones import MOBILENETS, MobileNet, MobileNetFPN, MobileNetMap, ResNet, ResNetFPN, SmallBackbone
+from rcnn.backbones.mobilenet import RETURNED_LAYERS
 from rcnn.config import FasterRCNNConfig
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module
@@ -66,13 +67,12 @@ SETTINGS = tuple(field.name for field in dataclasses.fields(FasterRCNNConfig) if
 CHANNELS, DEPTH, LAYERS = integer(1, 65_536), integer(0, 1_000), integer(1, 1_000)
 EPS = Rule("a number in [0, 1]", as_float, lambda eps: 0 <= eps <= 1)
 NETWORK = one_of(MOBILENETS)
-STAGES = Rule("stages in 0 .. 5", tuple_of(as_integer), lambda stages: 0 < len(stages) <= 6)
 OWN_BACKBONES: dict[str, tuple[type[Module], dict[str, Rule]]] = {
     "SmallBackbone": (SmallBackbone, {"out_channels": CHANNELS, "depth": DEPTH}),
     "ResNetFPN": (ResNetFPN, {"layers": LAYERS, "out_channels": CHANNELS, "eps": EPS, "batch_norm": FLAG}),
     "MobileNetFPN": (
         MobileNetFPN,
-        {"name": NETWORK, "out_channels": CHANNELS, "returned_layers": STAGES, "frozen": FLAG, "eps": EPS},
+        {"name": NETWORK, "out_channels": CHANNELS, "returned_layers": RETURNED_LAYERS, "frozen": FLAG, "eps": EPS},
     ),
     "MobileNetMap": (MobileNetMap, {"name": NETWORK, "out_channels": CHANNELS, "frozen": FLAG, "eps": EPS}),
 }

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rcnn._validate import check_sequence
@@ -31,12 +32,7 @@ MOBILENET_BLOCKS = {  # a tensor of the first block, and one of the last block
 }
 RESNET_SETTINGS: dict[str, Any] = {"anchor_sizes": (32, 64, 128, 256, 512), "hidden_dim": 1024, "dropout": 0.0}
 RESNET_V2_SETTINGS: dict[str, Any] = {**RESNET_SETTINGS, "rpn_num_convs": 2, "box_num_convs": 4}
-MOBILENET_SETTINGS: dict[str, Any] = {
-    **RESNET_SETTINGS,
-    "anchor_sizes": ((32, 64, 128, 256, 512),) * 3,
-    "aspect_ratios": ((0.5, 1.0, 2.0),) * 3,
-    "rpn_score_thresh": 0.05,
-}
+MOBILENET_SETTINGS: dict[str, Any] = {**RESNET_SETTINGS, "rpn_score_thresh": 0.05}
 MOBILENET_320_SETTINGS: dict[str, Any] = {
     "min_size": 320,
     "max_size": 640,
@@ -327,12 +323,15 @@ def faster_rcnn_mobilenet_fpn(
     weights: Source | None = None,
     weights_backbone: Source | None = None,
     trainable_backbone_layers: int | None = None,
+    returned_layers: Sequence[int] = (4, 5),
+    out_channels: int = 256,
     frozen: bool | None = None,
     **config: Any,
 ) -> FasterRCNN:
     """Return a Faster R-CNN with a MobileNet and a feature pyramid.
 
-    The two finest levels of the pyramid have stride 32.
+    By default, the two finest levels of the pyramid have stride 32, as in torchvision. For small objects,
+    `returned_layers=(2, 3, 5)` adds levels with the strides 8 and 16.
 
     Parameters
     ----------
@@ -350,11 +349,15 @@ def faster_rcnn_mobilenet_fpn(
     trainable_backbone_layers : int, optional
         Number of stages of the MobileNet to train, from 0 to 6, counted from the last stage. The default is 3 if you
         pass `weights` or `weights_backbone`, and 6 otherwise.
+    returned_layers : sequence of int
+        The stages from which the pyramid is made; see `rcnn.backbones.MobileNet`.
+    out_channels : int
+        The number of channels of every level of the pyramid, in 1 .. 2^20.
     frozen : bool, optional
         Whether the norms of the MobileNet are frozen. The default is True if you pass `weights` or `weights_backbone`.
     **config
         Values for fields of `FasterRCNNConfig`. They replace torchvision's defaults: hidden_dim=1024, dropout=0,
-        rpn_score_thresh=0.05, and the five sizes of anchors (32, 64, 128, 256, 512) on each of the three levels.
+        rpn_score_thresh=0.05, and the five sizes of anchors (32, 64, 128, 256, 512) on every level.
 
     Returns
     -------
@@ -378,7 +381,10 @@ def faster_rcnn_mobilenet_fpn(
     if backbone not in MOBILENETS:
         raise ValueError(f"backbone must be one of {', '.join(MOBILENETS)}, got {backbone!r}")
     read = _read_weights(weights, backbone)
-    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config, frozen)
+    layout = {"returned_layers": returned_layers, "out_channels": out_channels}
+    if frozen is not None:
+        layout["frozen"] = frozen
+    return _detector(backbone, num_classes, read, weights_backbone, trainable_backbone_layers, config, layout)
 
 
 def load_detector(source: Source) -> FasterRCNN:
@@ -428,9 +434,12 @@ def _detector(
     weights_backbone: Source | None,
     trainable_layers: int | None,
     config: Mapping[str, Any],
-    frozen: bool | None = None,
+    layout: Mapping[str, Any] = MappingProxyType({}),
 ) -> FasterRCNN:
-    """Build a detector with a feature pyramid. The weights of the detector are already in memory."""
+    """Build a detector with a feature pyramid. The weights of the detector are already in memory.
+
+    `layout` contains arguments of `MobileNetFPN`.
+    """
     settings = dict(NETWORKS[network][0])
     if weights is not None:
         in_file, settings["hidden_dim"] = _head_shape(weights)
@@ -445,7 +454,9 @@ def _detector(
     num_classes = DEFAULT_CLASSES if num_classes is None else num_classes
     pretrained = weights is not None or weights_backbone is not None
     with contextlib.nullcontext() if weights is None else without_drawing():  # the file has all weights
-        backbone = _make_backbone(network, pretrained if frozen is None else frozen)
+        backbone = _make_backbone(network, {"frozen": pretrained, **layout})
+        if network in MOBILENETS:  # every level has all sizes of anchors
+            settings["anchor_sizes"] = (settings["anchor_sizes"],) * backbone.fpn.num_levels
         chosen = FasterRCNNConfig(backbone, backbone.out_channels, num_classes, True, **{**settings, **config})
         if weights is not None:
             checkpoint.check_shapes(weights.tensors, checkpoint.head_shapes(chosen), str(weights.path))
@@ -461,10 +472,10 @@ def _detector(
     return model
 
 
-def _make_backbone(network: str, frozen: bool) -> MobileNetFPN | ResNetFPN:
-    """Return a backbone with a feature pyramid. Only the norms of a MobileNet can be either frozen or not."""
+def _make_backbone(network: str, layout: Mapping[str, Any]) -> MobileNetFPN | ResNetFPN:
+    """Return a backbone with a feature pyramid. `layout` contains arguments of `MobileNetFPN`."""
     if network in MOBILENETS:
-        return MobileNetFPN(network, frozen=frozen)
+        return MobileNetFPN(network, **layout)
     if network in RESNETS_V2:
         return ResNetFPN(RESNETS_V2[network], batch_norm=True)
     return ResNetFPN(RESNETS[network])

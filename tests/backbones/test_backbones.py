@@ -225,8 +225,8 @@ def test_initial_weights_of_a_mobilenet():
     "arguments, message",
     [
         (("mobilenet_v1",), "name must be one of mobilenet_v2, mobilenet_v3_large, got 'mobilenet_v1'"),
-        (("mobilenet_v2", (6,)), "returned_layers must be an integer .* at most 5, got 6"),
-        (("mobilenet_v2", (5, 4)), r"returned_layers must be stages in ascending order, got \[5, 4\]"),
+        (("mobilenet_v2", (6,)), r"returned_layers must be stages from 0 to 5 in ascending order, got \(6,\)"),
+        (("mobilenet_v2", (5, 4)), r"returned_layers must be stages .* got \(5, 4\)"),
         (("mobilenet_v2", ()), "returned_layers must be stages"),
     ],
 )

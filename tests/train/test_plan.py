@@ -37,10 +37,12 @@ FULL = Plan(
     {"on_error": "skip"},
     30,
     5,
-    "resnet18",
+    "mobilenet_v2",
     "/w.pth",
     "imagenet",
     2,
+    (2, 3, 4, 5),
+    16,
     None,
     {
         "min_size": 64,
@@ -139,6 +141,11 @@ def test_images_option_is_a_path_except_for_masks(tmp_path: Path, spec: str, exp
         ),
         ('[data]\ntrain = "x"\n[model]\nanchors = "fit"\nanchor_sizes = [9]', "remove these keys"),
         ('[data]\ntrain = "x"\n[model]\ntrainable_backbone_layers = 2', 'have no effect if kind is "small"'),
+        ('[data]\ntrain = "x"\n[model]\nreturned_layers = [3, 5]', "have an effect only if kind is a MobileNet"),
+        (
+            '[data]\ntrain = "x"\n[model]\nkind = "mobilenet_v2"\nreturned_layers = [5, 3]',
+            r"\[model\] returned_layers must be stages from 0 to 5 in ascending order, got \[5, 3\]",
+        ),
         (
             '[data]\ntrain = "x"\n[model]\nkind = "resnet18"\ntrainable_backbone_layers = 6',
             r"\[model\] trainable_backbone_layers must be an integer from 0 to 5 for a ResNet, got 6",
@@ -221,6 +228,12 @@ def test_early_stages_of_a_pretrained_resnet_are_frozen(resnet: Path, layers: in
 def test_version_2_of_the_resnet_detector() -> None:
     model, _ = replace(RESNET, kind="resnet50_v2", trainable_backbone_layers=3).make_model()
     assert (model.config.box_num_convs, model.backbone.layers, model.backbone.batch_norm) == (4, 50, True)
+
+
+def test_pyramid_of_a_mobilenet_is_chosen() -> None:
+    chosen = replace(RESNET, kind="mobilenet_v2", returned_layers=(2, 5), out_channels=16)
+    model, _ = chosen.make_model()
+    assert ([stride for stride, _ in model.strides()], model.backbone.out_channels) == ([8, 32, 64], 16)
 
 
 def test_number_of_images_is_limited(folder: Path) -> None:

@@ -469,7 +469,7 @@ def test_defaults_of_the_mobilenets_match_torchvision():
     for model in (large, small):
         c = model.config
         assert (c.hidden_dim, c.dropout, c.use_fpn, c.rpn_score_thresh) == (1024, 0.0, True, 0.05)
-        assert c.anchor_sizes == ((32, 64, 128, 256, 512),) * 3 and c.aspect_ratios == ((0.5, 1.0, 2.0),) * 3
+        assert c.anchor_sizes == ((32, 64, 128, 256, 512),) * 3 and c.aspect_ratios == (0.5, 1.0, 2.0)
         assert [len(cell) for cell in model.anchor_generator.cells] == [15] * 3
         assert [stride for stride, _ in model.strides()] == [32, 32, 64]
         assert not model.backbone.frozen and all(p.requires_grad for p in model.parameters())
@@ -508,6 +508,12 @@ def test_coco_weights_of_the_mobilenets_have_names(mobile_file, monkeypatch, var
     for model in models:  # the last is a copy of the file under another name
         assert model.config.min_size == (320 if variant else 800)
         assert model.config.rpn_score_thresh == 0.05
+
+
+def test_mobilenet_has_a_pyramid_from_finer_stages():
+    model = make_mobile(3, returned_layers=(2, 3, 5), out_channels=32)
+    assert [stride for stride, _ in model.strides()] == [8, 16, 32, 64]
+    assert model.config.feat_channels == 32 and len(model.config.anchor_sizes) == 4
 
 
 def test_anchors_of_a_mobilenet_are_named(tmp_path):
