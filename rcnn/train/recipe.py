@@ -95,7 +95,7 @@ class Recipe:
         end.
     patience : int
         Number of validations without a better AP50 after which the training stops early, at most 10^8; 0 turns this
-        off.
+        off. It requires `val_every`.
     ema : float
         Decay of an exponential moving average of the weights, at least 0 and below 1; see
         `rcnn.train.average.WeightAverage`. With 0, the weights are not averaged. Otherwise, the averaged weights are
@@ -139,6 +139,8 @@ class Recipe:
         normalise_fields(self, RULES)
         if self.milestones and self.schedule != "steps":
             raise wrong_value("milestones", self.milestones, f"empty if schedule is {self.schedule!r}")
+        if self.patience and not self.val_every:
+            raise wrong_value("patience", self.patience, "0 if val_every is 0")
 
     def replace(self, steps: int | None = None, seed: int | None = None) -> Recipe:
         """Return the recipe with another number of steps or another seed.

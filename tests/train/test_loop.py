@@ -366,7 +366,7 @@ def test_run_without_a_better_validation_stops_early_and_stays_stopped(
 
 def test_patience_requires_validation_images() -> None:
     with pytest.raises(ValueError, match="^patience = 2 requires validation images: pass val="):
-        train.fit(small_model(), PAGES, dataclasses.replace(RECIPE, patience=2))
+        train.fit(small_model(), PAGES, dataclasses.replace(RECIPE, patience=2, val_every=1))
 
 
 # ---------------------------------------------------------------------- validation

@@ -121,6 +121,11 @@ def test_milestones_without_the_steps_schedule_are_an_error() -> None:
         Recipe(milestones=(3,))
 
 
+def test_patience_without_regular_validations_is_an_error() -> None:
+    with pytest.raises(ValueError, match="^patience must be 0 if val_every is 0, got 2$"):
+        Recipe(patience=2)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
