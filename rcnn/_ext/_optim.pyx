@@ -38,6 +38,13 @@ cdef struct Scaling:
     Py_ssize_t size
 
 
+cdef struct Average:
+    float* mean
+    const float* values
+    float weight
+    Py_ssize_t size
+
+
 cdef struct Sgd:
     float* values
     const float* grad
@@ -112,6 +119,30 @@ cdef void scale_block(float* x, float factor, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
         x[i] = x[i] * factor
+
+
+def average(float[::1] mean, const float[::1] values, float weight, int threads):
+    """Add weight * (values - mean) to `mean`; both arrays have the same size."""
+    cdef Average task
+    if mean.shape[0] == 0:
+        return
+    task = Average(&mean[0], &values[0], weight, mean.shape[0])
+    with nogil:
+        parallel_for(average_blocks, &task, blocks(task.size), threads)
+
+
+cdef void average_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thread) noexcept nogil:
+    cdef Average* t = <Average*>task
+    cdef Py_ssize_t block, at
+    for block in range(first, stop):
+        at = block * BLOCK
+        average_block(t.mean + at, t.values + at, t.weight, length(block, t.size))
+
+
+cdef void average_block(float* mean, const float* values, float weight, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        mean[i] = mean[i] + weight * (values[i] - mean[i])
 
 
 def sgd(

@@ -78,6 +78,14 @@ def scale(grad: np.ndarray, factor: float) -> Any:
     return None
 
 
+def average(mean: np.ndarray, values: np.ndarray, weight: float) -> Any:
+    """Add weight * (values - mean) to `mean`, in place."""
+    if not _fit(mean, values):
+        return NotImplemented
+    kernels.average(mean.reshape(-1), values.reshape(-1), weight, backend.threads_for(mean.size))
+    return None
+
+
 def _fit(*arrays: np.ndarray) -> bool:
     """Return whether the kernels can update these arrays, which must be float32, contiguous and of equal shape."""
     shape = arrays[0].shape

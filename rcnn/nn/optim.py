@@ -310,6 +310,22 @@ def _scale(grad: np.ndarray, factor: float) -> None:
     grad *= factor
 
 
+@compiled("optim.average")
+def update_average(mean: np.ndarray, values: np.ndarray, weight: float) -> None:
+    """Move the average of an array towards its current values, in place.
+
+    Parameters
+    ----------
+    mean : float array
+        The average. It becomes mean + weight * (values - mean).
+    values : float array
+        The current values, with the same shape.
+    weight : float
+        The weight of the current values.
+    """
+    mean += (weight * (values - mean)).astype(mean.dtype)
+
+
 # ---------------------------------------------------------------- schedules
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from rcnn.model import FasterRCNN
+from rcnn.nn import optim
 
 
 class WeightAverage:
@@ -54,8 +55,7 @@ class WeightAverage:
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, array in model.state_dict().items():
-            average = self.state[name]
-            average += ((1 - decay) * (array - average)).astype(average.dtype)
+            optim.update_average(self.state[name], array, 1 - decay)
 
     @contextlib.contextmanager
     def applied(self, model: FasterRCNN) -> Iterator[None]:

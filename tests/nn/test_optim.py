@@ -8,7 +8,17 @@ import pytest
 
 import rcnn
 from rcnn.nn import Parameter
-from rcnn.nn.optim import SGD, Adam, Optimizer, clip_grad_norm, cosine, linear_warmup, multi_step, product
+from rcnn.nn.optim import (
+    SGD,
+    Adam,
+    Optimizer,
+    clip_grad_norm,
+    cosine,
+    linear_warmup,
+    multi_step,
+    product,
+    update_average,
+)
 
 
 def parameter(*values):
@@ -141,6 +151,16 @@ def test_a_parameter_of_any_layout_moves_in_place(impl, kind):
         train(kind([moved]), 0, 2)
         assert moved.data is array
     np.testing.assert_allclose(turned.data, plain.data, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (5, 3), (LARGE,)])
+def test_average_moves_towards_the_values(impl, shape):
+    mean, values = np.full(shape, 2, np.float32), np.full(shape, 7, np.float32)
+    update_average(mean, values, 0.2)
+    np.testing.assert_allclose(mean, np.full(shape, 3), rtol=1e-6)
+    turned = np.zeros((3, 2), np.float32).T
+    update_average(turned, np.ones((2, 3), np.float32), 0.5)
+    assert (turned == 0.5).all() and (values == 7).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
