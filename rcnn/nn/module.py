@@ -240,6 +240,20 @@ class Module:
         for _, parameter in self.named_parameters():
             yield parameter
 
+    def named_buffers(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield every buffer.
+
+        Yields
+        ------
+        name : str
+            The full name.
+        buffer : array
+            The buffer, which is not copied.
+        """
+        for prefix, module in self.named_modules():
+            for name, buffer in module._own_buffers():
+                yield prefix + name, buffer
+
     def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Parameter | np.ndarray]]:
         """Yield (full name, value) for the whole state: parameters, then buffers, then the state of the submodules."""
         for name, value in self._attributes():

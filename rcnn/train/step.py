@@ -46,7 +46,7 @@ def train_step(
     FloatingPointError
         If a loss or a gradient is not finite. The message names the first non-finite stage. The model does not change.
     """
-    buffers = {name: array.copy() for name, array in _buffers(model).items()}
+    buffers = {name: array.copy() for name, array in model.named_buffers()}  # running statistics of batch norms
     optimizer.zero_grad()
     values, norm = dict.fromkeys(LOSSES, 0.0), np.nan
     try:
@@ -82,12 +82,6 @@ def _numbered(batches: Sequence[TrainingBatch], step: int) -> Iterator[tuple[int
 def _rng(recipe: Recipe, number: int) -> np.random.Generator:
     """Return the generator for all random numbers in a batch with this number."""
     return np.random.default_rng([recipe.seed, _SAMPLES, number])
-
-
-def _buffers(model: FasterRCNN) -> dict[str, np.ndarray]:
-    """Return the running statistics of batch norms, which change in training but are not learned."""
-    learned = {id(parameter.data) for parameter in model.parameters()}
-    return {name: array for name, array in model.state_dict().items() if id(array) not in learned}
 
 
 def _diagnose(

@@ -81,6 +81,9 @@ def test_names_include_parts_in_attributes_lists_tuples_and_dicts():
     assert [name for name, _ in tree.named_parameters()] == [name for name in NAMES if name != "offset"]
     assert [name for name, _ in tree.named_parameters("model.")][:2] == ["model.weight", "model.scales.0"]
     assert [parameter for _, parameter in tree.named_parameters()] == list(tree.parameters())
+    tree.nested["b"] = nn.BatchNorm2d(2)
+    assert [name for name, _ in tree.named_buffers()] == ["offset", "nested.b.running_mean", "nested.b.running_var"]
+    assert all(buffer is tree.state_dict()[name] for name, buffer in tree.named_buffers())
     assert all(isinstance(parameter, nn.Parameter) for parameter in tree.parameters())
 
 
