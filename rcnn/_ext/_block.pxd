@@ -1,6 +1,8 @@
 # cython: language_level=3
 """The register block of `_block.h`, for the kernels that use it."""
 
+from libc.string cimport memcpy, memset
+
 cdef extern from "_block.h" nogil:
     enum: ROWS
     enum: PANEL
@@ -63,17 +65,30 @@ cdef inline void gather_filters(
 
     Weights are numbered as in a filter of weight (O, C, kh, kw). Filters beyond the last one are zeros.
     """
-    cdef Py_ssize_t rows = max(0, min(LANES, f.count - first)), places = f.height * f.width, k, r
+    cdef Py_ssize_t rows = max(0, min(LANES, f.count - first)), places = f.height * f.width, k = start, r, count
     cdef bint neighbours = f.column_step == 1 and f.row_step == f.width and f.channel_step == places
+    cdef bint rotated = f.column_step == -1 and f.row_step == -f.width and places > 1
     cdef const float* source = f.weights + min(first, f.count - 1) * f.step
     cdef const float* value
-    if neighbours and rows:
-        k = start
-        while k < stop:
-            transpose(source + k, f.step, rows, min(LANES, stop - k), to + (k - start) * LANES)
-            k += LANES
-        return
-    for k in range(start, stop):  # rotated filters, for a gradient
+    cdef float turned[LANES * LANES]
+    while k < stop and rows:
         value = source + k // places * f.channel_step + k % places // f.width * f.row_step + k % f.width * f.column_step
-        for r in range(LANES):
-            to[(k - start) * LANES + r] = value[r * f.step] if r < rows else 0
+        if neighbours:
+            count = min(LANES, stop - k)
+            transpose(value, f.step, rows, count, to)
+        elif rotated:  # the weights of a channel are neighbours in reverse order
+            count = min(LANES, min(stop - k, places - k % places))
+            transpose(value - (count - 1), f.step, rows, count, turned)
+            for r in range(count):
+                memcpy(to + r * LANES, turned + (count - 1 - r) * LANES, LANES * sizeof(float))
+        else:
+            count = 1
+            if f.step == 1 and rows == LANES:
+                memcpy(to, value, LANES * sizeof(float))
+            else:
+                for r in range(LANES):
+                    to[r] = value[r * f.step] if r < rows else 0
+        to += count * LANES
+        k += count
+    if not rows:
+        memset(to, 0, (stop - start) * LANES * sizeof(float))

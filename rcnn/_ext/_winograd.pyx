@@ -204,7 +204,8 @@ cdef void multiply_positions(void* task, Py_ssize_t first, Py_ssize_t stop, int 
         multiply(
             c.inputs + position * c.distance, channels, c.tiles.count,
             c.transformed + position * c.filters_apart + panel * channels * PANEL,
-            min(c.share_panels, c.panels - panel), c.products + position * c.apart + panel * PANEL, c.panels * PANEL,
+            min(c.share_panels * PANEL, c.filters.count - panel * PANEL),
+            c.products + position * c.apart + panel * PANEL, c.panels * PANEL,
         )
 
 
@@ -230,7 +231,7 @@ cdef void convolve_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thr
         for position in range(t.positions):
             multiply(
                 inputs + position * c.distance, t.channels, count, c.transformed + position * c.filters_apart,
-                c.panels, products + position * c.apart, c.panels * PANEL,
+                c.filters.count, products + position * c.apart, c.panels * PANEL,
             )
         for tile in range(count):
             finish_tile(t, start + tile, products + tile * c.panels * PANEL, c.apart, &c.to)
@@ -260,7 +261,7 @@ cdef void transform_filters(
     cdef float lines[9 * TOGETHER * LANES]
     cdef Py_ssize_t channel, group, channels = filters.channels
     cdef Py_ssize_t apart = (filters.count + PANEL - 1) // PANEL * channels * PANEL + APART
-    for group in range(PANEL // LANES):
+    for group in range(min(PANEL, filters.count - panel * PANEL + LANES - 1) // LANES):
         gather_filters(filters, panel * PANEL + group * LANES, 9 * first, 9 * stop, lines)
         for channel in range(first, stop):
             filter_weights(
@@ -303,10 +304,13 @@ cdef void find_values(
 
 
 cdef void multiply(
-    const float* inputs, Py_ssize_t channels, Py_ssize_t tiles, const float* panel, Py_ssize_t panels, float* out,
+    const float* inputs, Py_ssize_t channels, Py_ssize_t tiles, const float* panel, Py_ssize_t filters, float* out,
     Py_ssize_t width,
 ) noexcept nogil:
-    """Multiply `inputs` (tiles, C) by panels (panels, C, PANEL) at one position, and write the result to `out`."""
+    """Multiply `inputs` (tiles, C) by the panels of some filters at one position, and write the result to `out`.
+
+    A panel has the shape (C, PANEL). Vectors of the last panel that contain no filter are skipped.
+    """
     cdef Product p
     cdef Py_ssize_t at[2 * ROWS]
     cdef Py_ssize_t to[2 * ROWS]
@@ -317,13 +321,13 @@ cdef void multiply(
     p.tap = &none
     p.taps = 1
     p.run = channels
-    p.columns = PANEL
     p.begins = True
     p.ends = False
     p.rate = <int>((PANEL + strips - 1) // strips)
-    for number in range(panels):
+    for number in range((filters + PANEL - 1) // PANEL):
         p.panel = panel + number * channels * PANEL
         p.out = out + number * PANEL
+        p.columns = min(PANEL, (filters - number * PANEL + LANES - 1) // LANES * LANES)
         for strip in range(strips):
             for r in range(2 * ROWS):  # of this strip and the next one
                 at[r] = min(strip * ROWS + r, tiles - 1) * channels
