@@ -21,7 +21,8 @@ from rcnn._ext._block cimport (
 from rcnn._ext._threads cimport parallel_for
 
 cdef enum:
-    GROUP = 252  # most rows per group, and most pixels per partial sum of a gradient; a multiple of ROWS
+    GROUP = 252  # most rows per group; a multiple of ROWS
+    PIXELS = 84  # pixels per partial sum of a weight gradient: a panel of their windows fits into the first-level cache
     CHUNK = 640  # terms of a sum per chunk
     BLOCK = 16 * ROWS  # filters per task of a weight gradient
     SPAN = 512  # weights of each of these filters per task
@@ -63,7 +64,7 @@ cdef struct Gradient:
     const float* maps
     const float* grad
     float* out
-    float* scratch  # (threads, GROUP * ROWS)
+    float* scratch  # (threads, PIXELS * ROWS)
     Py_ssize_t groups, channels, outs  # groups of filters; channels and filters of a group
     Py_ssize_t count, part  # windows, windows per part
     Py_ssize_t blocks, spans  # blocks of filters in a group, spans of weights in a run
@@ -88,7 +89,7 @@ cdef inline Py_ssize_t panels_of(Py_ssize_t filters) noexcept nogil:
 
 
 def convolve(
-    const float[:, :, :, ::1] maps,
+    const float[:, :, :, :] maps,
     const float[:, :, :, :] weight,
     float[:, :, :, :] out,
     const Py_ssize_t[::1] stride,
@@ -104,8 +105,8 @@ def convolve(
     """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C / filter_groups, kh, kw).
 
     Arrays that are given are then applied in this order: the result is multiplied by `scale` (O,), and `shift` (O,) and
-    `residual` are added. `residual` has the memory layout of `out`. The activation follows. The channels of `out` are
-    contiguous; its other strides are arbitrary. `packed` is scratch memory for
+    `residual` are added. `residual` has the memory layout of `out`. The activation follows. The channels of `maps` and
+    of `out` are contiguous; their other strides are arbitrary. `packed` is scratch memory for
     padded_panels(O, filter_groups) * kh * kw * C / filter_groups numbers.
     """
     cdef Convolution c
@@ -177,17 +178,17 @@ cdef void convolve_groups(void* task, Py_ssize_t first, Py_ssize_t stop, int thr
 
 
 cdef void set_windows(
-    Windows* w, const float[:, :, :, ::1] maps, Py_ssize_t used, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
+    Windows* w, const float[:, :, :, :] maps, Py_ssize_t used, Py_ssize_t kernel_height, Py_ssize_t kernel_width,
     const Py_ssize_t[::1] stride, const Py_ssize_t[::1] dilation, const float[:, :, :, :] out,
 ) noexcept:
     """Fill the struct `w` for filters that use `used` channels. If there is not enough memory, `w.tap` is NULL."""
-    cdef Py_ssize_t channels = maps.shape[3], line = maps.shape[2] * channels, y, x
-    cdef bint joined = dilation[1] == 1 and used == channels  # if so, a row of the filter reads neighbouring numbers
+    cdef Py_ssize_t column = maps.strides[2] // 4, line = maps.strides[1] // 4, y, x
+    cdef bint joined = dilation[1] == 1 and used == column  # if so, a row of the filter reads neighbouring numbers
     w.rows = out.shape[1]
     w.columns = out.shape[2]
-    w.image_step = maps.shape[1] * line
+    w.image_step = maps.strides[0] // 4
     w.height_step = stride[0] * line
-    w.width_step = stride[1] * channels
+    w.width_step = stride[1] * column
     w.out_image = out.strides[0] // 4
     w.out_row = out.strides[1] // 4
     w.out_column = out.strides[2] // 4
@@ -201,7 +202,7 @@ cdef void set_windows(
             w.tap[y] = y * dilation[0] * line
         else:
             for x in range(kernel_width):
-                w.tap[y * kernel_width + x] = y * dilation[0] * line + x * dilation[1] * channels
+                w.tap[y * kernel_width + x] = y * dilation[0] * line + x * dilation[1] * column
 
 
 cdef const float* whole_panels(const float[::1] values, float* into, const Convolution* c) noexcept:
@@ -253,7 +254,7 @@ cdef void convolve_group(
     cdef Py_ssize_t last_panel = min(panel + panels, c.panels)
     cdef const float* soon
     cdef bint more
-    find_places(w, first, c.rows, at, to)
+    find_places(w, first, GROUP, c.rows, at, to)
     p.begins = True
     tap = k = 0
     while tap < w.taps:  # a chunk consists of several runs or of a part of one run
@@ -305,11 +306,11 @@ cdef void set_panel(
 
 
 cdef void find_places(
-    const Windows* w, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t* at, Py_ssize_t* to
+    const Windows* w, Py_ssize_t first, Py_ssize_t count, Py_ssize_t rows, Py_ssize_t* at, Py_ssize_t* to
 ) noexcept nogil:
-    """Fill `at` and `to` (GROUP,) with the offsets of windows and of their outputs. The last window is repeated."""
+    """Fill `at` and `to` (count,) with the offsets of windows and of their outputs. The last window is repeated."""
     cdef Py_ssize_t i, x = first % w.columns, y = first // w.columns % w.rows, n = first // w.columns // w.rows
-    for i in range(GROUP):
+    for i in range(count):
         at[i] = n * w.image_step + y * w.height_step + x * w.width_step
         to[i] = n * w.out_image + y * w.out_row + x * w.out_column
         if first + i + 1 < rows:
@@ -395,7 +396,7 @@ def weight_gradient(
     if parts * out.shape[1] * out.shape[2] == 0 or t.count == 0:
         return
     set_windows(&t.windows, maps, t.channels, kernel_height, kernel_width, stride, dilation, grad)
-    t.scratch = <float*>malloc(threads * GROUP * ROWS * sizeof(float))
+    t.scratch = <float*>malloc(threads * PIXELS * ROWS * sizeof(float))
     if t.windows.tap == NULL or t.scratch == NULL:
         free(t.windows.tap)
         free(t.scratch)
@@ -403,7 +404,7 @@ def weight_gradient(
     t.maps = &maps[0, 0, 0, 0]
     t.grad = &grad[0, 0, 0, 0]
     t.out = &out[0, 0, 0]
-    t.part = ((t.count + parts - 1) // parts + GROUP - 1) // GROUP * GROUP
+    t.part = ((t.count + parts - 1) // parts + PIXELS - 1) // PIXELS * PIXELS
     t.blocks = (t.outs + BLOCK - 1) // BLOCK
     t.spans = (t.windows.run + SPAN - 1) // SPAN
     try:
@@ -425,7 +426,7 @@ cdef void gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thr
             &t.windows, t.maps + group * t.channels, t.grad + group * t.outs, t.outs, t.groups * t.outs,
             min(t.count, part * t.part), min(t.count, (part + 1) * t.part), t.count,
             t.out + (part * t.groups + group) * t.outs * taps * t.windows.run, number // (taps * t.spans) * BLOCK,
-            number // t.spans % taps, number % t.spans * SPAN, t.scratch + thread * GROUP * ROWS,
+            number // t.spans % taps, number % t.spans * SPAN, t.scratch + thread * PIXELS * ROWS,
         )
 
 
@@ -438,34 +439,37 @@ cdef void gradient_block(
 
     The gradients of neighbouring pixels are `grad_step` numbers apart.
     """
-    cdef Py_ssize_t at[GROUP]
-    cdef Py_ssize_t to[GROUP]
+    cdef Py_ssize_t at[PIXELS]
+    cdef Py_ssize_t to[PIXELS]
     cdef Py_ssize_t pixel, count, i, j, o, c, k, rows, size = w.taps * w.run
     cdef Py_ssize_t last = min(filters, filter + BLOCK), end = min(w.run, start + SPAN)
+    cdef Py_ssize_t strips = (last - filter + ROWS - 1) // ROWS
     cdef const float* left
     cdef Py_ssize_t distance
     pixel = first
     while pixel < stop:
-        count = min(GROUP, stop - pixel)
-        find_places(w, pixel, windows, at, to)
-        for i in range((last - filter + ROWS - 1) // ROWS):
-            o = filter + i * ROWS
-            rows = min(ROWS, last - o)
-            left = grad + pixel * grad_step + o
-            distance = grad_step
-            if rows < ROWS:  # the block always reads ROWS values per row; pad with zeros
-                memset(scratch, 0, count * ROWS * sizeof(float))
-                for k in range(count):
-                    memcpy(scratch + k * ROWS, left + k * distance, rows * sizeof(float))
-                left = scratch
-                distance = ROWS
-            for j in range((end - start + PANEL - 1) // PANEL):
-                c = start + j * PANEL
+        count = min(PIXELS, stop - pixel)
+        find_places(w, pixel, count, windows, at, to)
+        rows = (last - filter) % ROWS  # of the last strip, or 0
+        if rows:  # `outer` always reads ROWS values per pixel; pad with zeros
+            memset(scratch, 0, count * ROWS * sizeof(float))
+            for k in range(count):
+                memcpy(scratch + k * ROWS, grad + (pixel + k) * grad_step + last - rows, rows * sizeof(float))
+        for j in range((end - start + PANEL - 1) // PANEL):  # the windows stay in the cache during the inner loop
+            c = start + j * PANEL
+            for i in range(strips):
+                o = filter + i * ROWS
+                rows = min(ROWS, last - o)
+                left = grad + pixel * grad_step + o
+                distance = grad_step
+                if rows < ROWS:
+                    left = scratch
+                    distance = ROWS
                 outer(
                     left, distance, maps + w.tap[tap] + c, at, count, out + o * size + tap * w.run + c, size,
                     <int>rows, min(PANEL, end - c),
                 )
-        pixel += GROUP
+        pixel += PIXELS
 
 
 def gradient_tasks(Py_ssize_t filters, Py_ssize_t groups, Py_ssize_t taps, Py_ssize_t run):

@@ -92,6 +92,8 @@ def input_gradient(
         return empty_maps(shape)
     if _is_depthwise(weight.shape, groups):
         return _depthwise_input_gradient(g, weight, shape, stride, padding, dilation)
+    if g.shape[2:] == (1, 1) and weight.shape[2:] == shape[2:] and padding == (0, 0) and groups == 1:
+        return _input_gradient_of_vectors(g, weight, shape)
     rotated = _rotated(weight, groups)
     reach = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
     if stride == (1, 1) and min(reach) >= 0:
@@ -257,6 +259,15 @@ def _phases(kernel: int, stride: int, padding: int, dilation: int) -> list[tuple
     return phases
 
 
+def _input_gradient_of_vectors(g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the gradient with respect to maps that are as large as the window: a product of two matrices."""
+    out = empty_maps(shape)
+    matrix = np.ascontiguousarray(weight.transpose(0, 2, 3, 1)).reshape(len(weight), -1)  # (O, kh * kw * C)
+    rows = pixels(out).reshape(len(out), 1, 1, -1)  # (N, 1, 1, kh * kw * C)
+    _direct(pixels(g), matrix.T[:, :, None, None], rows, (1, 1), (1, 1), 1, NOTHING)
+    return out
+
+
 def _input_gradient_by_phase(
     g: np.ndarray, weight: np.ndarray, shape: tuple[int, ...], stride: Pair, padding: Pair, groups: int
 ) -> np.ndarray:
@@ -268,6 +279,7 @@ def _input_gradient_by_phase(
     """
     out = empty_maps(shape)
     positions = pixels(out)
+    phases = []  # for each phase: its weights, its part of the result, and the first window of the convolution
     for phase_y in range(stride[0]):
         for phase_x in range(stride[1]):
             phase_weights = weight[:, :, phase_y :: stride[0], phase_x :: stride[1]]
@@ -276,24 +288,27 @@ def _input_gradient_by_phase(
             if phase_weights.size == 0:
                 part[...] = 0
             elif part.size:
-                first = ((first_y + padding[0]) // stride[0], (first_x + padding[1]) // stride[1])
-                _fill_phase(g, phase_weights, part, first, groups)
+                top = (first_y + padding[0]) // stride[0] - phase_weights.shape[2] + 1
+                left = (first_x + padding[1]) // stride[1] - phase_weights.shape[3] + 1
+                phases.append((phase_weights, part, top, left))
+    maps, before = _padded_for(g, phases)
+    for phase_weights, part, top, left in phases:
+        own = maps[:, before[0] + top :, before[1] + left :]
+        _direct(own, _rotated(phase_weights, groups), part, (1, 1), (1, 1), groups, NOTHING)
     return out
 
 
-def _fill_phase(g: np.ndarray, weight: np.ndarray, part: np.ndarray, first: Pair, groups: int) -> None:
-    """Compute the elements `part` (N, rows, columns, C) of one phase. The first element belongs to window `first`.
-
-    `weight` (O, C / groups, kernel height, kernel width) contains the weights of this phase.
-    """
-    rotated = _rotated(weight, groups)
-    before = [k - 1 - f for k, f in zip(weight.shape[2:], first, strict=True)]  # windows before the very first one
-    after = [f + n - s for f, n, s in zip(first, part.shape[1:3], g.shape[2:], strict=True)]
-    maps = pixels(g)
-    pad = max(*before, *after, 0)
-    maps = _padded(g, (pad, pad))[:, pad - before[0] :, pad - before[1] :]
-    maps = np.ascontiguousarray(maps) if pad != before[0] or pad != before[1] else maps
-    _direct(maps, rotated, part, (1, 1), (1, 1), groups, NOTHING)
+def _padded_for(g: np.ndarray, phases: list[tuple[np.ndarray, np.ndarray, int, int]]) -> tuple[np.ndarray, Pair]:
+    """Return `g`, padded with zeros so that it contains the windows of all phases, and the padding."""
+    pads = []
+    for axis in (0, 1):
+        before = [-first[axis] for _, _, *first in phases]
+        after = [
+            first[axis] + part.shape[1 + axis] + weights.shape[2 + axis] - 1 - g.shape[2 + axis]
+            for weights, part, *first in phases
+        ]
+        pads.append(max([0, *before, *after]))
+    return _padded(g, (pads[0], pads[1])), (pads[0], pads[1])
 
 
 def _input_gradient_spread(
