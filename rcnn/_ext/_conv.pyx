@@ -16,7 +16,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from rcnn._ext._block cimport (
-    LANES, LINE, PANEL, ROWS, Filters, Product, filters_of, gather_filters, outer, product
+    LANES, LINE, PANEL, ROWS, Filters, Product, filters_of, gather_filters, outer, product, transpose
 )
 from rcnn._ext._threads cimport parallel_for
 
@@ -425,8 +425,9 @@ cdef void gradient_blocks(void* task, Py_ssize_t first, Py_ssize_t stop, int thr
         gradient_block(
             &t.windows, t.maps + group * t.channels, t.grad + group * t.outs, t.outs, t.groups * t.outs,
             min(t.count, part * t.part), min(t.count, (part + 1) * t.part), t.count,
-            t.out + (part * t.groups + group) * t.outs * taps * t.windows.run, number // (taps * t.spans) * BLOCK,
-            number // t.spans % taps, number % t.spans * SPAN, t.scratch + thread * PIXELS * ROWS,
+            t.out + (part * t.groups + group) * t.outs * taps * t.windows.run,
+            number % t.blocks * BLOCK,  # first all filters, because the windows stay in the cache
+            number // t.blocks // t.spans, number // t.blocks % t.spans * SPAN, t.scratch + thread * PIXELS * ROWS,
         )
 
 
@@ -494,18 +495,41 @@ cdef void gather_filters_of(void* task, Py_ssize_t first, Py_ssize_t stop, int t
     cdef Gathering* t = <Gathering*>task
     cdef Py_ssize_t o, size = t.places * t.channels
     for o in range(first, stop):
+        if t.places == 1:  # nothing to reorder
+            add_parts(t.parts + o * size, t.count, t.distance, size, t.out + o * size)
+            continue
         gather_filter(t.parts + o * size, t.count, t.distance, t.channels, t.places, t.out + o * size)
+
+
+cdef void add_parts(
+    const float* parts, Py_ssize_t count, Py_ssize_t distance, Py_ssize_t size, float* out
+) noexcept nogil:
+    """Sum the parts of one filter."""
+    cdef Py_ssize_t s, i
+    memset(out, 0, size * sizeof(float))
+    for s in range(count):
+        for i in range(size):
+            out[i] += parts[s * distance + i]
 
 
 cdef void gather_filter(
     const float* parts, Py_ssize_t count, Py_ssize_t distance, Py_ssize_t channels, Py_ssize_t places, float* out
 ) noexcept nogil:
     """Sum the parts of one filter, and reorder the sum from (places, C) to (C, places)."""
-    cdef Py_ssize_t s, place, c
-    cdef float value
-    for c in range(channels):
-        for place in range(places):
-            value = 0
+    cdef Py_ssize_t s, place, group, c, i, columns, rows
+    cdef float turned[LANES * LANES]
+    cdef float total[LANES * LANES]
+    for group in range((channels + LANES - 1) // LANES):
+        c = group * LANES
+        columns = min(LANES, channels - c)
+        place = 0
+        while place < places:
+            rows = min(LANES, places - place)
+            memset(total, 0, sizeof(total))
             for s in range(count):
-                value = value + parts[s * distance + place * channels + c]
-            out[c * places + place] = value
+                transpose(parts + s * distance + place * channels + c, channels, rows, columns, turned)
+                for i in range(columns * LANES):
+                    total[i] += turned[i]
+            for i in range(columns):
+                memcpy(out + (c + i) * places + place, total + i * LANES, rows * sizeof(float))
+            place += LANES
