@@ -3,9 +3,9 @@
 Two algorithms compute a convolution. The *direct* algorithm sums over each window as in the definition, and can compute
 every convolution. *Winograd's* algorithm can compute convolutions with 3x3 filters, stride 1 and one group of channels.
 It reduces the number of multiplications by a factor of 4 (`winograd4`) or 2.25 (`winograd2`); docs/speed.md explains
-how. `rcnn.set_conv_algorithm` chooses the algorithm. "auto" uses winograd4 if there are enough channels: the smaller
-number of multiplications then saves more time than the transforms cost. A *depthwise* convolution, which has one filter
-per channel, has kernels of its own.
+how. `rcnn.set_conv_algorithm` chooses the algorithm. "auto" uses winograd4 if there are enough channels and pixels:
+the smaller number of multiplications then saves more time than the transforms cost. A *depthwise* convolution, which
+has one filter per channel, has kernels of its own.
 
 The gradient with respect to the maps is also a convolution: the gradient of the result is convolved with the filters,
 rotated by 180 degrees. If the stride is s, the elements of the maps form s x s groups (*phases*). Elements of different
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rcnn._ext import backend, load
-from rcnn._ext.elementwise import ACTIVATIONS
+from rcnn._ext.elementwise import ACTIVATIONS, activate
 from rcnn._ext.layout import pixels
 from rcnn._ext.memory import empty, empty_maps
 
@@ -37,6 +37,8 @@ After = tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, int]  # s
 NOTHING: After = (None, None, None, 0)
 
 WORTH_WINOGRAD = 16  # channels and filters; with fewer of them, the transforms take more time than they save
+WORTH_TRANSFORM = 256  # pixels; for fewer, transforming the filters takes longer than the direct algorithm
+LARGE = 1 << 20  # weights; if there are more, they do not fit into the second-level cache, so packing them takes long
 TASKS = 32  # parts of a weight gradient: enough for many threads, and independent of the number of threads
 TILES = 192  # tiles that a weight gradient by Winograd's algorithm processes at a time
 
@@ -63,11 +65,15 @@ def convolve(
     out = empty_maps((len(x), len(weight), *size))
     added = None if residual is None else pixels(residual)
     side = _winograd_side(weight.shape, stride, padding, dilation, groups)
+    if backend.get_conv_algorithm() == "auto" and len(x) * math.prod(size) < WORTH_TRANSFORM:
+        side = 0
     code = ACTIVATIONS.index(activation)
     after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, code)
     if out.size == 0:
         return out
-    if _is_depthwise(weight.shape, groups):
+    if scale is residual is None and size == (1, 1) and x.shape[1:] == weight.shape[1:] and _has_few_rows(x, weight):
+        _multiply_filters(x, weight, bias, activation, pixels(out))
+    elif _is_depthwise(weight.shape, groups):
         _depthwise(pixels(x), weight, pixels(out), stride, padding, dilation, after)
     elif side:
         _winograd(pixels(x), weight, pixels(out), padding, after, side)
@@ -183,6 +189,31 @@ def _direct(
     packed = empty((max(kernels.padded_panels(len(weight), groups) * work, 1),))
     threads = backend.threads_for(out.size * work)
     kernels.convolve(maps, weight, out, _pair(stride), _pair(dilation), *after, groups, packed, threads)
+
+
+def _has_few_rows(x: np.ndarray, weight: np.ndarray) -> bool:
+    """Return whether it is faster to pack maps (N, C, H, W) than large filters (O, C, H, W)."""
+    return weight.size > LARGE and 2 * len(x) <= len(weight)
+
+
+def _multiply_filters(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, activation: str | None, out: np.ndarray
+) -> None:
+    """Write activation(weight x^T + bias)^T into `out` (N, 1, 1, O), for N maps that are as large as the O filters.
+
+    The maps and the filters change places: the maps, which are smaller, are packed into panels, and the filters are
+    read once, in the order in which they are stored.
+    """
+    n, outs, length = len(x), len(weight), math.prod(weight.shape[1:])
+    packable = empty(x.shape)  # in the order (C, H, W) of the filters
+    kernels.gather_weights(pixels(x).reshape(1, n, length), packable, backend.threads_for(x.size))
+    rows = np.ascontiguousarray(weight).reshape(1, outs, 1, length)
+    products = empty((1, outs, 1, n))
+    _direct(rows, packable.reshape(n, length, 1, 1), products, (1, 1), (1, 1), 1, NOTHING)
+    out = out.reshape(n, outs)
+    np.add(products.reshape(outs, n).T, 0 if bias is None else bias, out=out)
+    if activation is not None:
+        out[...] = activate(out, activation)
 
 
 def _depthwise(

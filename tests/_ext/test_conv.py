@@ -205,6 +205,37 @@ def test_auto_takes_winograd_if_there_are_enough_channels():
     assert conv._winograd_side((64, 64, 3, 3), (1, 1), (1, 1), (2, 2), 1) == 0
 
 
+def test_auto_takes_the_direct_algorithm_for_few_pixels():
+    """Below 256 pixels in all images, the transforms of the filters take longer than they save."""
+    weight = draw(16, 16, 3, 3).astype("f")
+    for n, side, few in ((1, 15, True), (1, 16, False), (2, 15, False)):
+        x, answers = Tensor(channels_last(draw(n, 16, side, side).astype("f"))), {}
+        for name in ("auto", "direct", "winograd4"):
+            with rcnn.set_conv_algorithm(name):
+                answers[name] = F.conv2d(x, Tensor(weight), padding=1).data
+        np.testing.assert_array_equal(answers["auto"], answers["direct" if few else "winograd4"])
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 70])
+@pytest.mark.parametrize("activation", [lambda x: x, F.relu, F.hardswish])
+def test_few_maps_are_packed_instead_of_large_filters(monkeypatch, n, activation):
+    monkeypatch.setattr(conv, "LARGE", 1000)
+    monkeypatch.setattr(backend, "WORTH_THREADS", 1)
+    maps, weight, bias = draw(n, 12, 5, 5), draw(140, 12 * 5 * 5), draw(140)
+    multiply, packed = conv._multiply_filters, []
+    monkeypatch.setattr(conv, "_multiply_filters", lambda *args: packed.append(n) or multiply(*args))
+    for added in (None, bias):
+        results = []
+        for dtype, threads in ((np.float64, 1), (np.float32, 1), (np.float32, 3)):
+            x, w = Tensor(channels_last(maps.astype(dtype))), Tensor(weight.astype(dtype))
+            shift = None if added is None else Tensor(added.astype(dtype))
+            with rcnn.set_num_threads(threads):
+                results.append(fused(lambda x, w, shift: activation(F.linear(x, w, shift)))(x, w, shift).data)
+        assert_close(results[1], results[0])
+        np.testing.assert_array_equal(results[1], results[2])
+    assert len(packed) == (4 if n else 0)
+
+
 def test_a_broadcasting_sum_is_not_fused():
     x, weight = Tensor(draw(1, 2, 4, 4).astype("f")), Tensor(draw(3, 2, 3, 3).astype("f"))
     out = convolve_fused("residual", x, weight, None, (1, 0, 1), None, None, Tensor(np.full((1, 3, 1, 1), 2, "f")))
