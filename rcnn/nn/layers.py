@@ -625,13 +625,17 @@ class Sequential(Module):
             setattr(self, str(index), module)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self.children())
+        return len(self._modules())
 
     def __iter__(self) -> Iterator[Module]:
-        return (module for _, module in self.children())
+        return iter(self._modules())
 
     def __getitem__(self, index: int) -> Module:
-        return list(self)[index]
+        return self._modules()[index]
+
+    def _modules(self) -> list[Module]:
+        """Return the modules. `children` would also search all other attributes, which takes longer."""
+        return [value for value in list(vars(self).values()) if isinstance(value, Module)]
 
     @fused
     def forward(self, x: Any) -> Any:

@@ -46,6 +46,8 @@ def pair(name: str, value: int | Sequence[int], smallest: int, largest: int = MO
     >>> pair("stride", 2, 1)
     (2, 2)
     """
+    if type(value) is int and smallest <= value <= largest:  # the usual case
+        return value, value
     is_pair = type(value) is tuple or not isinstance(value, int) and isinstance(value, Sequence)
     values: Any = value if is_pair else (value, value)
     if len(values) == 2 and is_whole(values[0]) and is_whole(values[1]):
@@ -156,8 +158,8 @@ def output_size(
     ValueError
         If the window does not fit into the padded map.
     """
-    span = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
-    room = [s + 2 * p - n for s, p, n in zip(size, padding, span, strict=True)]
+    span = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
+    room = size[0] + 2 * padding[0] - span[0], size[1] + 2 * padding[1] - span[1]
     if min(room) < 0:
         raise ValueError(
             f"kernel_size: a window of {span[0]} x {span[1]} pixels does not fit into x, which has {size[0]} x "
