@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
+from rcnn._ext.memory import shared_filters
 from rcnn._validate import (
     FRACTION,
     MOST_BOXES,
@@ -75,11 +76,12 @@ class RPNHead(Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         objectness, deltas = [], []
-        for level in features:
-            hidden = self.conv(level)
-            n = level.shape[0]
-            objectness.append(self.cls_logits(hidden).transpose(0, 2, 3, 1).reshape(n, -1))  # (N, A_l)
-            deltas.append(self.bbox_pred(hidden).transpose(0, 2, 3, 1).reshape(n, -1, 4))  # (N, A_l, 4)
+        with shared_filters():  # all levels use the same filters
+            for level in features:
+                hidden = self.conv(level)
+                n = level.shape[0]
+                objectness.append(self.cls_logits(hidden).transpose(0, 2, 3, 1).reshape(n, -1))  # (N, A_l)
+                deltas.append(self.bbox_pred(hidden).transpose(0, 2, 3, 1).reshape(n, -1, 4))  # (N, A_l, 4)
         return objectness, deltas
 
 

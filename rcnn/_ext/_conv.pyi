@@ -15,6 +15,7 @@ def convolve(
     activation: int,
     filter_groups: int,
     packed: Array,
+    is_packed: bool,
     threads: int,
 ) -> None: ...
 def pad(maps: Array, padding: Array, out: Array, threads: int) -> None: ...

@@ -100,14 +100,15 @@ def convolve(
     int activation,
     Py_ssize_t filter_groups,
     float[::1] packed,
+    bint is_packed,
     int threads,
 ):
     """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C / filter_groups, kh, kw).
 
     Arrays that are given are then applied in this order: the result is multiplied by `scale` (O,), and `shift` (O,) and
     `residual` are added. `residual` has the memory layout of `out`. The activation follows. The channels of `maps` and
-    of `out` are contiguous; their other strides are arbitrary. `packed` is scratch memory for
-    padded_panels(O, filter_groups) * kh * kw * C / filter_groups numbers.
+    of `out` are contiguous; their other strides are arbitrary. `packed` has padded_panels(O, filter_groups) * kh * kw *
+    C / filter_groups elements; the packed weights are written into it unless `is_packed` is True.
     """
     cdef Convolution c
     cdef Product* p = &c.product
@@ -148,7 +149,8 @@ def convolve(
     c.share = (panels + c.shares - 1) // c.shares
     try:
         with nogil:
-            parallel_for(pack_panels, &c, panels * c.splits, threads)
+            if not is_packed:
+                parallel_for(pack_panels, &c, panels * c.splits, threads)
             parallel_for(convolve_groups, &c, groups * c.shares, threads)
     finally:
         free(c.windows.tap)

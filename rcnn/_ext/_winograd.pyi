@@ -2,6 +2,7 @@ import numpy as np
 
 Array = np.ndarray
 
+def transformed_size(channels: int, filters: int, side: int) -> int: ...
 def scratch_size(tiles: int, channels: int, filters: int, side: int, threads: int) -> int: ...
 def convolve(
     maps: Array,
@@ -13,6 +14,8 @@ def convolve(
     residual: Array | None,
     activation: int,
     side: int,
+    transformed: Array,
+    is_transformed: bool,
     scratch: Array,
     threads: int,
 ) -> None: ...

@@ -90,12 +90,16 @@ cdef struct Gradient:
     Py_ssize_t first, count  # the tiles that are processed now
 
 
+def transformed_size(Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side):
+    """Return the number of elements of transformed filters."""
+    return (side + 2) * (side + 2) * (channels * ((filters + PANEL - 1) // PANEL * PANEL) + APART)
+
+
 def scratch_size(Py_ssize_t tiles, Py_ssize_t channels, Py_ssize_t filters, Py_ssize_t side, Py_ssize_t threads):
     """Return the number of scratch elements that `convolve` requires."""
     cdef Py_ssize_t positions = (side + 2) * (side + 2), width = (filters + PANEL - 1) // PANEL * PANEL
     cdef Py_ssize_t block = block_size(tiles, threads)
-    return positions * (channels * width + APART) + min(threads, (tiles + block - 1) // block) * share_size(
-        positions, block, channels, width)
+    return min(threads, (tiles + block - 1) // block) * share_size(positions, block, channels, width)
 
 
 cdef Py_ssize_t share_size(
@@ -121,12 +125,15 @@ def convolve(
     const float[:, :, :, ::1] residual,
     int activation,
     int side,
+    float[::1] transformed,
+    bint is_transformed,
     float[::1] scratch,
     int threads,
 ):
     """Fill `out` (N, H', W', O) with the convolution of maps (N, H, W, C) and weight (O, C, 3, 3); side is 4 or 2.
 
-    `scale`, `shift`, `residual` and `activation` are used as in `_conv.convolve`. `scratch` has `scratch_size`
+    `scale`, `shift`, `residual` and `activation` are used as in `_conv.convolve`. `transformed` has `transformed_size`
+    elements; the transformed filters are written into it unless `is_transformed` is True. `scratch` has `scratch_size`
     elements.
     """
     cdef Convolution c
@@ -158,15 +165,16 @@ def convolve(
     c.apart = c.block * width + APART
     c.filters_apart = width * channels + APART
     c.share = share_size(t.positions, c.block, channels, width)
-    c.transformed = &scratch[0]
-    c.inputs = c.transformed + t.positions * c.filters_apart
+    c.transformed = &transformed[0]
+    c.inputs = &scratch[0]
     c.products = c.inputs + t.positions * c.distance
     t.zeros = <float*>calloc(max(channels, 1), sizeof(float))
     if t.zeros == NULL:
         raise MemoryError
     try:
         with nogil:
-            parallel_for(transform_panels, &c, c.panels * c.splits, threads)
+            if not is_transformed:
+                parallel_for(transform_panels, &c, c.panels * c.splits, threads)
             if c.block == t.count:
                 parallel_for(transform_tiles, &c, t.count, threads)
                 parallel_for(multiply_positions, &c, t.positions * c.shares, threads)

@@ -15,6 +15,7 @@ sum over all positions: the window at each position times the gradient at this p
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ import numpy as np
 from rcnn._ext import backend, load
 from rcnn._ext.elementwise import ACTIVATIONS, activate
 from rcnn._ext.layout import pixels
-from rcnn._ext.memory import empty, empty_maps
+from rcnn._ext.memory import empty, empty_filters, empty_maps
 
 if TYPE_CHECKING:
     from rcnn._ext import _conv as kernels
@@ -71,7 +72,8 @@ def convolve(
     after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, code)
     if out.size == 0:
         return out
-    if scale is residual is None and size == (1, 1) and x.shape[1:] == weight.shape[1:] and _has_few_rows(x, weight):
+    is_whole = x.shape[1:] == weight.shape[1:] and padding == (0, 0)  # whether the window is the whole map
+    if scale is residual is None and is_whole and _has_few_rows(x, weight):
         _multiply_filters(x, weight, bias, activation, pixels(out))
     elif _is_depthwise(weight.shape, groups):
         _depthwise(pixels(x), weight, pixels(out), stride, padding, dilation, after)
@@ -186,13 +188,14 @@ def _direct(
 ) -> None:
     """Convolve padded maps (N, H, W, C), and write the result into `out` (N, H', W', O), which may be part of a map."""
     work = math.prod(weight.shape[1:])
-    packed = empty((max(kernels.padded_panels(len(weight), groups) * work, 1),))
+    size = kernels.padded_panels(len(weight), groups) * work
+    packed, is_packed = empty_filters(weight, max(size, 1), f"packed in {groups} groups")
     threads = backend.threads_for(out.size * work)
-    kernels.convolve(maps, weight, out, _pair(stride), _pair(dilation), *after, groups, packed, threads)
+    kernels.convolve(maps, weight, out, _pair(stride), _pair(dilation), *after, groups, packed, is_packed, threads)
 
 
 def _has_few_rows(x: np.ndarray, weight: np.ndarray) -> bool:
-    """Return whether it is faster to pack maps (N, C, H, W) than large filters (O, C, H, W)."""
+    """Return whether it is faster to read filters (O, C, H, W) as they are, and to pack the maps (N, C, H, W)."""
     return weight.size > LARGE and 2 * len(x) <= len(weight)
 
 
@@ -207,11 +210,11 @@ def _multiply_filters(
     n, outs, length = len(x), len(weight), math.prod(weight.shape[1:])
     packable = empty(x.shape)  # in the order (C, H, W) of the filters
     kernels.gather_weights(pixels(x).reshape(1, n, length), packable, backend.threads_for(x.size))
-    rows = np.ascontiguousarray(weight).reshape(1, outs, 1, length)
-    products = empty((1, outs, 1, n))
+    rows, products = np.ascontiguousarray(weight).reshape(1, outs, 1, length), empty((1, outs, 1, n))
     _direct(rows, packable.reshape(n, length, 1, 1), products, (1, 1), (1, 1), 1, NOTHING)
     out = out.reshape(n, outs)
-    np.add(products.reshape(outs, n).T, 0 if bias is None else bias, out=out)
+    with np.errstate(all="ignore"):  # the values can be infinite
+        np.add(products.reshape(outs, n).T, 0 if bias is None else bias, out=out)
     if activation is not None:
         out[...] = activate(out, activation)
 
@@ -243,8 +246,10 @@ def _winograd(
     outs, channels = weight.shape[:2]
     threads = backend.threads_for(out.size * channels * 9)
     tiles = _count_tiles((len(out), outs, *out.shape[1:3]), side)
+    size = winograd.transformed_size(channels, outs, side)
+    transformed, is_transformed = empty_filters(weight, size, f"transformed for side {side}")
     scratch = empty((winograd.scratch_size(tiles, channels, outs, side, threads),))
-    winograd.convolve(maps, weight, out, _pair(padding), *after, side, scratch, threads)
+    winograd.convolve(maps, weight, out, _pair(padding), *after, side, transformed, is_transformed, scratch, threads)
 
 
 def _count_tiles(shape: tuple[int, ...], side: int) -> int:
@@ -379,5 +384,6 @@ def _vector(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.float32)
 
 
+@functools.lru_cache(256)
 def _pair(values: Pair) -> np.ndarray:
     return np.array(values, np.intp)

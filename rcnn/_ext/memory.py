@@ -6,6 +6,7 @@ the memory of an array that is no longer referenced. In all other respects, they
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import math
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext import backend, load
+
+_shared: contextvars.ContextVar[dict[Any, Any] | None] = contextvars.ContextVar("shared", default=None)
 
 SMALL = 1 << 16  # bytes; smaller arrays come from NumPy's own allocator
 
@@ -31,6 +34,36 @@ def empty_maps(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """Return uninitialised feature maps of shape (N, C, H, W), stored channels last in memory."""
     n, channels, height, width = shape
     return empty((n, height, width, channels), dtype).transpose(0, 3, 1, 2)
+
+
+@contextmanager
+def shared_filters() -> Iterator[None]:
+    """Rearrange filters only once in the block, even if several convolutions use them.
+
+    The kernels copy the filters of a convolution into another order, or transform them. The result is kept until the
+    end of the block, so the filters must not change in the block.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def empty_filters(weight: np.ndarray, size: int, kind: str) -> tuple[np.ndarray, bool]:
+    """Return an array (size,) for rearranged filters, and whether they are already in it; see `shared_filters`.
+
+    `kind` is the name of the rearrangement.
+    """
+    shared = _shared.get()
+    if shared is None:
+        return empty((size,)), False
+    known = shared.get((id(weight), kind))
+    if known is not None:
+        return known[0], True
+    filters = empty((size,))
+    shared[id(weight), kind] = filters, weight  # as long as the array exists, no other array has the same id
+    return filters, False
 
 
 @contextmanager
