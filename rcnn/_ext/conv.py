@@ -196,7 +196,7 @@ def _direct(
 
 def _has_few_rows(x: np.ndarray, weight: np.ndarray) -> bool:
     """Return whether it is faster to read filters (O, C, H, W) as they are, and to pack the maps (N, C, H, W)."""
-    return weight.size > LARGE and 2 * len(x) <= len(weight)
+    return len(x) == 1 or (weight.size > LARGE and 2 * len(x) <= len(weight))
 
 
 def _multiply_filters(
@@ -205,15 +205,18 @@ def _multiply_filters(
     """Write activation(weight x^T + bias)^T into `out` (N, 1, 1, O), for N maps that are as large as the O filters.
 
     The maps and the filters change places: the maps, which are smaller, are packed into panels, and the filters are
-    read once, in the order in which they are stored.
+    read once, in the order in which they are stored. BLAS multiplies a single vector.
     """
     n, outs, length = len(x), len(weight), math.prod(weight.shape[1:])
     packable = empty(x.shape)  # in the order (C, H, W) of the filters
     kernels.gather_weights(pixels(x).reshape(1, n, length), packable, backend.threads_for(x.size))
     rows, products = np.ascontiguousarray(weight).reshape(1, outs, 1, length), empty((1, outs, 1, n))
-    _direct(rows, packable.reshape(n, length, 1, 1), products, (1, 1), (1, 1), 1, NOTHING)
     out = out.reshape(n, outs)
     with np.errstate(all="ignore"):  # the values can be infinite
+        if n == 1:
+            np.matmul(rows[0, :, 0], packable.reshape(length), out=products[0, :, 0, 0])
+        else:
+            _direct(rows, packable.reshape(n, length, 1, 1), products, (1, 1), (1, 1), 1, NOTHING)
         np.add(products.reshape(outs, n).T, 0 if bias is None else bias, out=out)
     if activation is not None:
         out[...] = activate(out, activation)
