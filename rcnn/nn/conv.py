@@ -12,6 +12,7 @@ without copying the windows, or with fewer multiplications.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +80,13 @@ def conv2d(
     >>> conv2d(x, weight).data.tolist()
     [[[[19.0, 25.0], [37.0, 43.0]]]]
     """
-    _check(x, weight, bias, groups)
+    check_maps("conv2d", x)
+    check_tensor("conv2d", weight, "weight")
+    if bias is not None:
+        check_tensor("conv2d", bias, "bias")
+    groups = GROUPS.check("groups", groups)
     geometry = (pair("stride", stride, 1), pair("padding", padding, 0), pair("dilation", dilation, 1))
-    size = output_size(x.shape[2:], weight.shape[2:], *geometry)
-    check_size((len(x), len(weight), *size), "x and weight")
-    n, channels, height, width = x.shape
-    check_size((n, channels, height + 2 * geometry[1][0], width + 2 * geometry[1][1]), "x and padding")
+    size = _size_of_result(x.shape, weight.shape, None if bias is None else bias.shape, *geometry, groups)
 
     def convolution(maps: Tensor, filters: Tensor) -> Convolution:
         return Convolution(maps.computed(), filters, bias, *geometry, size, groups=groups)
@@ -213,24 +215,35 @@ def _before(
     return after, after if of_sum is None else of_sum
 
 
-def _check(x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
-    """Raise TypeError or ValueError unless these arguments of `conv2d` are valid and their shapes match."""
-    check_maps("conv2d", x)
-    check_tensor("conv2d", weight, "weight")
-    GROUPS.check("groups", groups)
-    if weight.ndim != 4 or 0 in weight.shape[2:]:
-        raise ValueError(f"conv2d: weight must have shape (O, C / groups, height, width), got {weight.shape}")
-    if bias is not None:
-        check_tensor("conv2d", bias, "bias")
-    if x.shape[1] != weight.shape[1] * groups:
+@functools.lru_cache(1024)
+def _size_of_result(
+    maps: tuple[int, ...],
+    filters: tuple[int, ...],
+    bias: tuple[int, ...] | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Pair:
+    """Return the (H', W') of a convolution of these shapes. Raise ValueError if they do not match or are too large.
+
+    The result is cached, because these checks take as long as the convolution of a small map.
+    """
+    if len(filters) != 4 or 0 in filters[2:]:
+        raise ValueError(f"conv2d: weight must have shape (O, C / groups, height, width), got {filters}")
+    if maps[1] != filters[1] * groups:
         raise ValueError(
-            f"conv2d: x must have {weight.shape[1] * groups} channels for weight {weight.shape} and groups={groups}, "
-            f"got {x.shape[1]} (shape {x.shape})"
+            f"conv2d: x must have {filters[1] * groups} channels for weight {filters} and groups={groups}, "
+            f"got {maps[1]} (shape {maps})"
         )
-    if len(weight) % groups:
-        raise ValueError(f"groups must divide the number of filters ({len(weight)}), got {groups}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"bias must have shape {weight.shape[:1]}, with one value per filter, got {bias.shape}")
+    if filters[0] % groups:
+        raise ValueError(f"groups must divide the number of filters ({filters[0]}), got {groups}")
+    if bias is not None and bias != filters[:1]:
+        raise ValueError(f"bias must have shape {filters[:1]}, with one value per filter, got {bias}")
+    size = output_size(maps[2:], filters[2:], stride, padding, dilation)
+    check_size((maps[0], filters[0], *size), "x and weight")
+    check_size((*maps[:2], maps[2] + 2 * padding[0], maps[3] + 2 * padding[1]), "x and padding")
+    return size
 
 
 # ---------------------------------------------------------------------- the reference, on arrays
