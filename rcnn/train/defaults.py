@@ -23,14 +23,17 @@ RECIPES = {"shapes": Recipe(steps=1300), "digits": Recipe(steps=2500)}  # for th
 MOBILENET = "mobilenet"  # a kind of which `for_dataset` chooses the version
 EPOCHS = 12
 MIN_STEPS, MAX_STEPS = 1200, 6000
+MOBILENET_EPOCHS, MOBILENET_MIN_STEPS = 8, 800  # fewer, because each step takes longer, and ImageNet's weights help
 VALIDATIONS = 10
 MAX_SHORT_SIDE = 320  # pixels; training on larger images takes too long on a CPU
-BATCH_SIZE = 2  # for the small network: with half the batch and twice as many steps, it learns more in the same time
+# For the small network and MobileNets. With half the batch and twice as many steps, they learn more in the same time.
+BATCH_SIZE = 2
 SCALE_JITTER = (0.8, 1.25)
 FLIP = 0.5
 EMA = 0.998
-# Numbers of proposals of the small network, before and after NMS. With the numbers for drawn pages (400, and 200 or
-# 100), red cells filled the candidates in images of blood, and many platelets had no proposal.
+# Numbers of proposals of these networks, before and after NMS. With the numbers for drawn pages (400, and 200 or 100),
+# red cells filled the candidates in images of blood, and many platelets had no proposal. With torchvision's numbers
+# (2000), NMS takes longer.
 CANDIDATES, PROPOSALS = 1000, 300
 # The value of box_batch_size_per_image. With torchvision's value, 512, the head takes 90 % of a step on small images.
 RESNET_ROIS = 128
@@ -51,7 +54,8 @@ def for_dataset(
     The data sets "shapes" and "digits" have their own recipes. For any other data set, the plan resizes the short side
     of the images to the median short side of the data set, but to at most 320 pixels. During training, each image is
     also scaled by a random factor. The anchors are chosen from the boxes of the data set. Training runs for 12 epochs,
-    with a minimum of 1,200 and a maximum of 6,000 steps. The weights are averaged over the last steps.
+    with a minimum of 1,200 and a maximum of 6,000 steps, or for 8 epochs and at least 800 steps if the model is a
+    MobileNet. The weights are averaged over the last steps.
 
     Half of the images are mirrored. However, a mirrored 2 is not a 2, and training with mirrored digits harms the
     detector (docs/accuracy.md shows how much). Therefore, no image is mirrored if the name of a class is a single
@@ -92,10 +96,10 @@ def for_dataset(
     side = min(MAX_SHORT_SIDE, _median_short_side(dataset))
     recipe = RECIPES[spec].replace(steps) if spec in RECIPES else _recipe(dataset, kind, steps)
     settings = {"min_size": side, "max_size": 2 * side}
-    if kind == "small":
+    if _is_light(kind):
         for phase in ("train", "test"):
             settings |= {f"rpn_pre_nms_top_n_{phase}": CANDIDATES, f"rpn_post_nms_top_n_{phase}": PROPOSALS}
-    else:
+    if kind != "small":
         recipe = dataclasses.replace(recipe, lr=RESNET_LR)
         settings["box_batch_size_per_image"] = RESNET_ROIS
     layout: dict[str, Any] = {}
@@ -130,9 +134,10 @@ def _choose_mobilenet(weights_backbone: str | None) -> tuple[str, str | None]:
 
 def _recipe(dataset: Dataset, kind: str, steps: int | None) -> Recipe:
     """Return the recipe for a data set and a kind of model."""
-    batch_size = BATCH_SIZE if kind == "small" else Recipe.batch_size
+    batch_size = BATCH_SIZE if _is_light(kind) else Recipe.batch_size
+    epochs, least = (MOBILENET_EPOCHS, MOBILENET_MIN_STEPS) if kind in MOBILENETS else (EPOCHS, MIN_STEPS)
     if steps is None:
-        steps = min(max(EPOCHS * len(dataset) // batch_size, MIN_STEPS), MAX_STEPS)
+        steps = min(max(epochs * len(dataset) // batch_size, least), MAX_STEPS)
     return Recipe(
         steps=steps,
         batch_size=batch_size,
@@ -141,6 +146,11 @@ def _recipe(dataset: Dataset, kind: str, steps: int | None) -> Recipe:
         val_every=steps // VALIDATIONS,
         ema=EMA,
     )
+
+
+def _is_light(kind: str) -> bool:
+    """Return whether a kind of model is the small network or a MobileNet."""
+    return kind == "small" or kind in MOBILENETS
 
 
 def _may_be_mirrored(classes: Sequence[str]) -> bool:
