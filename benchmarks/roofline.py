@@ -433,7 +433,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("\n".join(f"- {name}: {value}" for name, value in facts.items()))
     found: dict[str, str] = {}
     if "profile" in options.only:
-        model, image = detector.detector(inputs.IMAGE), inputs.textured_image(*inputs.IMAGE)
+        model, image = detector.detector(detector.RESNET), inputs.textured_image(*inputs.IMAGE)
         with rcnn.set_num_threads(options.threads):
             model.predict([image])
             passes = [profile(model, image) for _ in range(PASSES)]

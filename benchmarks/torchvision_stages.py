@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from speed import record
+from speed import record, torch_peer
 from speed.inputs import seeded_state, textured_image
-from speed.torch_peer import resnet_detector, tensors
+from speed.torch_peer import tensors
 
 import rcnn
 from rcnn.trace import Trace
@@ -43,7 +43,7 @@ def pair(seed: int, eps: float, num_classes: int = 7, **settings: Any) -> tuple[
     ours.backbone.eps = eps
     state = seeded_state({name: array.shape for name, array in ours.state_dict().items()}, seed)
     ours.load_state_dict(state)
-    return ours.eval(), resnet_detector(state, num_classes, eps, **settings)
+    return ours.eval(), torch_peer.detector("fasterrcnn_resnet50_fpn", state, num_classes, eps, **settings)
 
 
 def run_torch(net: torch.nn.Module, images: list[np.ndarray]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from seeded import seeded_image, seeded_state  # noqa: E402
 
 IMAGE = (800, 1216)  # (height, width): usual size of a COCO photo after resizing and padding
+PHOTO = (480, 640)  # (height, width): usual size of a COCO photo
 FEATURES = (200, 304)  # (height, width) of the finest level of its feature pyramid
 CHANNELS = 256
 NUM_CLASSES = 91

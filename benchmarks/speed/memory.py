@@ -54,7 +54,7 @@ def _write_rcnn(folder: Path) -> Path:
     from speed import detector
 
     path = folder / "detector.safetensors"
-    rcnn.save(path, detector.detector(inputs.IMAGE))
+    rcnn.save(path, detector.detector(detector.RESNET))
     return path
 
 
@@ -64,14 +64,14 @@ def _write_torch(folder: Path) -> Path:
     from speed import detector
 
     path = folder / "detector.pth"
-    torch.save(detector.torch_detector(inputs.IMAGE).state_dict(), path)
+    torch.save(detector.torch_detector(detector.RESNET).state_dict(), path)
     return path
 
 
 def _write_onnx(folder: Path) -> Path:
     from speed import detector
 
-    return detector.exported(inputs.IMAGE, folder)
+    return detector.exported(detector.RESNET, folder)
 
 
 WRITERS = {"rcnn": _write_rcnn, "torchvision": _write_torch, "onnxruntime": _write_onnx, "openvino": _write_onnx}

@@ -42,8 +42,8 @@ def with_torchvision(path: Path, image: np.ndarray, threads: int) -> Look:
     from speed import torch_peer
 
     torch.set_num_threads(threads)
-    height, width = image.shape[:2]
-    net = torch_peer.empty_resnet_detector(inputs.NUM_CLASSES, min_size=min(height, width), max_size=max(height, width))
+    sizes = {"min_size": min(image.shape[:2]), "max_size": max(image.shape[:2])}
+    net = torch_peer.empty_detector("fasterrcnn_resnet50_fpn", inputs.NUM_CLASSES, **sizes)
     net.load_state_dict(torch.load(path, weights_only=True))
     contestant = torch_peer.detecting("torchvision", net, [image])
     return lambda: contestant.call(None)

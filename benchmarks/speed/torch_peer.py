@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
+from torchvision.models import detection
+from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign, roi_align
@@ -21,6 +22,7 @@ from speed.timing import Contestant
 if TYPE_CHECKING:  # not imported at run time, because rcnn would add to the memory measured for torchvision
     import rcnn
 
+EPS = 1e-5  # of the batch norms
 LOSS_NAMES = {
     "loss_objectness": "rpn_cls_loss",
     "loss_rpn_box_reg": "rpn_reg_loss",
@@ -32,27 +34,38 @@ LOSS_NAMES = {
 # ---------------------------------------------------------------- detectors
 
 
-def resnet_detector(
-    state: Mapping[str, np.ndarray], num_classes: int, eps: float = 1e-5, **settings: Any
+def detector(
+    name: str, state: Mapping[str, np.ndarray], num_classes: int, eps: float | None = EPS, **settings: Any
 ) -> torch.nn.Module:
-    """Return a new ResNet-50-FPN detector of torchvision with the weights `state`, in evaluation mode.
+    """Return a new detector of torchvision with the weights `state`, in evaluation mode.
 
     Each call creates a new detector, because a detector of torchvision caches scales.
     """
-    net = empty_resnet_detector(num_classes, eps, **settings)
-    net.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in state.items()})
-    return net
+    return load_arrays(empty_detector(name, num_classes, eps, **settings), state)
 
 
-def empty_resnet_detector(num_classes: int, eps: float = 1e-5, **settings: Any) -> torch.nn.Module:
-    """Return the detector of `resnet_detector` before its weights are loaded.
+def empty_detector(name: str, num_classes: int, eps: float | None = EPS, **settings: Any) -> torch.nn.Module:
+    """Return the detector of `detector` before its weights are loaded. `name` is that of a function of torchvision.
 
-    Its batch norms are frozen, as in a pretrained detector of torchvision. (Without pretrained weights, the batch norms
-    in torchvision are trainable.)
+    Its batch norms are frozen, with this `eps`, as in most pretrained detectors of torchvision. (Without pretrained
+    weights, the batch norms in torchvision are trainable.) If `eps` is None, they are left as torchvision makes them.
     """
-    net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
-    freeze_batch_norms(net, eps)
+    net = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=num_classes, **settings)
+    if eps is not None:
+        freeze_batch_norms(net, eps)
     return net.eval()
+
+
+def load_arrays(net: torch.nn.Module, state: Mapping[str, np.ndarray]) -> torch.nn.Module:
+    """Load the arrays, which contain no counters of batches, into a network, and return the network.
+
+    Raise RuntimeError if the names differ.
+    """
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in state.items()}
+    missing, unexpected = net.load_state_dict(tensors, strict=False)
+    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
+        raise RuntimeError(f"the two networks differ: {missing}, {unexpected}")
+    return net
 
 
 def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:
@@ -74,7 +87,7 @@ def loading(path: Path, num_classes: int, read: Callable[[Mapping[str, np.ndarra
     from safetensors.torch import load_file
 
     def call(_: None) -> torch.nn.Module:
-        net = fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes)
+        net = detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=num_classes)
         net.load_state_dict(load_file(path), strict=False)  # the file does not count batches
         return net
 
@@ -244,10 +257,7 @@ def small_detector(model: rcnn.FasterRCNN) -> FasterRCNN:
         box_predictor=FastRCNNPredictor(c.hidden_dim, c.num_classes),
         **same,
     )
-    state = {name: torch.from_numpy(np.array(value)) for name, value in model.state_dict().items()}
-    missing, unexpected = peer.load_state_dict(state, strict=False)
-    if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
-        raise RuntimeError(f"the two networks differ: {missing}, {unexpected}")
+    load_arrays(peer, model.state_dict())
     return peer
 
 

@@ -122,9 +122,9 @@ def steps_agree(model: rcnn.FasterRCNN, net: Any, dataset: Sequence[tuple[np.nda
 def resnet(**settings: Any) -> rcnn.FasterRCNN:
     """Return the detector of rcnn, in which the last backbone stages are trainable."""
     model = rcnn.faster_rcnn_resnet_50_fpn(
-        inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.sizes(SIZE), **settings
+        inputs.NUM_CLASSES, trainable_backbone_layers=TRAINED_STAGES, **detector.unresized(SIZE), **settings
     )
-    model.load_state_dict(detector.weights())
+    model.load_state_dict(detector.weights(detector.RESNET))
     return model
 
 
@@ -132,7 +132,13 @@ def torch_resnet(**settings: Any) -> Any:
     """Return the detector of torchvision, in which the same backbone stages are trainable."""
     from speed import torch_peer
 
-    net = torch_peer.resnet_detector(detector.weights(), inputs.NUM_CLASSES, **detector.sizes(SIZE), **settings)
+    net = torch_peer.detector(
+        detector.RESNET.peer,
+        detector.weights(detector.RESNET),
+        inputs.NUM_CLASSES,
+        **detector.unresized(SIZE),
+        **settings,
+    )
     stages = tuple(f"layer{stage}" for stage in range(5 - TRAINED_STAGES, 5))
     for name, parameter in net.backbone.body.named_parameters():
         parameter.requires_grad_(name.startswith(stages))

@@ -285,12 +285,14 @@ def test_only_the_gradient_of_one_leaf_is_computed_and_timed(leaf, monkeypatch):
     "make",
     [
         lambda settings: detector.contest(settings, size=(64, 96)),
+        lambda settings: detector.contest(settings, detector.RESNET_V2, (64, 96)),
+        lambda settings: detector.contest(settings, detector.MOBILENET),
         training.resnet_contest,
         training.digits_contest,
         lambda settings: detector.batch_contest(settings, (64, 64), batch=2),
         lambda settings: convolutions.contest(settings, Convolution(3, 4, 1, 1, 5, 5)),
     ],
-    ids=["detector", "resnet", "digits", "batch", "convolution"],
+    ids=["detector", "version-2", "mobilenet", "resnet", "digits", "batch", "convolution"],
 )
 def test_rcnn_runs_alone(make, settings, monkeypatch):
     monkeypatch.setattr(training, "SIZE", (64, 64))
@@ -320,6 +322,12 @@ def test_answers_are_compared_with_those_of_rcnn(settings):
     assert not result.holds
 
 
+def test_weights_of_the_mobilenet_give_many_detections_and_a_few_with_a_high_score():
+    (found,) = detector.detector(detector.MOBILENET).predict([inputs.textured_image(300, 420, seed=5)])
+    assert len(found["boxes"]) == 100
+    assert 2 <= (found["scores"] > 0.5).sum() <= 20 and len(set(found["labels"])) > 10
+
+
 @pytest.mark.slow
 def test_memory_of_a_separate_process_is_measured(settings):
     """There are rows on Linux only; on other systems this tests that there are none."""
@@ -327,7 +335,7 @@ def test_memory_of_a_separate_process_is_measured(settings):
         assert not memory_probe.RESET.exists()
         return
     process, beyond = (memory.measure(settings, kind) for kind in ("process", "beyond"))
-    weights = sum(array.nbytes for array in detector.weights().values())
+    weights = sum(array.nbytes for array in detector.weights(detector.RESNET).values())
     assert set(process) == set(beyond) == {"rcnn"}
     assert weights < process["rcnn"][0] < 10 * weights and 0 < beyond["rcnn"][0] < process["rcnn"][0] - weights
 
