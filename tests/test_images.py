@@ -494,6 +494,15 @@ def test_only_pil_images_are_converted(image):
         images.to_rgb(image, "photo")
 
 
+def test_png_files_keep_every_value_and_are_as_small_as_those_of_pillow():
+    rng = np.random.default_rng(0)
+    smooth = np.add.outer(np.arange(120), np.arange(160))[:, :, None] + rng.normal(0, 4, (120, 160, 3))
+    photo = smooth.clip(0, 255).astype(np.uint8)
+    content = images.as_png(photo)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), photo)
+    assert len(content) < 1.1 * len(saved(Image.fromarray(photo), "PNG"))
+
+
 @pytest.mark.parametrize(
     "image, kind, message",
     [
