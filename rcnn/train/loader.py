@@ -194,8 +194,9 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
 
     At most `workers` + 1 results are waiting or being computed. The threads run in copies of the caller's context, so
     that `with use_backend(...)` applies to them, too. If `make` raises an error for an item, the caller receives this
-    error when it requests the result of the item. If you may leave the loop early, close the iterator
-    (`contextlib.closing`), so that the threads stop.
+    error when it requests the result of the item. If `items` raises an error, the results of the items before it come
+    first, as without threads. If you may leave the loop early, close the iterator (`contextlib.closing`), so that the
+    threads stop.
 
     Parameters
     ----------
@@ -216,13 +217,17 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
         return
     pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked process gets its own threads
     ahead: deque[Future[U]] = deque()
+    rest, stop = iter(items), None
     try:
-        for item in items:
-            ahead.append(pool.submit(contextvars.copy_context().run, make, item))
-            if len(ahead) > workers:
+        while stop is None:
+            try:
+                ahead.append(pool.submit(contextvars.copy_context().run, make, next(rest)))
+            except BaseException as error:  # also StopIteration, and KeyboardInterrupt after Ctrl-C
+                stop = error
+            while len(ahead) > (workers if stop is None else 0):
                 yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        if not isinstance(stop, StopIteration):
+            raise stop
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -180,3 +180,17 @@ def test_an_error_is_raised_when_its_turn_comes(workers: int) -> None:
     with pytest.raises(OSError, match="c.jpg"):
         next(results)
     assert not [t for t in threading.enumerate() if t.name.startswith("rcnn-loader")]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_of_the_items_comes_after_the_results_before_it(workers: int) -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(3)
+        raise KeyboardInterrupt
+
+    results, found = prefetch(lambda x: x * x, numbers(), workers), []
+    with pytest.raises(KeyboardInterrupt):
+        for result in results:
+            found.append(result)
+    assert found == [0, 1, 4]
+    assert not [t for t in threading.enumerate() if t.name.startswith("rcnn-loader")]
