@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -139,7 +139,7 @@ def yolo_lines(size: Entry, detections: Sequence[Entry]) -> str:
     return "".join(lines)
 
 
-def describe(found: dict[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
+def describe(found: Mapping[str, np.ndarray], names: Sequence[str] | None) -> list[Entry]:
     """Return a list with a dict of Python numbers for each detection in an image."""
     return [
         {

@@ -1,4 +1,7 @@
-"""The command `rcnn detect`, which finds objects in image files and keeps only one image in memory at a time."""
+"""The command `rcnn detect`, which finds objects in image files and keeps only a few images in memory at a time.
+
+While the detector works on an image, threads read the next image and draw the detections in the previous ones.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,12 @@ import argparse
 import json
 import os
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rcnn import images
+from rcnn._ext import backend
 from rcnn._files import write_whole
 from rcnn.cli import video
 from rcnn.cli.annotations import FOLDERS, Entry, Folder, can_name, csv_table, describe, name_of
@@ -25,10 +33,13 @@ from rcnn.cli.shared import NAMED, add_max_pixels, check_file, check_outside, lo
 from rcnn.data.items import DARK
 from rcnn.data.report import KINDS
 from rcnn.model import FasterRCNN
+from rcnn.train.loader import prefetch
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
 MIN_SCORE = 0.5  # detections above this score are drawn and counted
 UNFIT = "annotations cannot contain this name; rename the file without special characters and without spaces around it"
+WORKERS = 2  # threads that draw; one more reads
+Outcome = tuple[Entry, list[Entry]] | str  # the entry and the detections of an image, or an error message
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
 
 
@@ -135,22 +146,33 @@ def run(options: argparse.Namespace) -> int:
     status = ERROR if problems else 0
     taken = {_identity(file) for file in files}
     try:
-        for file, outcome in tqdm(
-            detect_files(model, photos, options.out, options.score, options.batch, taken),
-            unit="image",
-            total=len(photos),
-            disable=None if len(photos) > FEW_IMAGES else True,
-            dynamic_ncols=True,
-        ):
-            if isinstance(outcome, str):
-                status = fail(outcome)
-                continue
-            done.append(outcome)
-            entry, detections = outcome
-            for folder in folders:
-                folder.add(entry, detections)
-            if options.json != "-":
-                say(f"{file}: {len(detections)} detected, drawing: {entry['drawing']}")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata, in the thread that reads
+            outcomes = detect_files(
+                model,
+                photos,
+                options.out,
+                options.score,
+                options.batch,
+                taken,
+                WORKERS if backend.get_num_threads() > 1 else 0,
+            )
+            for file, outcome in tqdm(
+                outcomes,
+                unit="image",
+                total=len(photos),
+                disable=None if len(photos) > FEW_IMAGES else True,
+                dynamic_ncols=True,
+            ):
+                if isinstance(outcome, str):
+                    status = fail(outcome)
+                    continue
+                done.append(outcome)
+                entry, detections = outcome
+                for folder in folders:
+                    folder.add(entry, detections)
+                if options.json != "-":
+                    say(f"{file}: {len(detections)} detected, drawing: {entry['drawing']}")
         for film in films:
             status = max(status, _detect_film(model, film, options, folders, taken, done))
     finally:  # also write the detections after Ctrl-C
@@ -214,7 +236,8 @@ def detect_files(
     score: float | None = None,
     batch: int = 1,
     taken: set[str] | None = None,
-) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
+    workers: int = 0,
+) -> Iterator[tuple[Path, Outcome]]:
     """Yield each file with its entry for the JSON file and its detections above `score`, or with an error message.
 
     The keys of an entry are "file", "drawing" (the path of the PNG in `folder`), "size" ("width" and "height" of the
@@ -222,13 +245,17 @@ def detect_files(
     coordinates of this image), "score", "label" and, if the model has class names, "name". Without `score`, the entry
     has all detections of the model, and those above `MIN_SCORE` are drawn and yielded.
 
-    `batch` images are processed at a time. If two files have the same name, their drawings have different names. A
+    `batch` images are processed at a time. With `workers`, this many threads draw, and one more reads; otherwise, there
+    is only one batch in memory. If two files have the same name, their drawings have different names. A
     drawing never overwrites one of `files`, or a file in `taken`, to which the drawings are added.
     """
     taken = set() if taken is None else taken
     taken.update(map(_identity, files))
-    for start in range(0, len(files), batch):
-        yield from _detect_batch(model, files[start : start + batch], folder, score, taken)
+    groups = [files[start : start + batch] for start in range(0, len(files), batch)]
+    with closing(prefetch(_read, groups, min(workers, 1))) as batches:
+        finish = partial(_finish, model, score)
+        with closing(prefetch(finish, _detect(model, batches, score, folder, taken), workers)) as outcomes:
+            yield from outcomes
 
 
 def as_json(entries: Sequence[Entry]) -> str:
@@ -236,28 +263,70 @@ def as_json(entries: Sequence[Entry]) -> str:
     return json.dumps(entries, indent=1) + "\n"
 
 
-def _detect_batch(
-    model: FasterRCNN, files: Sequence[Path], folder: Path, score: float | None, taken: set[str]
-) -> Iterator[tuple[Path, tuple[Entry, list[Entry]] | str]]:
-    """Yield each file of a batch and its outcome, as `detect_files` does."""
-    read = {}
+@dataclass
+class _Batch:
+    """Images that were read, and the errors and warnings about the files of a batch."""
+
+    images: dict[Path, np.ndarray] = field(default_factory=dict)
+    errors: dict[Path, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Found:
+    """A file with the detections in its image and the path of its drawing, or with an error."""
+
+    file: Path
+    error: str = ""
+    image: np.ndarray | None = None
+    detections: Mapping[str, np.ndarray] = field(default_factory=dict)
+    target: Path = Path()
+
+
+def _read(files: Sequence[Path]) -> _Batch:
+    """Read the images of a batch."""
+    batch = _Batch()
     for file in files:
         try:
-            read[file] = images.read(file)  # (H, W, 3)
-            if read[file].max() <= DARK and images.header(file).sixteen_bit:
-                tell(f"warning: {file}: {KINDS['dark-image'].sentence}; {KINDS['dark-image'].remedy}")
+            image = images.read(file)  # (H, W, 3)
+            if image.max() <= DARK and images.header(file).sixteen_bit:
+                batch.warnings.append(f"{file}: {KINDS['dark-image'].sentence}; {KINDS['dark-image'].remedy}")
         except ERRORS as error:
-            yield file, _reason(file, error)
-    for file, found in _predict(model, read, score):
-        if isinstance(found, Exception):
-            yield file, _reason(file, found)
-            continue
-        try:
-            outcome = _describe(model, file, read[file], found, score, folder, taken)
-        except ERRORS as error:
-            yield file, _reason(file, error)
+            batch.errors[file] = _reason(file, error)
         else:
-            yield file, outcome
+            batch.images[file] = image
+    return batch
+
+
+def _detect(
+    model: FasterRCNN, batches: Iterable[_Batch], score: float | None, folder: Path, taken: set[str]
+) -> Iterator[_Found]:
+    """Yield the detections in each image; the paths of the drawings are not in `taken`, to which they are added."""
+    for batch in batches:
+        for warning in batch.warnings:
+            tell(f"warning: {warning}")
+        for file, error in batch.errors.items():
+            yield _Found(file, error)
+        for file, found in _predict(model, batch.images, score):
+            if isinstance(found, Exception):
+                yield _Found(file, _reason(file, found))
+            else:
+                target = _free_name(folder, file.stem, taken)
+                taken.add(_identity(target))
+                yield _Found(file, "", batch.images[file], found, target)
+        del batch  # so that the next images are read after these are freed
+
+
+def _finish(model: FasterRCNN, score: float | None, found: _Found) -> tuple[Path, Outcome]:
+    """Draw the detections above `score` to a file; return the entry of the image and these detections, or an error."""
+    if found.image is None:
+        return found.file, found.error
+    try:
+        drawing, entry, shown = _draw(model, found.image, found.detections, score)
+        write_whole(found.target, images.as_png(drawing), flush=False)
+    except ERRORS as error:
+        return found.file, _reason(found.file, error)
+    return found.file, ({"file": str(found.file), "drawing": str(found.target), **entry}, shown)
 
 
 def _predict(
@@ -274,25 +343,8 @@ def _predict(
     return [result for file, image in read.items() for result in _predict(model, {file: image}, score)]
 
 
-def _describe(
-    model: FasterRCNN,
-    file: Path,
-    image: np.ndarray,
-    found: dict[str, np.ndarray],
-    score: float | None,
-    folder: Path,
-    taken: set[str],
-) -> tuple[Entry, list[Entry]]:
-    """Return an image's entry and its detections above `score`; draw these detections to a new file in `folder`."""
-    drawing, entry, shown = _draw(model, image, found, score)
-    target = _free_name(folder, file.stem, taken)
-    write_whole(target, images.as_png(drawing))
-    taken.add(_identity(target))
-    return {"file": str(file), "drawing": str(target), **entry}, shown
-
-
 def _draw(
-    model: FasterRCNN, image: np.ndarray, found: dict[str, np.ndarray], score: float | None
+    model: FasterRCNN, image: np.ndarray, found: Mapping[str, np.ndarray], score: float | None
 ) -> tuple[np.ndarray, Entry, list[Entry]]:
     """Return an image with its detections above `score`, the size and all detections, and those above `score`."""
     from rcnn import plot  # imports matplotlib, which is slow

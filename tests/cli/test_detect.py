@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+import warnings
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,7 +247,45 @@ def test_only_one_photo_is_in_memory_at_a_time(tmp_path):
     assert len(Watcher.seen) == 4
 
 
-def test_ctrl_c_keeps_the_detections_so_far(tmp_path, photo, finder, capsys, monkeypatch):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_threads_change_neither_the_outcomes_nor_their_order(tmp_path, album, finder, batch):
+    for i in range(6):
+        (tmp_path / f"{i}").mkdir()
+    same = [paint(tmp_path / f"{i}" / "x.png") for i in range(6)]
+    files = [album / "a.jpg", album / "notes.md", *same, tmp_path]
+    outcomes = [list(detect_files(finder, files, tmp_path, 0.5, batch, workers=workers)) for workers in (0, 2)]
+    assert outcomes[0] == outcomes[1] and [file for file, _ in outcomes[1]].count(album / "notes.md") == 1
+    assert sum(isinstance(outcome, tuple) for _, outcome in outcomes[1]) == 7
+    assert {path.name for path in tmp_path.glob("*.png")} == {"a.png", "x.png", *(f"x-{i}.png" for i in range(2, 7))}
+
+
+def test_threads_keep_few_photos_in_memory(tmp_path):
+    class Counter(Finder):
+        photos: list[weakref.ref] = []
+        most = 0
+
+        def predict(self, images, score_thresh=None):
+            self.photos.append(weakref.ref(images[0]))
+            self.most = max(self.most, sum(photo() is not None for photo in self.photos))
+            return super().predict(images, score_thresh)
+
+    model = Counter()
+    assert len(list(detect_files(model, [paint(tmp_path / f"{i}.png") for i in range(12)], tmp_path, workers=2))) == 12
+    assert model.most <= 4  # this one, two or three that are drawn
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_unusual_metadata_is_no_warning(tmp_path, finder, capsys, threads):
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6"  # it ends too early
+    files = [paint(tmp_path / f"{i}.png", exif=exif) for i in range(3)]
+    with rcnn.set_num_threads(threads), warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert detect(*files, "--out", tmp_path / "drawn") == 0
+    assert [str(warning.message) for warning in shown] == [] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_ctrl_c_keeps_the_detections_so_far(tmp_path, photo, finder, capsys, monkeypatch, threads):
     def stop(image):
         raise KeyboardInterrupt
 
@@ -254,7 +293,8 @@ def test_ctrl_c_keeps_the_detections_so_far(tmp_path, photo, finder, capsys, mon
     Image.new("RGB", (9, 9), "blue").save(blue)
     find = finder.find
     monkeypatch.setattr(finder, "find", lambda image: stop(image) if len(image) == 9 else find(image))
-    assert detect(photo, blue, photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == INTERRUPTED
+    with rcnn.set_num_threads(threads):
+        assert detect(photo, blue, photo, "--out", tmp_path / "drawn", "--json", tmp_path / "found.json") == INTERRUPTED
     assert [entry["file"] for entry in json.loads((tmp_path / "found.json").read_text())] == [str(photo)]
     assert capsys.readouterr().err == "rcnn: interrupted\n"
 
