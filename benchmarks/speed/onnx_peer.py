@@ -74,5 +74,6 @@ def with_openvino(path: Path, image: np.ndarray, threads: int) -> Contestant:
 
 
 def _as_detections(answer: list[np.ndarray]) -> list[dict[str, np.ndarray]]:
-    boxes, labels, scores = answer  # the order of the keys in the dict of torchvision
+    boxes, *others = answer  # the order of labels and scores depends on the detector
+    scores, labels = sorted(others, key=lambda array: array.dtype.kind)  # "f", then "i"
     return [{"boxes": boxes, "labels": labels, "scores": scores}]

@@ -16,13 +16,14 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.ops import MultiScaleRoIAlign, roi_align
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from speed.inputs import Convolution
+from speed.inputs import Convolution, detector_weights
 from speed.timing import Contestant
 
 if TYPE_CHECKING:  # not imported at run time, because rcnn would add to the memory measured for torchvision
     import rcnn
 
 EPS = 1e-5  # of the batch norms
+DEVIATION, CANDIDATES = 2.0, 500  # of one-stage detectors
 LOSS_NAMES = {
     "loss_objectness": "rpn_cls_loss",
     "loss_rpn_box_reg": "rpn_reg_loss",
@@ -65,6 +66,37 @@ def load_arrays(net: torch.nn.Module, state: Mapping[str, np.ndarray]) -> torch.
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
         raise RuntimeError(f"the two networks differ: {missing}, {unexpected}")
+    return net
+
+
+def one_stage_detector(name: str, image: np.ndarray, num_classes: int) -> torch.nn.Module:
+    """Return a one-stage detector of torchvision, an SSD, in evaluation mode.
+
+    Its random weights give the logits a standard deviation of `DEVIATION`. The score of the background is chosen so
+    that `CANDIDATES` pairs of an anchor and a class reach the score threshold in `image`, as in a photo.
+    """
+    net = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=num_classes).eval()
+    shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
+    load_arrays(net, detector_weights(shapes))
+    levels = net.head.classification_head.module_list
+    layers = [level if isinstance(level, torch.nn.Conv2d) else level[-1] for level in levels]
+
+    def logits() -> torch.Tensor:
+        maps = net.backbone(net.transform(tensors([image]))[0].tensors)
+        return net.head.classification_head(list(maps.values()))[0]  # (A, L)
+
+    with torch.no_grad():
+        factor = DEVIATION / logits().std()
+        for layer in layers:
+            layer.weight *= factor
+            layer.bias *= factor
+        found = logits().double()
+        total = found[:, 1:].exp().sum(dim=1, keepdim=True)
+        # A score exceeds the threshold if the logit of the background is raised by less than this.
+        limits = (found[:, 1:].exp() / net.score_thresh - total).clamp(min=1e-9).log() - found[:, :1]
+        raised = limits.flatten().topk(CANDIDATES).values[-1]
+        for layer in layers:
+            layer.bias[::num_classes] += raised
     return net
 
 

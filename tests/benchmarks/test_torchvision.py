@@ -160,6 +160,13 @@ def test_losses_and_every_gradient_of_version_2(stages):
     assert worst_norm <= 1e-6
 
 
+def test_photos_of_a_folder_have_the_same_detections(capsys):
+    import photos
+
+    assert photos.main(["--photos", "4", "--rounds", "1", "--threads", "1"]) == 0
+    assert "ratio: " in capsys.readouterr().out
+
+
 def load_seeded(net, seed):
     """Give a network of torchvision seeded weights, and return the network."""
     import torch
