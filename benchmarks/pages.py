@@ -11,8 +11,8 @@ This script writes only the text between two comments in a page:
 
 or, inside a sentence, `<!-- results: value course.all -->193<!-- /results -->`. The word after "results:" is the name
 of a function in `BLOCKS`, and the words after it are its arguments. With the option --results, these scripts write
-docs/results.json: run.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py, accuracy.py, prediction.py
-and setup_cost.py.
+docs/results.json: run.py, detectors.py, photos.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py,
+accuracy.py, prediction.py and setup_cost.py.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from rcnn import cli
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- results: ([^>]+?) -->)(.*?)(<!-- /results -->)", re.DOTALL)
 LEVELS = {"baseline": "baseline", "v3": "AVX2", "v4": "AVX-512"}  # the levels of kernels, in words for readers
+LIBRARIES = ("rcnn", "ONNX Runtime", "torchvision")  # in the table and the picture of the detectors
 SETUPS = ("demo", "tests")  # the keys in the section "setup" start with these names
 COSTS = {"download": "the download size", "install": "the set-up time", "run": "the running time"}
 Results = Mapping[str, Mapping[str, Entry]]
@@ -94,6 +95,15 @@ def speed(results: Results, section: str = "speed") -> str:
     if not any(line[-1] for line in lines[1:]):
         lines = [line[:-1] for line in lines]
     return table(lines, right=(1, 2, 4, 5))
+
+
+def detectors(results: Results) -> str:
+    """Return the table of detectors with public weights, in ascending order of their average precision."""
+    lines = [["detector", "stages", "AP", *(f"{library}, ms" for library in LIBRARIES)]]
+    for name, one in sorted(results["detectors"].items(), key=lambda item: item[1]["ap"]):
+        times = [number(one["times"][library]) if library in one["times"] else "" for library in LIBRARIES]
+        lines.append([name, one["stages"], f"{one['ap']:.1f}", *times])
+    return table(lines, right=(2, 3, 4, 5))
 
 
 def memory(results: Results) -> str:
@@ -208,7 +218,12 @@ def machine(results: Results, section: str) -> str:
     return text
 
 
-def usage(results: Results, *command: str) -> str:
+def command(results: Results, section: str) -> str:
+    """Return the commands that measured a section."""
+    return "; ".join(dict.fromkeys(one["command"] for one in results[section].values()))
+
+
+def usage(results: Results, *words: str) -> str:
     """Return the usage of a command as printed by its option --help."""
     del results
     printed = io.StringIO()
@@ -217,7 +232,7 @@ def usage(results: Results, *command: str) -> str:
         contextlib.suppress(SystemExit),
         mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1"}),
     ):
-        cli.main([*command, "--help"])
+        cli.main([*words, "--help"])
     return f"```text\n{printed.getvalue().split(chr(10) * 2)[0]}\n```"
 
 
@@ -227,6 +242,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
         value,
         rows,
         speed,
+        detectors,
         memory,
         comparison,
         setup,
@@ -234,6 +250,7 @@ BLOCKS: dict[str, Callable[..., str]] = {
         accuracy,
         accuracy_machines,
         machine,
+        command,
         usage,
     )
 }
