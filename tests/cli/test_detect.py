@@ -281,7 +281,7 @@ def test_unusual_metadata_is_no_warning(tmp_path, finder, capsys, threads):
     with rcnn.set_num_threads(threads), warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("always")
         assert detect(*files, "--out", tmp_path / "drawn") == 0
-    assert [str(warning.message) for warning in shown] == [] and capsys.readouterr().err == ""
+    assert not any("EXIF" in str(warning.message) for warning in shown) and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("threads", [1, 2])
