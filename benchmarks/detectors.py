@@ -3,6 +3,7 @@
     python benchmarks/detectors.py                                          print the table; takes some minutes
     python benchmarks/detectors.py --results --plot docs/detectors.png      also write the results and the picture
     python benchmarks/detectors.py --threads 1 --quick                      one thread, few repetitions
+    python benchmarks/detectors.py --threads 1 --cpu-time                   on a machine that does other work
 
 The detectors are the four Faster R-CNNs that rcnn reads, in rcnn and in torchvision, and two small one-stage detectors
 of torchvision, in torchvision and in ONNX Runtime. Each detects objects in a photo of the usual size of COCO, with its
@@ -18,13 +19,15 @@ import dataclasses
 import functools
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pages
 from matplotlib.figure import Figure
-from speed import detector, inputs, machine, record, rows, sweeps
+from speed import detector, inputs, machine, record, rows, sweeps, timing
 from speed.agreement import same_detections
 from speed.processors import processors
 from speed.rows import Contest, Row, Settings
@@ -101,15 +104,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=processors(), help="for each library (default: all CPUs)")
     parser.add_argument("--quick", action="store_true", help="few repetitions, for a rough result")
+    parser.add_argument("--cpu-time", action="store_true", help="measure CPU time instead of time; for one thread")
     parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the results into this file")
     options = parser.parse_args(arguments)
     if "torchvision" not in rows.installed():
         parser.error("this script requires torch and torchvision: pip install -e '.[peers]'")
-    with tempfile.TemporaryDirectory() as folder:
-        budget, rounds = (0.0, 2) if options.quick else (BUDGET, ROUNDS)
+    if options.cpu_time and options.threads != 1:
+        parser.error("--cpu-time requires --threads 1")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(timing, "seconds", cpu_seconds if options.cpu_time else timing.seconds),
+    ):
+        budget, rounds = (0.0, 1) if options.quick else (BUDGET, ROUNDS)
         settings = Settings(frozenset(rows.installed()), options.threads, budget, rounds, Path(folder))
         entries, holds = measure(settings)
+    for one in entries.values():
+        one["command"] += " --quick" * options.quick + " --cpu-time" * options.cpu_time
     print(pages.detectors({"detectors": entries}))
     if options.results and holds:
         record.update("detectors", entries, machine.line(PEERS))
@@ -128,6 +139,16 @@ def measure(settings: Settings) -> tuple[dict[str, record.Entry], bool]:
         entries[one.name] = entry(one, result)
         holds = holds and result.holds
     return entries, holds
+
+
+def cpu_seconds(contestant: Contestant) -> float:
+    """Return the CPU time of one call, as `timing.seconds` returns its time; other processes hardly disturb it."""
+    given = contestant.before()
+    start = time.process_time()
+    answer = contestant.call(given)
+    end = time.process_time()
+    del answer
+    return end - start
 
 
 def entry(one: Detector, result: rows.Result) -> record.Entry:

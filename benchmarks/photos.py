@@ -2,6 +2,7 @@
 
     python benchmarks/photos.py                          500 photos, on all CPUs; takes some minutes
     python benchmarks/photos.py --photos 40 --threads 1  fewer photos, on one thread
+    python benchmarks/photos.py --threads 1 --cpu-time   on a machine that does other work
     python benchmarks/photos.py --results                also write the section "photos" of docs/results.json
 
 The photos are JPEG files of the usual sizes of COCO, cut from the two photos of scikit-learn. The detector is
@@ -46,9 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--photos", type=int, default=PHOTOS, help="number of photos (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each program (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=processors(), help="of each program (default: all CPUs)")
+    parser.add_argument("--cpu-time", action="store_true", help="measure CPU time instead of time; for one thread")
     parser.add_argument("--only", nargs="+", choices=LOOPS, default=list(LOOPS), help="run only these programs")
     parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     options = parser.parse_args(arguments)
+    if options.cpu_time and options.threads != 1:
+        parser.error("--cpu-time requires --threads 1")
+    clock = "process_time" if options.cpu_time else "perf_counter"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "photos", options.photos)
@@ -56,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds: dict[str, list[float]] = {who: [] for who in options.only}
         for number in range(options.rounds):
             for who in options.only[:: -1 if number % 2 else 1]:
-                seconds[who].append(measured(who, folder, options.threads))
+                seconds[who].append(measured(who, folder, options.threads, clock))
         found = {who: detections(folder / who / FOUND) for who in options.only}
     speeds = {who: options.photos / statistics.median(values) for who, values in seconds.items()}
     for who, speed in speeds.items():
@@ -67,12 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ratio = speeds["rcnn"] / speeds["torchvision"]
     print(f"ratio: {ratio:.2f}; {agreement.text}{'' if agreement.holds else ' (!)'}")
     if options.results and agreement.holds:
-        given = [
-            *(["--photos", str(options.photos)] if options.photos != PHOTOS else []),
-            "--threads",
-            str(options.threads),
-        ]
-        entries = entries_of(speeds, agreement, options.threads, " ".join(["python benchmarks/photos.py", *given]))
+        command = f"python benchmarks/photos.py --photos {options.photos} --threads {options.threads}"
+        entries = entries_of(speeds, agreement, options.threads, command + " --cpu-time" * options.cpu_time)
         record.update("photos", entries, machine.line(PACKAGES))
     return 0 if agreement.holds else 1
 
@@ -94,13 +95,13 @@ def write_photos(folder: Path, count: int) -> None:
         photo.save(folder / f"{number:04}.jpg", quality=90)
 
 
-def measured(who: str, folder: Path, threads: int) -> float:
+def measured(who: str, folder: Path, threads: int, clock: str) -> float:
     """Run a program on all photos in a new process and return its time in seconds."""
     (folder / who).mkdir(exist_ok=True)
     paths = [str(folder / name) for name in ("photos", "detector.safetensors", who)]
     environment = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-m", "speed.photos_probe", who, *paths, str(threads)],
+        [sys.executable, "-m", "speed.photos_probe", who, *paths, str(threads), clock],
         check=True,
         env={**os.environ, "PYTHONPATH": environment},
         stdout=subprocess.PIPE,

@@ -72,32 +72,31 @@ def load_arrays(net: torch.nn.Module, state: Mapping[str, np.ndarray]) -> torch.
 def one_stage_detector(name: str, image: np.ndarray, num_classes: int) -> torch.nn.Module:
     """Return a one-stage detector of torchvision, an SSD, in evaluation mode.
 
-    Its random weights give the logits a standard deviation of `DEVIATION`. The score of the background is chosen so
-    that `CANDIDATES` pairs of an anchor and a class reach the score threshold in `image`, as in a photo.
+    Its random weights give the logits and the deltas a standard deviation of `DEVIATION`. The score of the background
+    is chosen so that `CANDIDATES` pairs of an anchor and a class reach the score threshold in `image`, as in a photo.
     """
     net = getattr(detection, name)(weights=None, weights_backbone=None, num_classes=num_classes).eval()
     shapes = {name: tuple(value.shape) for name, value in net.state_dict().items()}
     load_arrays(net, detector_weights(shapes))
-    levels = net.head.classification_head.module_list
-    layers = [level if isinstance(level, torch.nn.Conv2d) else level[-1] for level in levels]
-
-    def logits() -> torch.Tensor:
-        maps = net.backbone(net.transform(tensors([image]))[0].tensors)
-        return net.head.classification_head(list(maps.values()))[0]  # (A, L)
-
     with torch.no_grad():
-        factor = DEVIATION / logits().std()
-        for layer in layers:
-            layer.weight *= factor
-            layer.bias *= factor
-        found = logits().double()
-        total = found[:, 1:].exp().sum(dim=1, keepdim=True)
+        maps = list(net.backbone(net.transform(tensors([image]))[0].tensors).values())
+        for head in (net.head.regression_head, net.head.classification_head):
+            factor = DEVIATION / head(maps).std()
+            for layer in _last_layers(head):
+                layer.weight *= factor
+                layer.bias *= factor
+        logits = head(maps)[0].double()  # (A, L)
+        total = logits[:, 1:].exp().sum(dim=1, keepdim=True)
         # A score exceeds the threshold if the logit of the background is raised by less than this.
-        limits = (found[:, 1:].exp() / net.score_thresh - total).clamp(min=1e-9).log() - found[:, :1]
-        raised = limits.flatten().topk(CANDIDATES).values[-1]
-        for layer in layers:
-            layer.bias[::num_classes] += raised
+        limits = (logits[:, 1:].exp() / net.score_thresh - total).clamp(min=1e-9).log() - logits[:, :1]
+        for layer in _last_layers(head):
+            layer.bias[::num_classes] += limits.flatten().topk(CANDIDATES).values[-1]
     return net
+
+
+def _last_layers(head: torch.nn.Module) -> list[torch.nn.Conv2d]:
+    """Return the last convolution of each level in a head of an SSD."""
+    return [level if isinstance(level, torch.nn.Conv2d) else level[-1] for level in head.module_list]
 
 
 def freeze_batch_norms(net: torch.nn.Module, eps: float) -> None:

@@ -1,6 +1,7 @@
 """The table and the picture of the detectors. Only the tests in test_torchvision.py require torch."""
 
 import dataclasses
+import time
 
 import detectors
 import numpy as np
@@ -80,6 +81,15 @@ def test_results_are_written_only_if_the_libraries_agree(monkeypatch, tmp_path, 
     assert detectors.main(["--quick", "--threads", "1", "--results", "--plot", str(plot)]) == (0 if holds else 1)
     assert plot.read_bytes().startswith(b"\x89PNG") and (list(written) == [one.name]) == holds
     assert f"{one.name}: some" in capsys.readouterr().err
+
+
+def test_cpu_time_is_that_of_this_process(monkeypatch, capsys):
+    slept = Contestant("a", lambda _: time.sleep(0.3))
+    assert detectors.cpu_seconds(slept) < 0.1
+    monkeypatch.setattr(rows, "installed", lambda: ["torchvision"])
+    with pytest.raises(SystemExit):
+        detectors.main(["--cpu-time", "--threads", "2"])
+    assert "--cpu-time requires --threads 1" in capsys.readouterr().err
 
 
 def test_missing_torch_is_an_error(monkeypatch, capsys):

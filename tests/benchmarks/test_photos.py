@@ -39,7 +39,7 @@ def test_entries_have_the_speeds_and_their_ratio():
 def test_the_status_is_1_if_the_detections_differ(tmp_path, monkeypatch, capsys, agree, status):
     one, none = [{"boxes": [[0, 0, 9, 9]], "scores": [0.9], "labels": [1]}], [{"boxes": [], "scores": [], "labels": []}]
 
-    def measured(who, folder, threads):
+    def measured(who, folder, threads, clock):
         (folder / who).mkdir(exist_ok=True)
         (folder / who / photos.FOUND).write_text(json.dumps(one if who == "rcnn" or agree else none))
         return {"rcnn": 0.5, "torchvision": 2.0}[who]
@@ -59,5 +59,11 @@ def test_the_status_is_1_if_the_detections_differ(tmp_path, monkeypatch, capsys,
 
 @pytest.mark.slow
 def test_the_program_runs_with_four_photos(capsys):
-    assert photos.main(["--photos", "4", "--rounds", "1", "--threads", "1", "--only", "rcnn"]) == 0
+    assert photos.main(["--photos", "4", "--rounds", "1", "--threads", "1", "--only", "rcnn", "--cpu-time"]) == 0
     assert capsys.readouterr().out.startswith("rcnn: ")
+
+
+def test_cpu_time_is_for_one_thread(capsys):
+    with pytest.raises(SystemExit):
+        photos.main(["--cpu-time", "--threads", "2"])
+    assert "--cpu-time requires --threads 1" in capsys.readouterr().err
