@@ -113,6 +113,21 @@ def test_the_effects_of_the_augmentations_are_those_of_the_tables():
     assert low < bccd["none"] < high
 
 
+def test_the_advice_on_detectors_follows_from_their_table():
+    """The list and the paragraphs below the table of detectors in docs/speed.md."""
+    found = RESULTS["detectors"]
+    names = ("mobilenet_v3_large_320_fpn", "mobilenet_v3_large_fpn", "resnet50_fpn", "resnet50_fpn_v2")
+    two = [found[f"Faster R-CNN {name}"] for name in names]
+    lite, vgg = found["ssdlite320_mobilenet_v3_large"], found["ssd300_vgg16"]
+    for one in ([entry["ap"] for entry in two], [entry["value"] for entry in two]):
+        assert one == sorted(one)
+    assert two[2]["ap"] - two[1]["ap"] == pytest.approx(4.2) and two[1]["value"] < two[2]["value"] / 2
+    assert lite["ap"] < two[0]["ap"] < vgg["ap"] < lite["ap"] + 5
+    assert two[0]["ap"] - lite["ap"] == pytest.approx(1.5)
+    assert lite["value"] < two[0]["value"] < vgg["value"]
+    assert all(entry["value"] < entry["times"]["torchvision"] for entry in found.values())
+
+
 def measured_effects(name):
     """Return the changes of AP50 and of AP, by option, in a table of docs/accuracy.md."""
     (_, *plain), *rows = RESULTS["prediction"][name]["rows"]

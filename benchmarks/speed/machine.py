@@ -54,4 +54,5 @@ def line(packages: Mapping[str, object] | tuple[str, ...] = ()) -> str:
     level = str(backend.info().get("simd", "none")).split()[0]
     found = ", ".join(f"{name} {number}" for name, number in versions(dict.fromkeys(packages)).items())
     name = re.sub(r"\((R|TM)\)", "", processor())
-    return f"{processors()} processors ({name}), kernels of level {level}, {found}"
+    count = processors()
+    return f"{count} processor{'s' * (count > 1)} ({name}), kernels of level {level}, {found}"
