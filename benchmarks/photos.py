@@ -31,11 +31,13 @@ from speed import detector, machine, record
 from speed.agreement import Agreement, Detections, same_detections
 from speed.photos_probe import FOUND, LOOPS
 from speed.processors import processors
+from speed.rows import Goal
 
 import rcnn
 
 BENCHMARKS = Path(__file__).parent
 PHOTOS, ROUNDS = 500, 2
+GOAL = Goal(3, 4)  # of the ratio, on all CPUs
 SIZES = ((640, 480), (480, 640), (640, 427), (500, 375), (427, 640))  # (width, height)
 LEAST, MOST = 0.6, 1.0  # a photo shows this part of the largest possible section
 PACKAGES = ("torch", "torchvision", "pillow")
@@ -70,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     agreement = same_detections(found["rcnn"], found["torchvision"])
     ratio = speeds["rcnn"] / speeds["torchvision"]
-    print(f"ratio: {ratio:.2f}; {agreement.text}{'' if agreement.holds else ' (!)'}")
+    print(f"ratio: {ratio:.2f} (goal {GOAL.least:g}, aim {GOAL.aim:g}: {GOAL.verdict(ratio)})")
+    print(f"agreement: {agreement.text}{'' if agreement.holds else ' (!)'}")
     if options.results and agreement.holds:
         command = f"python benchmarks/photos.py --photos {options.photos} --threads {options.threads}"
         entries = entries_of(speeds, agreement, options.threads, command + " --cpu-time" * options.cpu_time)

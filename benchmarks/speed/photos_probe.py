@@ -26,8 +26,9 @@ Loop = Callable[[], None]
 def with_rcnn(photos: Path, weights: Path, out: Path, threads: int) -> Loop:
     import rcnn
     from rcnn import cli, plot
+    from rcnn.cli import parser
 
-    plot.annotate  # noqa: B018 (imports the module)
+    parser.make, plot.annotate  # noqa: B018 (imports their modules)
     rcnn.set_num_threads(threads)
     options = ["--score", str(SCORE), "--out", str(out), "--json", str(out / FOUND), "--quiet"]
 

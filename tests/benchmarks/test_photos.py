@@ -50,8 +50,9 @@ def test_the_status_is_1_if_the_detections_differ(tmp_path, monkeypatch, capsys,
     assert photos.main(["--photos", "1", "--threads", "1", "--results"]) == status
     printed = capsys.readouterr().out
     assert (
-        f"rcnn: 2.00 photos per second\ntorchvision: 0.50 photos per second\nratio: 4.00; {int(agree)} of 1" in printed
+        "rcnn: 2.00 photos per second\ntorchvision: 0.50 photos per second\nratio: 4.00 (goal 3, aim 4: aim)" in printed
     )
+    assert f"agreement: {int(agree)} of 1 detections" in printed
     assert record.RESULTS.exists() == agree
     if agree:
         assert record.read()["photos"]["ratio"]["command"] == "python benchmarks/photos.py --photos 1 --threads 1"
