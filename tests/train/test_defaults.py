@@ -181,9 +181,12 @@ def test_mobilenet_is_the_one_whose_weights_are_given_or_cached(
     monkeypatch.setitem(download.HASHES, name, download.digest(path))
     chosen = defaults.for_dataset(f"voc:{folder}", "mobilenet")
     assert (chosen.kind, chosen.weights_backbone, chosen.recipe.lr) == (name, "imagenet", defaults.RESNET_LR)
+    assert (chosen.recipe.steps, chosen.recipe.batch_size) == (700, 2)
     chosen = replace(chosen, settings={**chosen.settings, "hidden_dim": 8})
     model, left_out = defaults.resolve(chosen, chosen.load_train(), progress=False).make_model()
     assert not left_out and model.backbone.name == name and model.backbone.frozen
+    assert [stride for stride, _ in model.strides()] == [8, 16, 32, 64] and model.backbone.out_channels == 128
+    assert [len(cell) for cell in model.anchor_generator.cells] == [3] * 4  # one fitted size on each level
     found = model.backbone.body.state_dict()
     checkpoint.load_into(body := rcnn.backbones.MobileNet(name), path)
     assert all(np.array_equal(array, found[key]) for key, array in body.state_dict().items())
