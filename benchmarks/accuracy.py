@@ -4,8 +4,10 @@
     python benchmarks/accuracy.py --results              also write docs/results.json
     python benchmarks/accuracy.py --only course          only one of: shipped, digits, shapes, folder, course
     python benchmarks/accuracy.py --bccd bccd            only BCCD, the data set in the folder "bccd"; 30 minutes
-    python benchmarks/accuracy.py --bccd bccd --mobilenet mobilenet_v2-b0353104.pth
+    python benchmarks/accuracy.py --bccd bccd --model mobilenet --weights-backbone mobilenet_v2-b0353104.pth
                                                          the same, from torchvision's ImageNet weights; 50 minutes
+    python benchmarks/accuracy.py --bccd bccd --model resnet18
+                                                         the same, with a ResNet-18, one seed and few steps; 10 minutes
 
 Every number comes from a command that a user can type: `rcnn demo`, `rcnn train`, `rcnn eval`, or
 `python notebooks/build.py`, which runs all notebooks and overwrites them.
@@ -32,7 +34,11 @@ from rcnn.train.run_folder import VALIDATION, read_table
 
 ROOT = Path(__file__).parents[1]
 SEEDS = (1, 2, 3)
-BCCD_SEEDS = (0, 1, 2, 3, 4)
+BCCD_RUNS = {  # for each network: the key in docs/results.json, the seeds, and options of `rcnn train`
+    "small": ("bccd", (0, 1, 2, 3, 4), []),
+    "mobilenet": ("bccd_mobilenet", (0, 1, 2, 3, 4), ["--model", "mobilenet"]),
+    "resnet18": ("bccd_resnet18", (0,), ["--model", "resnet18", "--steps", "300"]),
+}
 UNIT = "AP50"
 
 
@@ -41,14 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="run only these")
     parser.add_argument("--bccd", type=Path, help="measure only BCCD, the data set in this folder")
-    parser.add_argument("--mobilenet", type=Path, help="with --bccd: start from the ImageNet weights in this file")
+    parser.add_argument("--model", choices=BCCD_RUNS, default="small", help="with --bccd: the network")
+    parser.add_argument("--weights-backbone", type=Path, help="with --bccd: initial weights of the backbone")
     parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     options = parser.parse_args(arguments)
-    if options.mobilenet and not options.bccd:
-        parser.error("--mobilenet requires --bccd")
+    if not options.bccd and (options.model, options.weights_backbone) != ("small", None):
+        parser.error("--model and --weights-backbone require --bccd")
     chosen = [MEASUREMENTS[name] for name in options.only]
     if options.bccd:
-        chosen = [("accuracy", functools.partial(bccd, options.bccd.resolve(), options.mobilenet))]
+        chosen = [
+            ("accuracy", functools.partial(bccd, options.bccd.resolve(), options.model, options.weights_backbone))
+        ]
     for section, measure in chosen:
         with tempfile.TemporaryDirectory() as folder:
             entries = measure(Path(folder))
@@ -82,27 +91,24 @@ def trained(name: str) -> Callable[[Path], dict[str, Entry]]:
     return measure
 
 
-def bccd(data: Path, mobilenet: Path | None, folder: Path) -> dict[str, Entry]:
-    """Train on BCCD with the default plan, on one processor, once for each seed; return the test results.
-
-    If `mobilenet` is the path of ImageNet's weights, the detector starts from these.
-    """
+def bccd(data: Path, model: str, weights: Path | None, folder: Path) -> dict[str, Entry]:
+    """Train on BCCD on one processor, once for each seed; return the test results."""
     os.environ["OMP_NUM_THREADS"] = "1"
     points, seconds, last = [], [], []
-    model = [] if mobilenet is None else ["--model", "mobilenet", "--weights-backbone", str(mobilenet.resolve())]
-    for seed in BCCD_SEEDS:
+    key, seeds, chosen = BCCD_RUNS[model]
+    given = [] if weights is None else ["--weights-backbone", str(weights.resolve())]
+    for seed in seeds:
         start = time.perf_counter()
-        printed = rcnn(folder, "train", str(data), *model, "--seed", str(seed), "--out", f"bccd-{seed}")
+        printed = rcnn(folder, "train", str(data), *chosen, *given, "--seed", str(seed), "--out", f"bccd-{seed}")
         seconds.append(round(time.perf_counter() - start))
         found = re.search(r"^AP50 on test \(72 images\): ([\d.]+)$", printed, re.MULTILINE)
         assert found, f"rcnn train printed no result for the test split:\n{printed}"
         points.append(float(found[1]))
         last.append(round(read_table(folder / f"bccd-{seed}" / VALIDATION)["ap50"][-1], 3))
-    name = "bccd" if mobilenet is None else "bccd_mobilenet"
-    given = "" if mobilenet is None else f" --model mobilenet --weights-backbone {mobilenet.name}"
-    command = f"OMP_NUM_THREADS=1 rcnn train bccd{given} --seed {', '.join(map(str, BCCD_SEEDS))}"
+    shown = [] if weights is None else ["--weights-backbone", weights.name]
+    command = " ".join(["OMP_NUM_THREADS=1 rcnn train bccd", *chosen, *shown, "--seed", ", ".join(map(str, seeds))])
     more = {"mean": round(statistics.mean(points), 3), "val": [min(last), max(last)]}
-    return {name: record.entry(points, UNIT, command, seconds=[min(seconds), max(seconds)], **more)}
+    return {key: record.entry(points, UNIT, command, seconds=[min(seconds), max(seconds)], **more)}
 
 
 def own_folder(folder: Path) -> dict[str, Entry]:

@@ -199,7 +199,8 @@ def accuracy(results: Results) -> str:
         "shapes": "shapes, trained from random weights",
         "folder": "a folder of 800 digit pages, trained from random weights",
         "bccd": "BCCD, 205 photographs of blood cells, trained from random weights",
-        "bccd_mobilenet": "BCCD, trained from ImageNet's weights of MobileNetV2",
+        "bccd_mobilenet": "BCCD, a MobileNetV2 trained from ImageNet's weights",
+        "bccd_resnet18": "BCCD, a ResNet-18 trained from random weights",
     }
     lines = [["detector", "AP at an IoU of 0.5", "training time", "command"]]
     for name, one in results["accuracy"].items():
