@@ -1,7 +1,7 @@
 """Plots of feature maps, sliding windows and receptive fields.
 
-The plots show a feature map (its mean, or channel by channel), the windows of a convolution, the connections between
-cells and pixels, and the influence of each pixel on a cell.
+The plots show a feature map (its largest activations, or channel by channel), the windows of a convolution, the
+connections between cells and pixels, and the influence of each pixel on a cell.
 
 In plots of a feature map, the unit of both axes is one cell. The cell in row r, column c has its centre at x = c, y =
 r. A layer is given as a tuple (kernel, stride, padding), which defines the windows of a convolution or a pooling.
@@ -34,7 +34,10 @@ _UNCOVERED = "#e8c4ae"  # a pale vermilion
 
 @checked
 def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None, quantity: str = "activation") -> Axes:
-    """Draw the mean absolute activation of each cell, or the first `max_channels` channels side by side.
+    """Draw the largest absolute activation of each cell, or the first `max_channels` channels side by side.
+
+    The largest activation shows objects better than the mean, because empty background can activate many channels
+    weakly.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
     features : (C, H, W) array
         Features of one image, with C channels.
     max_channels : int, optional
-        Number of channels to draw. By default, the mean of the absolute values over all channels is drawn.
+        Number of channels to draw. By default, the largest absolute value over all channels is drawn.
     quantity : str, optional
         Name of the quantity that is drawn. It is written next to the colour bar.
 
@@ -57,8 +60,8 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
         return channel_tiles(ax, array, max_channels, quantity)
     if array.size == 0:
         return style.note(style.frame(ax), "no features")
-    shown = ax.imshow(np.abs(array).mean(axis=0), cmap=style.ACTIVATIONS, interpolation="nearest")
-    style.color_bar(ax, shown, f"mean |{quantity}|")
+    shown = ax.imshow(np.abs(array).max(axis=0), cmap=style.ACTIVATIONS, interpolation="nearest")
+    style.color_bar(ax, shown, f"largest |{quantity}|")
     return style.frame(ax)
 
 

@@ -607,6 +607,7 @@ def _single_figure(view: _View, name: str, draw: Callable[[Axes, _View], str]) -
     style.title(ax, name, draw(ax, view))
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     single.set_figwidth(float(np.clip(4.8 * abs((right - left) / (top - bottom)), 3.5, 9.0)) + 1.4)
+    single.draw_without_rendering()  # the layout adapts to the new width, and needs one more pass for the colour bar
     return single
 
 
@@ -679,7 +680,7 @@ def _panel_sample_points(ax: Axes, view: _View) -> str:
     trace = view.trace
     sample_points(
         ax,
-        np.abs(view.features).mean(axis=0),
+        np.abs(view.features).max(axis=0),
         trace.rois[view.roi],
         trace.roi_scales[view.level],
         trace.output_size,

@@ -46,12 +46,12 @@ def legend(ax):
 # ---- feature maps
 
 
-def test_feature_map_is_the_mean_absolute_activation(ax):
+def test_feature_map_is_the_largest_absolute_activation(ax):
     features = np.array([[[1.0, -2], [0, 4]], [[3, 2], [0, -4]]])
     assert plot.feature_map(ax, features) is ax
-    assert np.asarray(ax.images[0].get_array()).tolist() == [[2, 2], [0, 4]]
+    assert np.asarray(ax.images[0].get_array()).tolist() == [[3, 2], [0, 4]]
     assert ax.images[0].get_extent() == [-0.5, 1.5, 1.5, -0.5]
-    assert ax.child_axes[0].get_ylabel() == "mean |activation|"
+    assert ax.child_axes[0].get_ylabel() == "largest |activation|"
 
 
 def test_feature_map_of_channels_labels_its_quantity(ax):
