@@ -16,25 +16,38 @@
 # %% question [markdown]
 # # Features and stride
 #
-# **The question.** The *backbone*, a network of convolutions, reads the image once. Nothing after it looks at the
-# image again: proposals and classes come from a map of 16 × 16 cells, each of which holds 64 numbers. Which pixels
-# did a cell see, and where on the page is it?
+# *Goals.* After this notebook, you can
 #
-# You write the two operations that all of this stands on: the gradient of a convolution, and the sum that makes a
-# feature pyramid. Between them you derive what a cell sees and where it lies, and then measure both.
+# - compute the size of a convolution's output;
+# - compute the stride and the receptive field of a cell, and measure both with a gradient;
+# - convert the column of a cell to an x coordinate of the image, and back;
+# - write the top-down sum of a feature pyramid;
+# - derive the gradient of a convolution, and write it without a framework (stretch exercise).
 #
-# | | what | shape |
+# *Prerequisites.* Notebook 00, and sums with several indices. The stretch exercise also needs the chain rule.
+#
+# *Time.* Two to three hours, half of them for the stretch exercise in section 2.
+#
+# **The question.** The *backbone*, a network of convolutions, reads the image once. All later stages read only its
+# feature map: 16 × 16 cells with 64 numbers each. Which pixels can change the numbers of a cell, and where in the
+# image is this cell?
+#
+# *History.* R-CNN (2014) ran its backbone separately for every region. Fast R-CNN [6] and Faster R-CNN [5] run it
+# once for the whole image, and all regions share the feature map. The feature pyramid [3] came two years later.
+#
+# | array | content | shape |
 # |---|---|---|
-# | `x` | maps that come in (at first the batch of images) | (N, C, H, W) |
-# | `weight`, `bias` | O filters of kh × kw places | (O, C, kh, kw), (O,) |
-# | `out` | maps that come out | (N, O, H', W') |
-# | `grad_out` | the gradient of a loss with respect to `out` | (N, O, H', W') |
+# | `x` | input of a convolution (for the first one, the batch of images) | (N, C, H, W) |
+# | `weight`, `bias` | O filters with kh × kw weights for each of C channels | (O, C, kh, kw), (O,) |
+# | `out` | output of the convolution | (N, O, H', W') |
+# | `grad_out` | gradient of a loss with respect to `out` | (N, O, H', W') |
 #
 # [1] Dumoulin, Visin: *A guide to convolution arithmetic for deep learning*, 2016 (arXiv 1603.07285). [2] Luo, Li,
 # Urtasun, Zemel: *Understanding the Effective Receptive Field in Deep Convolutional Neural Networks*, 2016 (arXiv
-# 1701.04128). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144).
-# [4] He, Zhang, Ren, Sun: *Deep Residual Learning for Image Recognition*, 2016 (arXiv 1512.03385).
-# [5] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497).
+# 1701.04128). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv
+# 1612.03144). [4] He, Zhang, Ren, Sun: *Deep Residual Learning for Image Recognition*, 2016 (arXiv 1512.03385). [5]
+# Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [6] Girshick: *Fast R-CNN*, 2015 (arXiv
+# 1504.08083).
 
 # %% setting-up
 import timeit
@@ -48,45 +61,52 @@ from rcnn.nn import Tensor, no_grad, windows
 from rcnn.nn import conv as convolution
 from rcnn.nn import functional as F
 
-model = rcnn.load_digits()  # its weights come with the package
+model = rcnn.load_digits()  # its weights are part of the package
 image, target = data.Digits(split="val")[178]
 trace = model.trace([image])
 print("batch", trace.batch.shape, "   features[0]", trace.features[0].shape)
+assert trace.features[0].shape == (1, 64, 16, 16)
 
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, image), "What comes in", f"{trace.batch.shape[2:]} pixels")
+plot.title(plot.image(left, image), "Input of the backbone", f"{trace.batch.shape[2:]} pixels")
 plot.title(
     plot.feature_map(right, trace.features[0][0]),
-    "What the detector reads",
-    f"{trace.features[0].shape[2:]} cells, the mean over 64 channels",
+    "Its output, the feature map",
+    f"{trace.features[0].shape[2:]} cells; the largest of 64 channels",
 )
 figure
 
 # %% slide [markdown]
-# ## 1  A filter slides
+# ## 1  A sliding filter
 #
-# A convolution lays a small filter on the map, multiplies place by place, adds everything up, and moves on. With stride
-# $s$ and $p$ cells of zeros around the map ([1] chapter 2; the first index of `x` and of `out` is the image),
+# A convolution puts a small filter on the input, multiplies each weight by the value below it, adds the products, and
+# moves to the next position. With stride $s$ and padding $p$ (rows and columns of zeros around the input), the output
+# is ([1] chapter 2; the first index of `x` and `out` is the image)
 #
 # $$ out_{n,o,i,j} = b_o + \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\;i s + u - p,\;j s + v - p}. $$
 #
-# So every channel of the input enters every channel of the output, and the same weights are used at every place. That
-# is why a digit is found as well in one corner as in another, and why a network of convolutions takes an image of any
-# size.
+# Every input channel contributes to every output channel. The weights are the same at every position, so a digit
+# gives the same features in every part of the page, and the network accepts images of any size.
 #
-# **Predict.** The filter below is 1 × 41 and has a single 1, in its last place. With padding 20 the result has the size
-# of the page. Does the page move to the left or to the right? (A `Tensor` of `rcnn.nn` is an array that remembers what
-# it was computed from, so that a gradient can be sent back through it; notebook 07 trains with it.)
+# A `Tensor` of `rcnn.nn` is an array that records how it was computed. Its method `backward()` uses this record to
+# compute gradients. (Notebook 07 explains how.)
+#
+# **Predict.** The filter below has the shape 1 × 41. Its last weight is 1, and all other weights are 0. With padding
+# 20, the output has the size of the page. Does the page move to the left or to the right?
 
 # %% slide-picture
 page = Tensor(image.mean(axis=2)[None, None] / 255)  # (1, 1, 128, 128), grey
-last_place = np.zeros((1, 1, 1, 41))
-last_place[..., -1] = 1
-upright = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])[None, None]  # dark to the right of light
-moved = F.conv2d(page, Tensor(last_place), padding=(0, 20))
-edges = F.conv2d(page, Tensor(upright), padding=1)
-sparse = F.conv2d(page, Tensor(upright), padding=1, stride=4)
+last_weight = np.zeros((1, 1, 1, 41))
+last_weight[..., -1] = 1
+vertical = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])[
+    None, None
+]  # positive if the left side is lighter
+moved = F.conv2d(page, Tensor(last_weight), padding=(0, 20))
+edges = F.conv2d(page, Tensor(vertical), padding=1)
+sparse = F.conv2d(page, Tensor(vertical), padding=1, stride=4)
+assert np.array_equal(moved.data[..., :-20], page.data[..., 20:])
+assert np.unravel_index(np.abs(edges.data[0, 0]).argmax(), (128, 128))[1] in (0, 127)  # at the padding
 
 figure = plot.figure(10, 2.5)
 shown = {"page": page, "moved by the filter": moved, "edges, stride 1": edges, "edges, stride 4": sparse}
@@ -95,23 +115,23 @@ for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
 figure
 
 # %% size [markdown]
-# It moved to the left: `out[i, j]` is `x[i, j + 20]`. (The dark strip is padding. It makes an edge where the image
-# has none, and the edge filter answers to it most strongly of all, on the left and on the right.)
+# The page moves to the left: `out[i, j]` is `x[i, j + 20]`. The dark strip is the padding. The padding also creates
+# an edge where the image has none: the largest values of the edge filter are at the left and right borders.
 #
-# A convolution in the mathematical sense turns the filter round first, and would have moved the page to the right. What
-# networks compute is the *cross-correlation*, and all frameworks call it a convolution.
+# In mathematics, a convolution flips the filter first, so the page would move to the right. Neural networks compute
+# the *cross-correlation*, which does not flip the filter, and all frameworks call it a convolution.
 #
-# > **What people get wrong.** For learned filters the name does not matter, since a network can learn either one. It
-# > matters as soon as you write the gradient: one of the two directions does turn the filter round. And
-# > `scipy.signal.convolve2d` turns it, while `scipy.signal.correlate2d` does not.
+# > **What people get wrong.** The gradient with respect to the input does flip the filter. Also,
+# > `scipy.signal.convolve2d` flips the filter, and `scipy.signal.correlate2d` does not.
 #
-# ### How large is what comes out?
+# ### The size of the output
 #
-# Count where the window can stop along one side. The first begins at $-p$, and none may reach beyond $H + p$.
-# **Predict** how many windows each row of the three maps below has, then run the cell and count the dots.
+# Count the positions of the window along one side. The first window starts at $-p$, and no window may end beyond $H +
+# p$. **Predict** how many windows there are in each row of the three inputs below. Then run the cell and count the
+# dots.
 #
-# Then write the rule down, along one side. The trap is in the third map: the stride steps over the last row, and a
-# division that leaves a rest must not become one more window.
+# Then write the formula for one side as `output_size`. In the third plot, the windows do not reach the last row: if
+# the division by the stride has a remainder, the remainder is not another window.
 
 # %% size-picture
 cases = {
@@ -129,10 +149,10 @@ figure
 
 # %% size-yours
 def output_size(size, kernel, stride, padding):
-    """How many places a window of `kernel` cells has along a side of `size` cells, an int.
+    """Return the number of positions of a window of `kernel` cells along a side of `size` cells, an int.
 
-    Windows begin at -padding and then at every `stride`-th cell; each must end within the `padding`
-    zeros that are added on both sides. The window fits at least once.
+    The first window starts at -padding, and each further window starts `stride` cells later. Each window
+    must end within the `padding` zeros on the other side. At least one window fits.
     """
     ### BEGIN SOLUTION
     return (size + 2 * padding - kernel) // stride + 1
@@ -148,17 +168,19 @@ for _ in range(100):
     counted = F.conv2d(column, window, None, (stride, 1), (padding, 0)).shape[2]
     given = output_size(size, kernel, stride, padding)
     assert given == counted, (
-        f"output_size({size}, {kernel}, {stride}, {padding}) gives {given}; write down where each window "
-        f"begins, from {-padding} on, and where the last one may"
+        f"output_size({size}, {kernel}, {stride}, {padding}) returns {given}, expected {counted}. Write down "
+        f"where each window starts (the first at {-padding}), and where the last window may start."
     )
 print("output_size: right")
 
 # %% backward [markdown]
-# ## 2  The gradient of a convolution
+# ## 2  The gradient of a convolution (stretch exercise)
 #
-# Write $g_{n,o,i,j}$ for `grad_out`, the derivative of the loss with respect to $out_{n,o,i,j}$. The formula at the top
-# is linear in each of its three inputs, so each derivative can be read off: look for all terms in which the number
-# occurs, and add up what comes back from them.
+# You can skip the exercise of this section and come back after notebook 07. No later section needs it.
+#
+# Let $g_{n,o,i,j}$ be `grad_out`, the derivative of the loss $L$ with respect to $out_{n,o,i,j}$. The formula of
+# section 1 is linear in the weights, in the bias and in the input. To get the derivative with respect to one number,
+# find all terms that contain this number, and add their contributions:
 #
 # $$ \frac{\partial L}{\partial b_o} = \sum_{n,i,j} g_{n,o,i,j}, \qquad
 #    \frac{\partial L}{\partial w_{o,c,u,v}} = \sum_{n,i,j} g_{n,o,i,j}\; x_{n,\,c,\;i s + u - p,\;j s + v - p}, $$
@@ -166,21 +188,24 @@ print("output_size: right")
 # $$ \frac{\partial L}{\partial x_{n,c,a,b}} = \sum_{o}\; \sum_{\substack{u,\,i\,:\; i s + u - p = a \\
 #    v,\,j\,:\; j s + v - p = b}} g_{n,o,i,j}\; w_{o,c,u,v}. $$
 #
-# The last sum looks worse than it is. Do not search for the windows that hold pixel $(a, b)$. Turn it round: take one
-# place $(u, v)$ of the filter, and see which cells of the padded map all windows together met there. They are a slice
-# with a step, as large as `out`. To these cells, and only to them, $g$ passes through $w_{\cdot,\cdot,u,v}$.
+# The last sum is easier to compute by filter position than by pixel. Take one position $(u, v)$ of the filter. In all
+# windows together, this weight is multiplied by the elements of one slice of the padded input. The slice has the step
+# $s$ and the size of `out`. Add $g$, multiplied by $w_{\cdot,\cdot,u,v}$, to the gradient of these elements only.
 #
-# Three traps: the slice must end so that it has exactly H' × W' cells; what falls on the padding is lost, so the padded
-# gradient is cut to the shape of `x` at the end; and rows or columns that no window reached keep the gradient 0.
+# Three traps:
+#
+# - The slice must end so that it has exactly H' × W' elements.
+# - The gradient of the padding is dropped: crop the padded gradient to the shape of `x` at the end.
+# - Rows and columns that no window reaches have the gradient 0.
 
 
 # %% backward-yours
 def conv2d_backward(grad_out, x, weight, stride, padding):
-    """The gradients (g_x, g_weight, g_bias) of a convolution, of the shapes of x, weight and bias (O,).
+    """Return the gradients (g_x, g_weight, g_bias) of a convolution.
 
-    grad_out: (N, O, H', W'), the gradient with respect to what came out. x: (N, C, H, W); weight:
-    (O, C, kh, kw); stride and padding: whole numbers, the same along both sides; the padding is zeros.
-    The arguments are not changed.
+    grad_out: (N, O, H', W'), the gradient with respect to the output. x: (N, C, H, W). weight:
+    (O, C, kh, kw). stride, padding: integers, the same along both sides; the padding is zeros.
+    The gradients have the shapes of x, weight and bias (O,). The arguments must not change.
     """
     ### BEGIN SOLUTION
     sides = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
@@ -189,11 +214,11 @@ def conv2d_backward(grad_out, x, weight, stride, padding):
     (rows, columns), (kernel_height, kernel_width) = grad_out.shape[2:], weight.shape[2:]
     for u in range(kernel_height):
         for v in range(kernel_width):
-            met = np.s_[
+            elements = np.s_[
                 :, :, u : u + stride * (rows - 1) + 1 : stride, v : v + stride * (columns - 1) + 1 : stride
-            ]  # (N, C, H', W') of the padded map
-            g_weight[:, :, u, v] = np.einsum("noij,ncij->oc", grad_out, maps[met])
-            g_maps[met] += np.einsum("noij,oc->ncij", grad_out, weight[:, :, u, v])
+            ]  # (N, C, H', W') of the padded input
+            g_weight[:, :, u, v] = np.einsum("noij,ncij->oc", grad_out, maps[elements])
+            g_maps[elements] += np.einsum("noij,oc->ncij", grad_out, weight[:, :, u, v])
     height, width = x.shape[2:]
     g_x = g_maps[:, :, padding : padding + height, padding : padding + width]  # (N, C, H, W)
     return g_x, g_weight, grad_out.sum(axis=(0, 2, 3))
@@ -205,17 +230,20 @@ checks.conv2d_backward(conv2d_backward)
 print("conv2d_backward: right")
 
 # %% difference [markdown]
-# ### How to know that a gradient is right
+# ### How to test a gradient
 #
-# Move one number by $h$ each way, and see what the loss does: $(L(w + h) - L(w - h)) / 2h$. In exact arithmetic this is
-# off by something of the order of $h^2$, and in floating point by rounding, of the order of $\varepsilon / h$. The
-# smallest $h$ is therefore not the best one. **Predict** at which $h$ the difference is smallest, in float64
-# ($\varepsilon \approx 10^{-16}$) and in float32 ($\varepsilon \approx 10^{-7}$).
+# Change one weight by $h$ in both directions, and compute the *central difference* of the loss: $(L(w + h) - L(w -
+# h)) / 2h$. In exact arithmetic, its error is proportional to $h^2$. In floating point, rounding adds an error
+# proportional to $\varepsilon / h$. The smallest $h$ is therefore not the best one. **Predict** which $h$ has the
+# smallest error in float64 ($\varepsilon \approx 10^{-16}$) and in float32 ($\varepsilon \approx 10^{-7}$).
 
 
 # %% difference-table
-def off_by(h, dtype):
-    "How far the central difference of one weight is from the gradient of rcnn.nn, as a share of it."
+STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
+
+
+def difference_error(h, dtype):
+    "Return the relative error of the central difference of one weight, compared with `backward()`."
 
     def loss(step, requires_grad=False):
         weights = kernel.astype(dtype)
@@ -232,31 +260,34 @@ def off_by(h, dtype):
 
 rng = np.random.default_rng(4)
 maps, kernel = rng.normal(size=(1, 2, 9, 9)), 0.3 * rng.normal(size=(3, 2, 3, 3))
+errors = {dtype: [difference_error(h, dtype) for h in STEPS] for dtype in (np.float64, np.float32)}
 print("h          float64     float32")
-for h in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10):
-    print(f"{h:<8.0e}{off_by(h, np.float64):>10.0e}{off_by(h, np.float32):>12.0e}")
+for h, *both in zip(STEPS, *errors.values(), strict=True):
+    print(f"{h:<8.0e}{both[0]:>10.0e}{both[1]:>12.0e}")
+assert STEPS[np.argmin(errors[np.float64])] in (1e-5, 1e-6)
+assert STEPS[np.argmin(errors[np.float32])] in (1e-2, 1e-3)
 
 # %% source [markdown]
-# The two errors are equal at about $h = \varepsilon^{1/3}$, which is $5 \cdot 10^{-6}$ in float64 and
-# $5 \cdot 10^{-3}$ in float32. Around there the columns are smallest. A float32 difference proves little; gradients are
-# checked in float64. (Notebook 07 derives this, and there you write the test yourself.)
+# The two errors are about equal at $h = \varepsilon^{1/3}$: $5 \cdot 10^{-6}$ in float64, and $5 \cdot 10^{-3}$ in
+# float32. The smallest errors of the table are near these values. Even the best float32 difference is inaccurate, so
+# test gradients in float64. (In notebook 07, you derive this rule and write the test.)
 #
-# ## 3  A convolution is a matrix product
+# ## 3  A convolution as a matrix product
 #
-# Copy the window at every place into a row of a matrix, (N·H'·W', kh·kw·C). Write every filter as a column,
-# (kh·kw·C, O). Their product holds all outputs at once, and libraries for matrix products are among the best-tuned code
-# that a processor runs. The price is memory: with a 3 × 3 filter every value is copied nine times.
+# Copy each window into a row of a matrix, (N·H'·W', kh·kw·C). Write each filter as a column of another matrix,
+# (kh·kw·C, O). The product of the two matrices contains all outputs. Libraries for matrix products are very fast, but
+# the copies need memory: with a 3 × 3 filter and stride 1, the matrix holds nearly every value nine times.
 #
-# The cell compares this with the formula at the top, window by window, and then shows the library's own reference. Read
-# `_columns` first, then the line with `@` in `_convolve`. The gradients need no new idea: what came out is $X W$, so $W$
-# receives $X^T g$, and the windows $X$ receive $g\, W^T$, which is then added up at the places that the windows were
-# copied from. In float32 the library's kernels do without the copy, or with fewer multiplications; `docs/speed.md`
-# explains how.
+# The cell compares the matrix product with the formula of section 1, one window at a time. Then it shows the
+# library's reference code. Read `_columns` first, then the line with `@` in `_convolve`. The gradients follow from
+# the same product. The output is $X W$, so the gradient of $W$ is $X^T g$, and the gradient of the windows is $g\,
+# W^T$. The gradient of each window is then added at the position from which the window was copied. In float32, the
+# library's kernels avoid the copies or need fewer multiplications; see `docs/speed.md`.
 
 
 # %% loop-or-product
 def by_definition(x, weight, stride, padding):
-    "The formula above, window by window, for x (N, C, H, W) and weight (O, C, kh, kw): (N, O, H', W')."
+    "Compute the formula of section 1 window by window, for x (N, C, H, W) and weight (O, C, kh, kw)."
     maps = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
     kernel = weight.shape[2:]
     rows, columns = windows.output_size(maps.shape[2:], kernel, (stride, stride), (0, 0))
@@ -273,40 +304,45 @@ x, weight = rng.normal(size=(1, 32, 64, 64)), rng.normal(size=(32, 32, 3, 3))
 slow, fast = by_definition(x, weight, 1, 1), F.conv2d(Tensor(x), Tensor(weight), padding=1).data
 calls = (lambda: by_definition(x, weight, 1, 1)), (lambda: F.conv2d(Tensor(x), Tensor(weight), padding=1))
 by_loop, by_product = (1000 * np.median(timeit.repeat(call, number=1, repeat=5)) for call in calls)
-print(f"by windows {by_loop:.1f} ms, by one product {by_product:.1f} ms, ratio {by_loop / by_product:.1f}")
+print(
+    f"window by window {by_loop:.1f} ms, one product {by_product:.1f} ms, ratio {by_loop / by_product:.1f}"
+)
 print(f"largest difference {np.abs(slow - fast).max():.0e}")
+assert np.allclose(slow, fast)
 course.source(
     convolution._columns, convolution._convolve, convolution._input_gradient, convolution._weight_gradient
 )
 
 # %% field [markdown]
-# ## 4  What a cell sees
+# ## 4  The receptive field of a cell
 #
-# The pixels that a cell depends on are its *receptive field*. For a chain of layers with kernels $k_l$, strides $s_l$
-# and paddings $p_l$, three numbers are carried along ([1] chapter 2 gives the sizes of one layer; chain them):
+# The *receptive field* of a cell is the set of pixels that can change its value. It is a square in the image. For a
+# chain of layers $l = 1, 2, \dots$ with kernels $k_l$, strides $s_l$ and paddings $p_l$, three numbers describe it
+# along one side ([1] chapter 2 treats one layer):
 #
-# * $j_l$, the **stride**: how many pixels lie between two neighbouring cells of map $l$. At the pixels, $j_0 = 1$.
-# * $r_l$, the **size** of the field in pixels, $r_0 = 1$.
-# * $c_l$, the **start**: the index of the pixel in the middle of the field of cell 0, $c_0 = 0$.
+# * $j_l$, the **stride**: the distance in pixels between neighbouring cells of map $l$; $j_0 = 1$ for the image.
+# * $r_l$, the **size** of the field in pixels; $r_0 = 1$.
+# * $c_l$, the **start**: the index of the pixel at the centre of the field of cell 0; $c_0 = 0$.
 #
-# A cell of map $l$ reads $k_l$ cells of the map below, which lie $j_{l-1}$ pixels apart. The first and the last of them
-# are $(k_l - 1)\, j_{l-1}$ pixels apart, so by so much the field grows:
+# A cell of map $l$ reads $k_l$ cells of map $l - 1$. Their distance is $j_{l-1}$ pixels, so the first and the last of
+# them are $(k_l - 1)\, j_{l-1}$ pixels apart. The field grows by this number:
 #
 # $$ r_l = r_{l-1} + (k_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1}\, s_l. $$
 #
-# The window of cell 0 begins at cell $-p_l$ of the map below, so its middle lies at $(k_l - 1)/2 - p_l$ of that map's
-# cells. Work out what this makes $c_l$. The plot has the stem of our backbone along one row: two layers of stride 2
-# and one of stride 1, all with kernel 3 and padding 1. Follow the blue lines down and the orange ones up.
+# The window of cell 0 starts at cell $-p_l$ of map $l - 1$, so its centre is at $(k_l - 1)/2 - p_l$, measured in
+# cells of map $l - 1$. Derive $c_l$ from this. The plot shows the first layers of our backbone along one row: two
+# layers with stride 2 and one with stride 1, all with kernel 3 and padding 1. Follow the blue lines down and the
+# orange lines up.
 #
-# Before you write the formula, have the answer measured: `measured_field` sends a gradient back from a cell, and looks
-# at which pixels it arrives. The check compares your function with it.
+# `measured_field` measures the three numbers without a formula: it computes the gradient of a cell with respect to
+# the pixels, and finds the pixels whose gradient is not 0. The check compares your function with it.
 
 
 # %% field-picture
 def measured_field(layers, pixels=2048):
-    "(size, stride, start), measured: which pixels get a gradient through filters that have no zeros."
+    "Return (size, stride, start), measured with gradients through filters without zeros."
     seen = []
-    for shift in (0, 1):  # a cell in the middle of the row, and the next one
+    for shift in (0, 1):  # a cell in the middle of the row, and its right neighbour
         row = Tensor(np.zeros((1, 1, 1, pixels)), requires_grad=True)
         out = row
         for kernel, stride, padding in layers:
@@ -321,7 +357,7 @@ def measured_field(layers, pixels=2048):
 
 
 stem = [(3, 2, 1), (3, 2, 1), (3, 1, 1)]  # (kernel, stride, padding)
-print("size, stride, start of the stem:", measured_field(stem))
+print("size, stride, start after the first three layers:", measured_field(stem))
 figure = plot.figure(10, 3.4)
 plot.cells_and_pixels(figure.subplots(), stem, 24, cell=3, pixel=3)
 figure
@@ -329,12 +365,12 @@ figure
 
 # %% field-yours
 def receptive_field(layers):
-    """(size, stride, start) of the receptive field of a cell of the last layer, along one side, in pixels.
+    """Return (size, stride, start) of the receptive field of a cell of the last layer, along one side.
 
-    layers: (kernel, stride, padding) of each; the first one reads the pixels. size: how many pixels the
-    field spans; stride: pixels from one cell to the next; start: the index of the pixel in the middle of
-    the field of cell 0, a float, for it lies between two pixels where the size is even. Padding counts as
-    if there were pixels.
+    layers: (kernel, stride, padding) of each layer; the first layer reads the pixels.
+    size: number of pixels that the field spans. stride: pixels between neighbouring cells.
+    start: index of the pixel at the centre of the field of cell 0, a float; it ends in .5 if the
+    size is even. Padding counts as pixels.
     """
     ### BEGIN SOLUTION
     size, step, start = 1, 1, 0.0
@@ -349,56 +385,62 @@ def receptive_field(layers):
 # %% field-check points=3
 rng = np.random.default_rng()
 hints = {
-    "size": "how many pixels apart are the cells that a window reads, whatever its own stride?",
-    "stride": "how many pixels is a step of this layer, if a step of the layer below is some already?",
-    "start": "where is the middle of the first window, in cells of the map below? And in pixels?",
+    "size": "How many pixels apart are the cells that a window reads? The layer's own stride does not matter.",
+    "stride": "How many pixels apart are the cells of the layer below? Multiply.",
+    "start": "Where is the centre of the first window, in cells of the layer below? And in pixels?",
 }
 for count in sorted(4 * [1, 2, 3, 4, 5]):
     layers = [tuple(rng.integers((1, 1, 0), (6, 4, 3)).tolist()) for _ in range(count)]
     given, measured = receptive_field(layers), measured_field(layers)
     for (name, hint), one, other in zip(hints.items(), given, measured, strict=True):
         assert np.isclose(one, other), (
-            f"receptive_field({layers}) gives the {name} {one}, and a gradient that is sent back finds "
-            f"{other}; {hint}"
+            f"receptive_field({layers}) returns the {name} {one}, but the measured {name} is {other}. {hint}"
         )
 print("receptive_field: right")
 
 # %% influence [markdown]
-# ## 5  Seeing is not listening
+# ## 5  How much each pixel matters
 #
-# The formula says which pixels *can* move a cell. How much each one does is its gradient: put a 1 on all channels of
-# one cell, 0 elsewhere, and go back through the network to the image. The backbone of the digits is nine layers deep;
-# **predict** the size of its field from the formula. Its 3 × 3 convolutions have the strides 2, 2, 1, 1, 2, 1, 1, 1, 1.
+# The receptive field contains the pixels that *can* change a cell. The gradient tells how much each of them does:
+# compute the gradient of one cell (the sum of its channels) with respect to the image. The backbone of the digit
+# detector has nine 3 × 3 convolutions, with the strides 2, 2, 1, 1, 2, 1, 1, 1, 1. **Predict** the size of its field
+# with the formula.
 #
-# The result is the mean over 12 pages. The dashed square is the smallest one around the middle of the field that holds
-# half of the whole. Luo et al. ([2] section 2) show why it is so small: the middle pixels reach the cell on many paths
-# and the outermost on a single one, so that the influence falls off like a bell curve. In a stack of equal layers of
-# stride 1 its width grows with the root of the depth, while the field grows with the depth itself.
+# The cell averages the absolute gradient over 12 pages. The dashed square is the smallest square around the centre
+# that contains half of the total. Luo et al. ([2] section 2) explain why it is so small: the central pixels reach the
+# cell on many paths, and the outermost pixels on only one. The influence decreases like a bell curve. In a stack of
+# equal layers with stride 1, its width grows with the square root of the depth, whereas the field grows with the
+# depth itself.
 #
-# > **What people get wrong.** In training, a batch norm subtracts the mean over the whole batch, so that every pixel of
-# > every image moves every cell. Measure a field in evaluation mode, or you will find the whole page, as the
-# > printed line shows.
+# The cell computes in float64, because rounding matters here. In float32, the kernels use Winograd's algorithm, which
+# replaces some exact zeros by tiny numbers, so a test for "not 0" would find the whole page.
+#
+# > **What people get wrong.** In training, batch norm subtracts the mean of the whole batch, so every pixel changes
+# > every cell. Measure a receptive field in evaluation mode; in training mode, the printed field is the whole page.
 
 
 # %% influence-measured
 def influence(network, images, cell):
-    "How much each pixel moves a cell (row, column), all channels together: (H, W)."
-    x = Tensor(images, requires_grad=True)
+    "Return how much each pixel changes a cell (row, column), summed over the channels: (H, W)."
+    x = Tensor(images.astype(np.float64), requires_grad=True)
     network(x)[0, :, cell[0], cell[1]].sum().backward()
     return np.abs(x.grad[0]).sum(axis=0)
 
 
 def extent(gradient):
-    "The box x1, y1, x2, y2 of all pixels with a gradient."
+    "Return the smallest box x1, y1, x2, y2 that contains all pixels whose gradient is not 0."
     rows, columns = (np.flatnonzero(gradient.any(axis=axis)) for axis in (1, 0))
     return tuple(int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
 
 
-cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the middle of its field is pixel (64, 64)
-mean = np.mean([influence(model.backbone, model.trace([page]).batch, cell) for page, _ in pages], axis=0)
+backbone = rcnn.load_digits().backbone.eval().astype(np.float64)
+cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the centre of the field is pixel (64, 64)
+mean = np.mean([influence(backbone, model.trace([page]).batch, cell) for page, _ in pages], axis=0)
 half = next(k for k in range(48) if mean[c - k : c + k + 1, c - k : c + k + 1].sum() >= mean.sum() / 2)
-training = rcnn.load_digits().backbone.train()
-print("the field:", extent(mean), " in training mode:", extent(influence(training, trace.batch, cell)))
+in_training = extent(influence(rcnn.load_digits().backbone.train().astype(np.float64), trace.batch, cell))
+print("the field:", extent(mean), " in training mode:", in_training)
+assert extent(mean) == (17, 17, 112, 112) and in_training == (0, 0, 128, 128)  # 95 × 95 pixels, the page
+assert 2 * half + 1 == 27
 
 squares = {
     "receptive field": extent(mean),
@@ -414,60 +456,67 @@ plot.boxes(
     labels=np.arange(1, 4),
     class_names=["", "field", "half", "stride"],
 )
-plot.title(left, f"Cell {cell} on the page", "the middle of its field: (64.5, 64.5)")
-plot.title(plot.influence(right, mean, squares), "How much each pixel moves it", "mean over 12 pages")
+plot.title(left, f"Cell {cell} on the page", "the centre of its field is (64.5, 64.5)")
+plot.title(
+    plot.influence(right, mean, squares), "Influence of each pixel on the cell", "mean over 12 pages"
+)
 figure
 
 # %% centre [markdown]
-# ## 6  Where a cell is, and back
+# ## 6  From a cell to its position, and back
 #
-# The field of a cell has its middle at pixel $c + \text{stride} \cdot \text{column}$, and rows alike. That is a pixel's
-# *index*; in the coordinates of boxes, where the image begins at 0, the middle of pixel $q$ is at $q + 0.5$. So
+# The centre of the field of a cell is the pixel with the *index* $c + \text{stride} \cdot \text{column}$; the same
+# holds for rows. In box coordinates, the image starts at 0, and the centre of pixel $q$ is at $q + 0.5$. So
 #
 # $$ x = c + 0.5 + \text{stride} \cdot \text{column}, \qquad
 #    \text{column} = \operatorname{round}\!\left(\frac{x - 0.5 - c}{\text{stride}}\right). $$
 #
-# The start $c$ is not a matter of taste. It follows from the padding, and it differs between networks. The next cell
-# measures it. VGG-16, one of the two networks of the first paper ([5] section 3.1), has pools of kernel 2 without
-# padding, and its first cell lies in the *middle* of the first 16 pixels. ResNets have odd kernels $k$ with a padding
-# of $(k - 1) / 2$, and their first cell lies on the *first pixel*.
+# The start $c$ follows from kernels and paddings, so it differs between networks. The next cell measures it. VGG-16,
+# a network of the first paper ([5] section 3.1), has pooling layers with kernel 2 and no padding, and its first cell
+# is at the *centre* of the first 16 pixels. ResNets have odd kernels $k$ and the padding $(k - 1) / 2$, and their
+# first cell is on the *first pixel*.
 #
-# rcnn's anchors are centred on `column * stride` by default, as torchvision's are: for a ResNet that is half a pixel
-# from the true middle. For networks like VGG there is `offset=0.5`.
+# By default, rcnn centres anchors on `column * stride`, like torchvision. For a ResNet, this is half a pixel from the
+# true centre. For networks like VGG, use `offset=0.5`.
 #
-# > **What people get wrong.** "A cell is the 8 × 8 pixels under it." Ours sees 95 × 95 pixels, half of what it hears
-# > comes from some 27 × 27, and neither square is centred on those eight.
+# > **What people get wrong.** "A cell is the 8 × 8 pixels under it." Our cell sees 95 × 95 pixels, and half of the
+# > influence comes from the central 27 × 27. Neither square is centred on those 8 × 8 pixels.
 
 # %% centre-table
 conv, pool = (3, 1, 1), (2, 2, 0)
 vgg = [conv, conv, pool] + [conv, conv, pool] + 3 * ([conv] * 3 + [pool])
-bottlenecks = {
+convolutions = {
     "C2": 3 * [conv],
     "C3": [(3, 2, 1)] + 3 * [conv],
     "C4": [(3, 2, 1)] + 5 * [conv],
     "C5": [(3, 2, 1)] + 2 * [conv],
 }  # the 3 × 3 convolutions of each stage
 digits = [(3, 2, 1), (3, 2, 1), conv, conv, (3, 2, 1), conv, conv, conv, conv]
-networks = {"digits' backbone": digits, "VGG-16, conv5_3": vgg[:-1]}
-resnet = [(7, 2, 3), (3, 2, 1)]
-for stage, layers in bottlenecks.items():
+networks = {"digit detector": digits, "VGG-16, conv5_3": vgg[:-1]}
+resnet = original = [(7, 2, 3), (3, 2, 1)]
+for stage, layers in convolutions.items():
     resnet = resnet + layers
     networks[f"ResNet-50, {stage}"] = resnet
-print(f"{'':<20}{'size':>6}{'stride':>8}{'start':>8}   middle of cell 0, in strides")
-for name, layers in networks.items():
-    size, stride, start = measured_field(layers)
+    first = [(1, 2, 0), conv] if layers[0][1] == 2 else layers[:1]  # the stride on a 1 × 1 convolution
+    original = original + first + layers[1:]
+fields = {name: measured_field(layers) for name, layers in networks.items()}
+print(f"{'':<20}{'size':>6}{'stride':>8}{'start':>8}   centre of cell 0, in strides")
+for name, (size, stride, start) in fields.items():
     print(f"{name:<20}{size:>6}{stride:>8}{start:>8}{(start + 0.5) / stride:>10.2f}")
+assert fields["digit detector"] == (95, 8, 0) and fields["VGG-16, conv5_3"] == (196, 16, 7.5)
+assert fields["ResNet-50, C5"] == (427, 32, 0) and measured_field(original) == (483, 32, 0)
 
 # %% strides [markdown]
-# Where versions of a network differ: the ResNet-50 of [4] has the stride of a stage on the first 1 × 1 convolution,
-# torchvision's and rcnn's on the 3 × 3 after it. The maps have the same sizes, but there the field of C5 is 483 pixels
-# and here it is 427.
+# Implementations of ResNet-50 differ. In [4], the stride of a stage is in its first 1 × 1 convolution; in torchvision
+# and rcnn, it is in the 3 × 3 convolution after it. The maps have the same sizes, but the field of C5 is 483 pixels
+# in [4] and 427 pixels here.
 #
-# ## 7  The stride is measured, not assumed
+# ## 7  Measure the stride
 #
-# Each layer of stride 2 halves the map, so the strides are 4, 8, 16, 32 and, for the level that the pyramid adds with
-# another stride of 2, 64. **Predict** the five heights for an image of 800 rows, and what 800 divided by each of them
-# is. The network below has the strides, kernels and paddings of a ResNet with a pyramid, and one channel.
+# Each layer with stride 2 halves the map, so the strides of the levels should be 4, 8, 16, 32 and, for the additional
+# level of the pyramid, 64. **Predict** the five heights of the maps for an image with 800 rows, and the quotient of
+# 800 and each height. The network below has the strides, kernels and paddings of a ResNet with a pyramid, and only
+# one channel.
 
 # %% strides-table
 skeleton = nn.Sequential(nn.Conv2d(3, 1, 7, stride=2, padding=3), nn.MaxPool2d(3, stride=2, padding=1))
@@ -475,41 +524,46 @@ halves = [nn.Conv2d(1, 1, 3, stride=2, padding=1) for _ in range(3)]  # to C3, C
 padded = (800, 1216)  # (height, width)
 with no_grad():
     levels = [skeleton(Tensor(np.zeros((1, 3, *padded), np.float32)))]
-    for half in halves:
-        levels.append(half(levels[-1]))
+    for halve in halves:
+        levels.append(halve(levels[-1]))
     levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
-for name, level in zip(("P2", "P3", "P4", "P5", "P6"), levels, strict=True):
-    size = level.shape[2:]
-    print(f"{name}  map {size!s:<12} stride (rows, columns) {anchors.measure_stride(padded, size)}")
+strides = [anchors.measure_stride(padded, level.shape[2:]) for level in levels]
+for name, level, stride in zip(("P2", "P3", "P4", "P5", "P6"), levels, strides, strict=True):
+    print(f"{name}  map {level.shape[2:]!s:<12} stride (rows, columns) {stride}")
+assert [level.shape[2] for level in levels] == [200, 100, 50, 25, 13]
+assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
 
 # %% pyramid [markdown]
-# Two strides in one map, 61 and 64: 25 rows became 13, for a half row is still a row. rcnn measures a stride as
-# torchvision does, by dividing the sizes and dropping the rest. The last of the 13 rows of P6 has the middle of its
-# field at pixel 12 · 64 = 768, and its anchors are centred on 12 · 61 = 732. The published weights have learned to live
-# with it; a re-implementation that assumes 64 reads them with every anchor of that level a little off.
+# P6 has two different strides, 61 and 64. With stride 2, 25 rows become 13 rows. rcnn and torchvision compute the
+# stride as 800 // 13 = 61. The field of the last row of P6 has its centre at pixel 12 · 64 = 768, but the anchors of
+# this row are centred on 12 · 61 = 732. The published weights were trained with these anchors. An implementation that
+# assumes the stride 64 places the anchors of this level differently, and its results are slightly wrong.
 #
 # ## 8  The feature pyramid
 #
-# Early maps are sharp but their cells see little; late ones see much, and are coarse. A pyramid gives the early maps
-# the late ones' knowledge ([3] section 3). From the coarsest to the finest:
+# Early maps have a high resolution, but small receptive fields. Late maps have large fields, but a low resolution. A
+# pyramid adds the information of the late maps to the early maps ([3] section 3), from the coarsest level to the
+# finest:
 #
-# $$ M_l = \text{lateral}_l(C_l) + \text{enlarge}(M_{l+1}), \qquad P_l = \text{smooth}_l(M_l). $$
+# $$ M_l = \text{lateral}_l(C_l) + \text{upsample}(M_{l+1}), \qquad P_l = \text{output}_l(M_l). $$
 #
-# *Lateral* is a 1 × 1 convolution that brings every level to the same number of channels. *Enlarge* repeats the nearest
-# neighbour. *Smooth* is a 3 × 3 convolution, which softens the blocks that the enlarging leaves.
+# The *lateral connection* is a 1 × 1 convolution, which gives every level the same number of channels. *Upsample*
+# repeats the nearest neighbour. *Output* is a 3 × 3 convolution, which reduces the blocks that the upsampling causes.
 #
-# The paper enlarges by a factor of 2. Where a side was odd, twice the coarser one is a row too long (13 rows against
-# 25), so torchvision and rcnn enlarge to the *size* of the finer map: row $i$ of H shows row $\lfloor i h / H \rfloor$.
+# In the paper, upsampling doubles both sides. If a side of the finer map is odd, this is one row too many (26 rows
+# instead of 25). Therefore, torchvision and rcnn upsample to the *size* of the finer map: row $i$ of H copies row
+# $\lfloor i h / H \rfloor$ of h.
 #
-# Write this sum. The trap: `repeat(2)` is right for even sizes only, and rounding is not flooring.
+# Write this sum. Two traps: `repeat(2)` is right only for even sizes, and the index is rounded down, not to the
+# nearest integer.
 
 
 # %% top-down-yours
 def top_down(finer, coarser):
-    """finer (N, C, H, W) plus coarser (N, C, h, w), enlarged by nearest neighbours, (N, C, H, W).
+    """Return finer (N, C, H, W) plus coarser (N, C, h, w), upsampled to (N, C, H, W).
 
-    Row i of the enlarged map is row floor(i * h / H) of the coarser one, and columns alike. H and W may
-    be odd.
+    Row i of the upsampled map is row floor(i * h / H) of the coarser map; the same holds for columns.
+    H and W may be odd.
     """
     ### BEGIN SOLUTION
     height, width = finer.shape[2:]
@@ -521,33 +575,33 @@ def top_down(finer, coarser):
 
 # %% top-down-check points=2
 checks.top_down(top_down)
-print("top_down: right; this is the library's loop over the levels")
+print("top_down: right. The library's loop over the levels:")
 course.source(FPN.forward)
 
 # %% pyramid-maps [markdown]
-# The library does this sum for one level after the other, from the coarsest on. Below it runs on two maps of the
-# digits' backbone, of stride 4 and of stride 8. The backbone is trained, the pyramid's own weights are random. The
-# plots show the sum before it is smoothed.
+# The library computes this sum level by level, from the coarsest to the finest. The next cell applies it to two maps
+# of the digit detector's backbone, with stride 4 and stride 8. The backbone is trained; the pyramid has random
+# weights. The plots show the sum before the 3 × 3 convolution.
 #
-# What the pyramid is for can be measured, too. In the table after the plots, C is the backbone's map and P the
-# pyramid's level of the same size. **Predict** the field of the finer P: it smooths three of its own cells, which show
-# two cells of the coarser map.
+# We can also measure what the pyramid changes. In the table below the plots, C is a map of the backbone, and P is the
+# level of the pyramid with the same size. **Predict** the size of the field of the finer P. Its 3 × 3 convolution
+# reads three of its own cells along each side, which copy two cells of the coarser map.
 
 # %% pyramid-picture
-modules = list(model.backbone.stem)
-stride_four = nn.Sequential(*modules[:5])  # two strides of 2 and a residual block
-stride_eight = nn.Sequential(*modules[5:], model.backbone.blocks)
+modules = list(backbone.stem)
+stride_four = nn.Sequential(*modules[:5])  # two layers with stride 2, and a residual block
+stride_eight = nn.Sequential(*modules[5:], backbone.blocks)
 rcnn.seed(0)
-pyramid = FPN([48, 64], out_channels=64, extra_max_pool=False)
+pyramid = FPN([48, 64], out_channels=64, extra_max_pool=False).astype(np.float64)
 
 with no_grad():
-    fine = stride_four(Tensor(trace.batch))  # (1, 48, 32, 32)
+    fine = stride_four(Tensor(trace.batch.astype(np.float64)))  # (1, 48, 32, 32)
     coarse = stride_eight(fine)  # (1, 64, 16, 16)
     lateral, above = pyramid.inner_blocks[0](fine), pyramid.inner_blocks[1](coarse)
-    enlarged = F.interpolate(above, lateral.shape[2:])
+    upsampled = F.interpolate(above, lateral.shape[2:])
 
 figure = plot.figure(10, 2.6)
-shown = {"lateral": lateral, "from above": above, "enlarged": enlarged, "sum": lateral + enlarged}
+shown = {"lateral": lateral, "coarser level": above, "upsampled": upsampled, "sum": lateral + upsampled}
 for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
     plot.title(plot.feature_map(ax, maps.data[0]), name, f"{maps.shape}")
 figure
@@ -555,7 +609,7 @@ figure
 
 # %% pyramid-field-table
 class Level(nn.Module):
-    "The map of stride 4 (index 0) or 8 (index 1), of the backbone or of the pyramid on top of it."
+    "The map with stride 4 (index 0) or 8 (index 1), of the backbone or of the pyramid."
 
     def __init__(self, index, with_pyramid):
         super().__init__()
@@ -567,21 +621,25 @@ class Level(nn.Module):
         return (pyramid(levels) if self.with_pyramid else levels)[self.index]
 
 
+measured = []
 for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
     for name, with_pyramid in (("C", False), ("P", True)):
         x1, y1, x2, y2 = extent(influence(Level(index, with_pyramid), trace.batch, cell))
+        measured.append((x2 - x1, (x1 + x2) / 2))
         print(
             f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} pixels, "
-            f"the middle at {(x1 + x2) / 2}"
+            f"centre {(x1 + x2) / 2}"
         )
+assert measured == [(23, 64.5), (103, 60.5), (95, 64.5), (111, 64.5)]
 
 # %% number [markdown]
-# The finer level now sees as much as the coarser one, at twice the resolution. That is the whole idea. (Its field is
-# four pixels off the middle, for the two coarse cells that it shows do not lie evenly around it.)
+# With the pyramid, a cell of the finer level sees 103 pixels instead of 23, nearly as many as a cell of the coarser
+# level (111), at twice the resolution. (The centre of its field is four pixels off, because the two coarse cells do
+# not lie symmetrically around it.)
 #
 # ## A number to check
 #
-# The field of the digits' backbone, by hand. Each row adds 2 × stride, where the stride is that *before* the layer:
+# Compute the field of the digit detector's backbone by hand. Each 3 × 3 convolution adds 2 × the stride *before* it:
 #
 # | layers | stride before | adds | field |
 # |---|---|---|---|
@@ -591,20 +649,32 @@ for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
 # | third, stride 2 | 4 | 8 | 31 |
 # | two residual blocks, four convolutions | 8 | 4 · 16 | **95** |
 #
-# A *residual block* is two convolutions to whose result is added what came in. You have measured the 95 twice: with
-# filters without zeros, in the table of the networks, and with the gradient of the trained one.
+# (A *residual block* has two convolutions and adds its input to their result.) You have measured the 95 three times:
+# with filters without zeros in section 6, and with gradients of the trained backbone in sections 5 and 8.
 #
-# And a number of the first paper: [5] section 3.1 says that the 3 × 3 convolution of its RPN sees 228 pixels of the
-# image on VGG-16. (It calls this the effective receptive field; after [2] that word means the smaller square.) The
-# table has 196 for conv5_3, whose stride is 16, and $196 + 2 \cdot 16 =$ **228**. In the same way an anchor of ours is
-# judged by what at most $95 + 2 \cdot 8 = 111$ pixels show.
+# The second number is from the first paper: in [5] section 3.1, the 3 × 3 convolution of the RPN sees 228 pixels on
+# VGG-16. (The paper calls this the effective receptive field; since [2], this term means the smaller region that
+# matters most.) The table in section 6 has 196 for conv5_3, whose stride is 16, and $196 + 2 \cdot 16 =$ **228**. In
+# the same way, our RPN judges an anchor from at most $95 + 2 \cdot 8 = 111$ pixels.
+#
+# ## What you have learned
+#
+# - A cell has a stride, a receptive field and a centre; all three follow from kernels, strides and paddings.
+# - The central part of the receptive field has most of the influence.
+# - Measure strides instead of assuming them. A pyramid gives fine maps the large fields of coarse maps.
 #
 # ## To try
 #
-# 1. Take the cell (0, 0) in `influence`. How large is its field, and what does it see where the page ends?
-# 2. Measure the influence in a backbone with random weights, `SmallBackbone()` of `rcnn.backbones` after `.eval()`. Is
-#    the half larger or smaller than in the trained one? In [2] section 3.2 it grew in training. Did ours?
-# 3. A dilated filter leaves gaps between its places: with dilation $d$ it spans $d (k - 1) + 1$ cells. Extend
+# 1. Measure the influence on cell (0, 0). How large is its field, and which part of it is outside the page?
+# 2. Measure the influence in a backbone with random weights: `SmallBackbone()` of `rcnn.backbones`, after `.eval()`
+#    and `.astype(np.float64)`. Is the square with half of the influence larger or smaller than in the trained
+#    backbone? In [2] section 3.2, it grew during training. Did ours?
+# 3. A dilated filter has gaps between its weights: with dilation $d$, it spans $d (k - 1) + 1$ cells. Extend
 #    `receptive_field`, and measure with `F.conv2d(..., dilation=(1, d))`.
-# 4. Replace the sum of the pyramid by nothing at all (`merged = lateral`) in a copy of `FPN.forward`. What does the
-#    last table say then?
+# 4. In a copy of `FPN.forward`, replace the sum by the lateral connection alone (`merged = lateral`). How does the
+#    last table change?
+#
+# ## Where to go next
+#
+# Notebook 04 places anchors on the cells. In the library, see `rcnn/nn/conv.py`, `rcnn/backbones` and
+# `rcnn/fpn.py`. For further reading, start with [1] and [3].
