@@ -16,16 +16,26 @@
 # %% question [markdown]
 # # One image, end to end
 #
-# **The question.** The shape of what a convolutional network gives depends on the shape of what it is given, and on
-# nothing else. A page of handwriting holds any number of digits, in any place, of any size. How can such a network list
-# them?
+# *Goals.* After this notebook, you can
 #
-# Faster R-CNN asks the same small questions at a fixed number of places, and throws most of the answers away. First, at
-# every place: *is there something here?* Then, at the most promising places only: *what is it, and where are its edges?*
-# This notebook follows one page through all stages. Every array on the way has a name, which is an attribute of the
-# `Trace` that `model.trace` returns, and a shape:
+# - name the eight stages of Faster R-CNN, with the input and the output of each;
+# - predict the shape of every array from the size of the image and the settings;
+# - trace an image through a detector, and look at any array on the way;
+# - say which parts of the detector are learned, and which parts only sort, cut and suppress.
 #
-# | | stage | comes in | comes out | source |
+# *Prerequisites.* Python and NumPy arrays. You need not know convolutions (notebook 03 explains them).
+#
+# *Time.* About two hours.
+#
+# **The question.** The shape of a convolutional network's output depends only on the shape of its input. A page of
+# handwriting contains any number of digits, at any position and of any size. How can such a network list them?
+#
+# Faster R-CNN asks the same questions at a fixed number of positions, and discards most of the answers. First, at
+# every position: *is there an object?* Then, at the most promising positions only: *what is it, and where are its
+# edges?* This notebook follows one page through all stages. `model.trace` returns a `Trace`. Each array is an
+# attribute of it:
+#
+# | | stage | input | output | source |
 # |---|---|---|---|---|
 # | 1 | transform | image (h, w, 3) | `batch` (N, 3, H, W) | [1] section 3.3 |
 # | 2 | backbone | `batch` | `features[l]` (N, C, H_l, W_l) | [1] section 3.1 |
@@ -36,9 +46,13 @@
 # | 7 | head | `pooled` | `class_logits` (R, L), `box_deltas` (R, L, 4) | [2] section 2 |
 # | 8 | detections | `rois` and the arrays of 7 | `outputs[i]`: boxes (D_i, 4), scores (D_i,), labels (D_i,) | [2] section 3 |
 #
-# N counts the images (index `i`), C channels, A anchors, R regions of interest, and L classes with the background as
-# class 0. The index `l` counts the levels of the backbone, of which there is one here. A box is `x1, y1, x2, y2` in
-# pixels; a size is (height, width).
+# N is the number of images (index `i`), C of channels, A of anchors, R of regions of interest, and L of classes,
+# including the background as class 0. The index `l` counts the levels of the backbone; here, there is only one. A box
+# is `x1, y1, x2, y2` in pixels; a size is (height, width).
+#
+# *History.* R-CNN (2014) ran a network on each region that a separate algorithm proposed. Fast R-CNN [2] shares one
+# feature map among all regions. Faster R-CNN [1] also learns to propose the regions, and Mask R-CNN [3] added
+# RoIAlign.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Girshick: *Fast R-CNN*, 2015 (arXiv
 # 1504.08083). [3] He, Gkioxari, Dollár, Girshick: *Mask R-CNN*, 2017 (arXiv 1703.06870). [4] Everingham, Van Gool,
@@ -51,26 +65,26 @@ import rcnn
 from rcnn import anchors, boxes, data, plot
 from rcnn.evaluate import evaluate
 
-model = rcnn.load_digits()  # its weights come with the package
-pages = data.Digits(split="val")  # no glyph on these pages was ever trained on
+model = rcnn.load_digits()  # its weights are part of the package
+pages = data.Digits(split="val")  # none of these handwritten digits was used in training
 image, target = pages[178]
 
 figure = plot.figure(9, 4.4)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, image), "What comes in", f"an image {image.shape}, {image.dtype}")
+plot.title(plot.image(left, image), "Input", f"an image {image.shape}, {image.dtype}")
 plot.boxes(plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes)
-plot.title(right, "What should come out", f"boxes {target['boxes'].shape}, labels {target['labels'].shape}")
+plot.title(right, "Expected output", f"boxes {target['boxes'].shape}, labels {target['labels'].shape}")
 figure
 
 # %% predict [markdown]
 # ## Predict first
 #
-# The size of the image and the settings that the next cell prints decide almost all shapes. You also need to know that
-# the backbone holds three convolutions of stride 2, and that one page is traced. How many candidates and proposals there
-# are depends on what is on the page: for these, give the largest number that the settings allow, and go on with it.
+# The size of the image and the settings below determine almost all shapes. You also need two facts: the backbone has
+# three convolutions with stride 2, and only one page is traced. The numbers of candidates and proposals depend on the
+# page. For these, predict the largest number that the settings allow, and use it for the later shapes.
 #
-# Write the shapes down before you go on, each in numbers like `(1, 2, 3)`; the docstring has the letters of the table
-# above. The stages print the shapes of their arrays as they come, and a cell near the end compares.
+# Write down all shapes in numbers, such as `(1, 2, 3)`. The docstring contains the letters of the table above. Each
+# stage prints the shapes of its arrays, and a cell near the end compares them with your predictions.
 
 # %% settings
 for name in (
@@ -93,28 +107,28 @@ for name in (
 
 
 def show(name, array):
-    "Prints the array's name, shape and dtype."
+    "Print the name, shape and dtype of an array."
     print(f"{name:<22}{str(array.shape):<20}{array.dtype}")
 
 
 # %% predictions
 def predict_shapes():
-    """The shape that you expect of each array, by its name, as a tuple of whole numbers.
+    """Return a dict that maps the name of each array to the shape that you expect, a tuple of integers.
 
     "batch" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4), "objectness[0]" (N, A_l),
-    "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both the largest
-    possible, "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L),
+    "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both with the largest
+    possible number, "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L),
     "box_deltas" (R, L, 4).
     """
     ### BEGIN SOLUTION
     rows, columns = 128 // 8, 128 // 8
-    in_all = rows * columns * 3 * 2
+    total = rows * columns * 3 * 2
     return {
         "batch": (1, 3, 128, 128),
         "features[0]": (1, 64, rows, columns),
-        "anchors[0]": (in_all, 4),
-        "objectness[0]": (1, in_all),
-        "rpn_deltas[0]": (1, in_all, 4),
+        "anchors[0]": (total, 4),
+        "objectness[0]": (1, total),
+        "rpn_deltas[0]": (1, total, 4),
         "candidates[0]": (400, 4),
         "proposals[0]": (100, 4),
         "pooled": (100, 64, 5, 5),
@@ -127,25 +141,25 @@ def predict_shapes():
 # %% transform [markdown]
 # ## 1  Transform: from an image to a batch
 #
-# In: an image (h, w, 3), 8-bit colours. Out: `batch` (N, 3, H, W), float32, and the size of each image within it,
-# `image_sizes`.
+# Input: an image (h, w, 3) with 8-bit colours. Output: `batch` (N, 3, H, W), float32, and the size of each image in
+# it, `image_sizes`.
 #
-# The image is scaled so that its shorter side has `min_size` pixels ([1] section 3.3), unless the longer one would
-# exceed `max_size` ([2] section 5.2). From each channel, in [0, 1], a mean is subtracted, and the rest is divided by a
-# standard deviation. Zeros at the right and at the bottom bring both sides to a multiple of 32, and all images of a
-# batch to one size.
+# The image is resized so that its shorter side has `min_size` pixels ([1] section 3.3), unless the longer side would
+# then exceed `max_size` ([2] section 5.2). Each channel is scaled to [0, 1] and normalised: a mean is subtracted, and
+# the difference is divided by a standard deviation. Zeros at the right and at the bottom give all images of the batch
+# the same size; both sides are multiples of 32.
 #
-# `model.trace` runs the whole detector once and keeps everything. It is given the target as well, for what the notebook
-# shows of training; detection does not look at it.
+# `model.trace` runs the whole detector once and keeps all arrays. It also takes the target, because this notebook
+# shows a part of the training. Detection does not use the target.
 #
-# > **What people get wrong.** The mean and the deviation are constants, `image_mean` and `image_std` of the settings, and
-# > not those of the image at hand. And the axes change order: an image is (h, w, 3), a batch is (N, 3, H, W), a size
-# > is (height, width), but a box begins with x.
+# > **What people get wrong.** The mean and the standard deviation are constants (`image_mean` and `image_std` of the
+# > settings). They are not computed from the image. Also, the order of the axes changes: an image is (h, w, 3), a
+# > batch is (N, 3, H, W), a size is (height, width), and a box starts with x.
 
 # %% transform-shapes
 trace = model.trace([image], [target], rng=np.random.default_rng(0))
 show("batch", trace.batch)
-show("images[0]", trace.images[0])  # the same to look at, without normalisation and padding
+show("images[0]", trace.images[0])  # the resized image, without normalisation and padding
 print(f"{'image_sizes[0]':<22}{trace.image_sizes[0]}")
 
 figure = plot.figure(10, 3.1)
@@ -153,49 +167,54 @@ colours = "red", "green", "blue"
 for ax, channel, colour in zip(figure.subplots(1, 3), trace.batch[0], colours, strict=True):
     plot.feature_map(ax, channel[None], max_channels=1, quantity="value")
     spread = f"mean {channel.mean():.2f}, standard deviation {channel.std():.2f}"
-    plot.title(ax, f"images[0], {colour}", spread)
+    plot.title(ax, f"batch[0], {colour}", spread)
 figure
 
 # %% backbone [markdown]
 # ## 2  Backbone: from pixels to features
 #
-# In: `batch` (N, 3, H, W). Out: for every level l a *feature map* `features[l]` (N, C, H_l, W_l), C numbers for each of
-# its cells. A backbone with a pyramid has several levels, and each array of the stages 3 and 4 then has an entry per
-# level. This one has a single level.
+# Input: `batch` (N, 3, H, W). Output: a *feature map* `features[l]` (N, C, H_l, W_l) for every level l. It contains C
+# numbers for each cell. A backbone with a pyramid has several levels, and the arrays of stages 3 and 4 then have one
+# entry for each level. This backbone has one level.
 #
-# Each of the three convolutions of stride 2 halves both sides, so that one step on the map is a step of $2^3 = 8$ pixels:
-# the *stride* is 8. From here on the detector knows what the map holds. It does not look at the image again.
+# Each of the three convolutions with stride 2 halves both sides, so neighbouring cells are $2^3 = 8$ pixels apart:
+# the *stride* is 8. All later stages read the feature map, and none of them reads the image again.
 #
-# > **What people get wrong.** A cell does not see 8 × 8 pixels only. Every 3 × 3 convolution widens what it sees, and the
-# > later ones widen it by whole strides. So a cell can judge a digit that is several times larger than its stride.
+# The left plot shows the largest of the 64 channels in each cell. It is large at the digits. The mean over the
+# channels would not show them, because many channels are weakly active on empty paper. The right plot shows single
+# channels: different channels react to different parts of the page.
+#
+# > **What people get wrong.** A cell sees more than 8 × 8 pixels. Every 3 × 3 convolution enlarges the region that it
+# > sees, and the later ones enlarge it by whole strides. So a cell can recognise a digit much larger than its stride.
 
 # %% backbone-shapes
 show("features[0]", trace.features[0])
-features = trace.features[0][0]  # (C, H_l, W_l), of our page
+features = trace.features[0][0]  # (C, H_l, W_l) of our page
 stride = anchors.measure_stride(trace.batch.shape[2:], features.shape[1:])
 print("stride (rows, columns):", stride)
+assert stride == (8, 8)
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.feature_map(left, features)
-plot.title(left, "How active each cell is", f"mean over the {len(features)} channels")
+plot.title(left, "Feature map", f"the largest of {len(features)} channels in each cell")
 plot.feature_map(right, features, max_channels=16)
-plot.title(right, "The first 16 channels", "on one scale")
+plot.title(right, "The first 16 channels", "all with the same colours")
 figure
 
 # %% anchors [markdown]
-# ## 3  Anchors: a fixed list of boxes to ask about
+# ## 3  Anchors: a fixed list of boxes
 #
-# In: the sizes of `batch` and of `features[l]`. Out: `anchors[l]` (A_l, 4), where A_l = H_l × W_l × k.
+# Input: the sizes of `batch` and `features[l]`. Output: `anchors[l]` (A_l, 4), with A_l = H_l × W_l × k.
 #
-# An anchor is a box of given area and aspect ratio. Every cell has k of them, one for each pair of `anchor_sizes` and
-# `aspect_ratios` (height / width), and from cell to cell they move by the stride ([1] section 3.1.1). Their order is row,
-# column, then anchor of the cell, with the ratio outermost and the size innermost. Before you run the cell: where do you
-# expect anchor 0 of row 3, column 5? Its area is the square of the first size.
+# An anchor is a box with a given area and aspect ratio. Every cell has k anchors, one for each pair of `anchor_sizes`
+# and `aspect_ratios` (height / width). The anchors of neighbouring cells are one stride apart ([1] section 3.1.1).
+# Their order is row, column, anchor of the cell; within a cell, all sizes of the first ratio come first. **Predict**
+# the corners of anchor 0 of row 3, column 5. Its area is the square of the first size.
 #
-# > **What people get wrong.** Anchors are neither learned nor predicted: every page of this size has the same ones. The
-# > first are centred on the image's corner (0, 0), not half a stride inside, because a convolution of stride 2 and
-# > padding 1 has its first centre there. So many anchors reach beyond the image.
+# > **What people get wrong.** Anchors are neither learned nor predicted: every page of this size has the same
+# > anchors. The first anchors are centred on the corner (0, 0) of the image, not half a stride inside it, because a
+# > convolution with stride 2 and padding 1 has its first centre there. Many anchors therefore reach beyond the image.
 
 # %% anchors-shapes
 show("anchors[0]", trace.anchors[0])
@@ -213,24 +232,23 @@ plot.title(right, "All centres, and the anchors of one cell", f"{trace.anchors[0
 figure
 
 # %% rpn [markdown]
-# ## 4  RPN head: is there something here?
+# ## 4  RPN head: is there an object?
 #
-# In: `features[l]` (N, C, H_l, W_l). Out: `objectness[l]` (N, A_l), one number for each anchor, and `rpn_deltas[l]`
-# (N, A_l, 4), how to move it.
+# Input: `features[l]` (N, C, H_l, W_l). Output: `objectness[l]` (N, A_l), one number for each anchor, and
+# `rpn_deltas[l]` (N, A_l, 4), which move and resize each anchor.
 #
-# The head of the *region proposal network* is a 3 × 3 convolution and, after it, two 1 × 1 convolutions side by side with
-# k and 4k channels ([1] section 3.1). They treat all cells alike, so a digit is found as well in one place as in another.
-# Objectness is a logit $s$; the probability that the anchor holds an object is $\sigma(s) = 1 / (1 + e^{-s})$. The deltas
-# $d_x, d_y, d_w, d_h$ are relative to the anchor's centre $(x_a, y_a)$, width $w_a$ and height $h_a$ ([1] section 3.1.2,
-# equation 2):
+# The head of the *region proposal network* (RPN) is a 3 × 3 convolution, followed by two parallel 1 × 1 convolutions
+# with k and 4k channels ([1] section 3.1). The weights are the same for all cells. Objectness is a logit $s$; the
+# probability that the anchor contains an object is $\sigma(s) = 1 / (1 + e^{-s})$. The deltas $d_x, d_y, d_w, d_h$
+# are relative to the anchor's centre $(x_a, y_a)$, width $w_a$ and height $h_a$ ([1] section 3.1.2, equation 2):
 #
 # $$ x = x_a + d_x w_a, \qquad y = y_a + d_y h_a, \qquad w = w_a e^{d_w}, \qquad h = h_a e^{d_h}. $$
 #
-# Each panel below belongs to one anchor of the cell. Look for a small and a large digit in all of them.
+# Each plot belongs to one anchor shape. Find a small and a large digit in all of them.
 #
-# > **What people get wrong.** The RPN knows no classes: it says *something*, not *a seven*. And its convolution gives
-# > (N, k, H_l, W_l). The channels must move to the end before this becomes (N, A_l), or the logits are in another order
-# > than the anchors, which no shape betrays.
+# > **What people get wrong.** The RPN does not know classes: it detects *an object*, not *a seven*. Its convolution
+# > returns (N, k, H_l, W_l). Move the channels to the last axis before you reshape to (N, A_l). Otherwise, the order
+# > of the logits is not that of the anchors, although the shapes are right.
 
 # %% rpn-shapes
 show("objectness[0]", trace.objectness[0])
@@ -240,24 +258,24 @@ maps = probability.reshape(rows, columns, k).transpose(2, 0, 1)  # (k, H_l, W_l)
 
 shape = len(model.config.aspect_ratios), len(model.config.anchor_sizes)
 figure = plot.figure(10, 3.3 * shape[0])
-for ax, one, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
-    plot.objectness(ax, image, one, image_size=trace.batch.shape[2:])
-    plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g}", "height × width of the anchor, pixels")
+for ax, level, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
+    plot.objectness(ax, image, level, image_size=trace.batch.shape[2:])
+    plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g} pixels", "height × width of the anchor")
 figure
 
 # %% matching [markdown]
-# ### Aside: what the RPN was taught
+# ### Aside: the training targets of the RPN
 #
-# In training, every anchor is held against the true boxes, the *ground truth*. In: the anchors of all levels (A, 4) and
-# `gt_boxes[i]` (G_i, 4). Out: `anchor_matches[i]` (A,): the index of an anchor's object, or -1 for background, or -2 for
-# neither.
+# In training, the IoU (intersection over union) of every anchor with every *ground-truth* box is computed. Input: the
+# anchors of all levels (A, 4) and `gt_boxes[i]` (G_i, 4). Output: `anchor_matches[i]` (A,), which holds the index of
+# each anchor's object, or -1 for background, or -2 for ignored.
 #
-# An anchor is positive where its IoU (intersection over union) with some object is at least 0.7, or the highest that any
-# anchor has with that object; negative where it is below 0.3 with all objects; and ignored in between ([1] section 3.1.2).
-# A random sample of the positive and the negative ones, at most half of it positive, enters the loss (section 3.1.3).
+# An anchor is positive if its IoU with some object is at least 0.7, or is the highest IoU of any anchor with this
+# object. It is negative if its IoU with every object is below 0.3. All other anchors are ignored ([1] section 3.1.2).
+# The loss uses a random sample of positive and negative anchors; at most half of them are positive (section 3.1.3).
 #
-# > **What people get wrong.** Ignored is not negative: many of the ignored anchors lie on a digit, and would teach the
-# > network that digits are background. And a 0 in `anchor_matches` is the first *object*, not the background.
+# > **What people get wrong.** Ignored is not negative: many ignored anchors overlap a digit, and would teach the
+# > network that digits are background. Also, 0 in `anchor_matches` means the first *object*, not the background.
 
 # %% matching-shapes
 show("gt_boxes[0]", trace.gt_boxes[0])
@@ -273,31 +291,34 @@ left, right = figure.subplots(1, 2)
 plot.matched_anchors(left, image, all_anchors, matches, trace.gt_boxes[0])
 plot.title(left, "All anchors", f"matches {matches.shape}")
 plot.matched_anchors(right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0])
-plot.title(right, "The sample that the loss looks at", f"matches {matches[sampled].shape}")
+plot.title(right, "The sample that the loss uses", f"matches {matches[sampled].shape}")
 figure
 
 # %% proposals [markdown]
-# ## 5  Proposals: the best boxes, each once
+# ## 5  Proposals: the best boxes without duplicates
 #
-# In: anchors, objectness and deltas. Out, for each image i: `candidates[i]` (K_i, 4) and, chosen from these,
-# `proposals[i]` (P_i, 4), with their probabilities `candidate_scores[i]` (K_i,) and `proposal_scores[i]` (P_i,).
+# Input: anchors, objectness and deltas. Output, for each image i: `candidates[i]` (K_i, 4) and `proposals[i]` (P_i,
+# 4), which are chosen from the candidates, with their probabilities `candidate_scores[i]` (K_i,) and
+# `proposal_scores[i]` (P_i,).
 #
-# The `rpn_pre_nms_top_n_test` anchors with the highest objectness are moved by their deltas and clipped to the image. What
-# then has no width or no height is dropped; the rest are the candidates. Many of them lie on the same digit. So
-# *non-maximum suppression* (NMS) takes the best, removes all others whose IoU with it exceeds `rpn_nms_thresh`, takes the
-# best that is left, and so on. The first `rpn_post_nms_top_n_test` that were taken are the proposals. (NMS and the cut
-# after it are in [1] section 3.3; the cut before it is in the published code.)
+# The `rpn_pre_nms_top_n_test` anchors with the highest objectness are moved by their deltas and clipped to the image.
+# Boxes without width or height are dropped. The remaining boxes are the candidates. Many of them lie on the same
+# digit. *Non-maximum suppression* (NMS) keeps the candidate with the highest score, removes all others whose IoU with
+# it exceeds `rpn_nms_thresh`, and repeats this with the remaining candidates. The first `rpn_post_nms_top_n_test`
+# kept boxes are the proposals. ([1] section 3.3 describes NMS and the cut after it. The cut before it is in the
+# published code.)
 #
-# From here on the content of a page has a say in the shapes. And no gradient flows back through the boxes: the second
-# stage takes the proposals as given ([1] section 3.2).
+# From here on, shapes can depend on the content of the page. No gradient flows back through the boxes: the second
+# stage treats the proposals as constants ([1] section 3.2).
 #
-# > **What people get wrong.** The order of the two cuts. One comes before NMS, which compares pairs, so that its cost
-# > grows with the square of the number. The other must come after it, or copies of a single digit could fill the list.
+# > **What people get wrong.** The order of the two cuts. The first cut comes before NMS, because the cost of NMS
+# > grows with the square of the number of boxes. The second cut comes after NMS, because duplicates of one digit
+# > could fill the list.
 
 # %% proposals-shapes
 show("candidates[0]", trace.candidates[0])
 show("candidate_scores[0]", trace.candidate_scores[0])
-print("left by NMS:", trace.num_after_nms[0])
+print("kept by NMS:", trace.num_after_nms[0])
 show("proposals[0]", trace.proposals[0])
 show("proposal_scores[0]", trace.proposal_scores[0])
 
@@ -306,29 +327,29 @@ left, right = figure.subplots(1, 2)
 plot.proposals(left, image, trace.candidates[0], trace.candidate_scores[0], top=len(trace.candidates[0]))
 plot.title(left, "Candidates", f"{trace.candidates[0].shape}, before NMS")
 plot.proposals(right, image, trace.proposals[0], trace.proposal_scores[0])
-plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after it")
+plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after NMS")
 figure
 
 # %% roi-align [markdown]
-# ## 6  RoIAlign: one shape for boxes of all shapes
+# ## 6  RoIAlign: one shape for all boxes
 #
-# In: `features[l]` (N, C, H_l, W_l) and the *regions of interest*, which are the proposals of all images in a row: `rois`
-# (R, 4), with the index of each one's image in `roi_images` (R,) and of its level in `roi_levels` (R,). Out: `pooled`
-# (R, C, ph, pw).
+# Input: `features[l]` (N, C, H_l, W_l) and the *regions of interest* (RoIs), which are the proposals of all images:
+# `rois` (R, 4), with the index of each RoI's image in `roi_images` (R,) and of its level in `roi_levels` (R,).
+# Output: `pooled` (R, C, ph, pw).
 #
-# The layers to come need one fixed shape. So each RoI, whatever its sides, is divided into ph × pw bins. A bin is read at
-# 2 × 2 points, each interpolated bilinearly between the four cells around it, and the mean of the four values is the
-# bin's ([3] section 3). The plot follows one RoI, the one whose class will turn out to be the most certain.
+# The next layers need a fixed shape, so each RoI is divided into ph × pw bins. Each bin has 2 × 2 sample points. The
+# value of a point is interpolated bilinearly from the four nearest cells, and the value of the bin is the mean of its
+# points ([3] section 3). The plot shows the RoI whose class is the most certain.
 #
-# > **What people get wrong.** RoIs are in pixels, the map is in cells. Coordinates are multiplied by `roi_scales[l]`, one
-# > over the stride, and *not rounded*. The older RoIPool ([2] section 2.1) rounds them to whole cells, and half a cell is
-# > half a stride of pixels.
+# > **What people get wrong.** RoIs are in pixels, and the map is in cells. Multiply the coordinates by
+# > `roi_scales[l]` (1 / stride), and *do not round* them. The older RoIPool ([2] section 2.1) rounds them to whole
+# > cells, so an edge can be wrong by half a stride.
 
 # %% roi-align-shapes
 for name in ("rois", "roi_images", "roi_levels", "pooled"):
     show(name, getattr(trace, name))
 powers = np.exp(trace.class_logits - trace.class_logits.max(axis=1, keepdims=True))
-class_probability = powers / powers.sum(axis=1, keepdims=True)  # (R, L), stage 7 explains it
+class_probability = powers / powers.sum(axis=1, keepdims=True)  # (R, L); see stage 7
 roi = int(class_probability[:, 1:].max(axis=1).argmax())
 in_cells = trace.rois[roi] * trace.roi_scales[0]
 print(f"RoI {roi}: {trace.rois[roi].round(1)} pixels, {in_cells.round(2)} cells")
@@ -337,14 +358,14 @@ figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.sample_points(
     left,
-    np.abs(features).mean(axis=0),
+    np.abs(features).max(axis=0),
     trace.rois[roi],
     trace.roi_scales[0],
     trace.output_size,
     trace.sampling_ratio,
     trace.aligned,
 )
-plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the points that are read")
+plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the sample points")
 plot.pooled_features(right, trace.pooled[roi], 36)
 plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
 figure
@@ -352,19 +373,21 @@ figure
 # %% head [markdown]
 # ## 7  Head: what is it, and where are its edges?
 #
-# In: `pooled` (R, C, ph, pw). Out: `class_logits` (R, L) and `box_deltas` (R, L, 4).
+# Input: `pooled` (R, C, ph, pw). Output: `class_logits` (R, L) and `box_deltas` (R, L, 4).
 #
-# Two fully connected layers read the pooled features of a RoI, and two more, side by side, give the answers ([2] section
-# 2). The softmax of a row $z$ of `class_logits`, $p_c = e^{z_c} / \sum_j e^{z_j}$, holds the probabilities of the L
-# classes. The deltas are those of stage 4, from the RoI to the object, but separate for each class, and they are divided
-# by `bbox_reg_weights` before use. In training the head sees a sample of the proposals, joined by the true boxes:
-# `sampled_rois[i]` (S_i, 4) with the classes `sampled_labels[i]` (S_i,) that it should name ([2] section 2.3).
+# Two fully connected layers read the pooled features of a RoI. Two parallel layers after them compute the logits and
+# the deltas ([2] section 2). The softmax of a row $z$ of `class_logits`, $p_c = e^{z_c} / \sum_j e^{z_j}$, is the
+# probability of each of the L classes. The deltas have the same form as in stage 4, from the RoI to the object. There
+# are four for each class, and they are divided by `bbox_reg_weights` before use. In training, the head sees a sample
+# of the proposals and of the ground-truth boxes: `sampled_rois[i]` (S_i, 4) with their true classes
+# `sampled_labels[i]` (S_i,) ([2] section 2.3).
 #
-# The plot shows the RoIs for which some digit is likelier than background, before and after their deltas.
+# The plots show all RoIs for which some digit is more probable than background, before and after the deltas are
+# applied.
 #
-# > **What people get wrong.** Label 0 is the background, so the digit 7 has the label 8. And in training the deltas to be
-# > learned are multiplied by the weights by which they are divided here: whoever does only one of the two has boxes that
-# > move five to ten times too far, or hardly at all.
+# > **What people get wrong.** Label 0 is the background, so the digit 7 has the label 8. In training, the target
+# > deltas are multiplied by `bbox_reg_weights`, and in prediction, the deltas are divided by them. If you forget one
+# > of the two, boxes move and grow five to ten times too much or too little.
 
 # %% head-shapes
 show("class_logits", trace.class_logits)
@@ -374,7 +397,7 @@ show("sampled_labels[0]", trace.sampled_labels[0])
 chances = zip(pages.classes, class_probability[roi], strict=True)
 print(f"RoI {roi}:", ", ".join(f"{name} {chance:.3f}" for name, chance in chances))
 
-best = class_probability[:, 1:].argmax(axis=1) + 1  # (R,), the likeliest digit of each RoI
+best = class_probability[:, 1:].argmax(axis=1) + 1  # (R,), the most probable digit of each RoI
 score = class_probability[np.arange(len(best)), best]  # (R,)
 chosen = np.flatnonzero(score > class_probability[:, 0])
 deltas = trace.box_deltas[chosen, best[chosen]]  # (chosen, 4)
@@ -384,57 +407,57 @@ figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, image, trace.rois[chosen], score[chosen])
 plot.title(
-    left, "RoIs that hold a digit", f"{len(chosen)} of {len(best)}; score: the probability of that digit"
+    left, "RoIs that contain a digit", f"{len(chosen)} of {len(best)}; the score is the digit's probability"
 )
 plot.proposals(right, image, moved, score[chosen])
-plot.title(right, "The same RoIs, moved", "each by the deltas of its digit")
+plot.title(right, "The same RoIs after the deltas", "each with the deltas of its digit")
 figure
 
 # %% detections [markdown]
-# ## 8  Detections: one box per digit
+# ## 8  Detections: one box for each digit
 #
-# In: `rois`, `class_logits`, `box_deltas`. Out, for each image i: `detections[i]`, a dict of `boxes` (D_i, 4), `scores`
-# (D_i,) and `labels` (D_i,); and `outputs[i]`, the same in the pixels of the image that was passed in. The latter is
-# what `model.predict` returns.
+# Input: `rois`, `class_logits`, `box_deltas`. Output, for each image i: `detections[i]`, a dict of `boxes` (D_i, 4),
+# `scores` (D_i,) and `labels` (D_i,), and `outputs[i]`, the same in the pixels of the original image. `model.predict`
+# returns `outputs`.
 #
-# Every RoI offers a box for each class but the background. Those whose score does not exceed `box_score_thresh` are
-# dropped; NMS runs within each class, at `box_nms_thresh`; and the best `box_detections_per_img` of all classes remain
-# ([2] section 3). The left plot shows what there is without the cut by score.
+# Every RoI gives one box for each class except the background. Boxes whose score does not exceed `box_score_thresh`
+# are dropped. NMS with `box_nms_thresh` runs separately in each class. The `box_detections_per_img` boxes with the
+# highest scores remain ([2] section 3). The left plot shows the boxes without the score threshold.
 #
-# > **What people get wrong.** The cut is low because average precision, below, wants the doubtful detections as well. For
-# > a person's eyes it should be higher. And since NMS runs within a class, a digit that might be a 4 or a 9 can leave two
-# > boxes.
+# > **What people get wrong.** The score threshold is low because average precision (see below) also counts uncertain
+# > detections. For pictures, use a higher threshold. Also, because NMS runs within each class, a digit that could be
+# > a 4 or a 9 can get two boxes.
 
 # %% detections-shapes
 found = trace.outputs[0]
 for name, array in found.items():
     show(f"outputs[0]['{name}']", array)
-uncut = model.predict([image], score_thresh=0)[0]
-sure = found["scores"] >= 0.5
+everything = model.predict([image], score_thresh=0)[0]
+confident = found["scores"] >= 0.5
 
 figure = plot.figure(10, 4.8)
 left, right = figure.subplots(1, 2)
-plot.proposals(left, image, uncut["boxes"], uncut["scores"])
-plot.title(left, "Without a cut by score", f"boxes {uncut['boxes'].shape}")
+plot.proposals(left, image, everything["boxes"], everything["scores"])
+plot.title(left, "Without the score threshold", f"boxes {everything['boxes'].shape}")
 plot.detections(
     right,
     image,
-    found["boxes"][sure],
-    found["scores"][sure],
-    found["labels"][sure],
+    found["boxes"][confident],
+    found["scores"][confident],
+    found["labels"][confident],
     pages.classes,
     target["boxes"],
 )
-plot.title(right, "Detections", f"{sure.sum()} of {len(sure)}, those with a score of at least 0.5")
+plot.title(right, "Detections", f"{confident.sum()} of {len(confident)} have a score of at least 0.5")
 figure
 
 # %% funnel [markdown]
-# ## The funnel, and the whole way on one strip
+# ## The number of boxes, and all stages in one figure
 #
-# How many boxes there are after each step. The first number is the same for every page of this size, and the last one
-# depends on what is written on it. This answers the question at the top. The network's part has fixed shapes: it asks
-# about every anchor and every RoI. What turns the answers into a list of any length is not learned at all: it sorts, cuts
-# and suppresses.
+# The first plot shows the number of boxes after each step. The number of anchors is the same for every page of this
+# size. The number of detections depends on the page. This answers the question: the network itself has fixed shapes,
+# because it evaluates every anchor and every RoI. The steps that turn its outputs into a list of any length are not
+# learned. They sort, cut and suppress.
 
 # %% funnel-picture
 figure = plot.figure(8, 3)
@@ -445,28 +468,28 @@ figure
 plot.trace_strip(trace, class_names=pages.classes)
 
 # %% precision-recall [markdown]
-# ## How good is it?
+# ## How good is the detector?
 #
-# One page proves little. Take 40 unseen pages, and sort all detections of one class by falling score. A detection is right
-# if its IoU with an object of its class is at least 0.5 and no earlier detection has claimed that object. Of the first $n$
-# detections, *precision* is the share that is right, and *recall* is the share of all objects that they find. The
-# *average precision* (AP) is the area under the curve of the two, where at each recall the best precision at that recall
-# or a higher one counts. (So it is in VOC from 2010 on. [4] section 4.2 takes the same precision at eleven recalls;
-# notebook 12 has both.)
+# One page is not enough to tell. Take 40 unseen pages, and sort all detections of one class by descending score. A
+# detection is correct if its IoU with an object of its class is at least 0.5, and no earlier detection has been
+# assigned to this object. For the first $n$ detections, *precision* is the fraction of them that are correct, and
+# *recall* is the fraction of all objects that they find. *Average precision* (AP) is the area under the
+# precision-recall curve. At each recall, the curve uses the highest precision at this recall or a higher one. (This
+# is VOC's definition since 2010. The definition in [4] section 4.2 uses eleven recalls; notebook 12 has both.)
 #
-# The curves are those of the best, the middle and the worst class. 40 pages hold about two dozen objects of each class,
-# so every miss is a visible step; `rcnn demo` measures on 200 pages.
+# The plot shows the best, the median and the worst class. Each class has few objects, so every missed object is a
+# visible step. `rcnn demo` evaluates 200 pages.
 #
-# > **What people get wrong.** A second box on a digit that was found already is not half right: it is wrong. So NMS
-# > matters for the measure, and not only to the eye.
+# > **What people get wrong.** A second box on a digit that is already found is not half correct: it is wrong.
+# > Therefore, NMS improves the average precision, and not only the pictures.
 
 # %% precision-recall-curves
 result = evaluate(model, data.Digits(40, split="val"), progress=False)
-print(f"mean AP over the classes, at IoU 0.5, on 40 unseen pages: {result.mean_ap:.3f}")
+print(f"AP50 on 40 unseen pages, mean over the classes: {result.mean_ap:.3f}")
 
 figure = plot.figure(7, 4.2)
 ax = figure.subplots()
-by_ap = np.argsort(-result.ap[1:]) + 1  # labels, the best first
+by_ap = np.argsort(-result.ap[1:]) + 1  # labels by descending AP
 for label in by_ap[[0, len(by_ap) // 2, -1]]:
     plot.precision_recall(
         ax, result.recall[label], result.precision[label], f"digit {pages.classes[label]}", result.ap[label]
@@ -476,22 +499,24 @@ figure
 # %% by-hand [markdown]
 # ## A number to check
 #
-# Nothing was hidden on the way. Take the RoI that was followed, its likeliest digit, and the deltas for that digit; move
-# the RoI by them, and clip it to the page. This is the first of the detections, so the difference must be **0**.
+# You can compute a detection by hand. Take the RoI of section 6, its most probable digit and the deltas of this
+# digit. Move the RoI by these deltas, and clip it to the page. The result is the first detection, so the difference
+# must be **0**.
 #
-# And do by eye what the detector does: add up the digits on the page. The sum should be the one that is printed. The last
-# cell holds your predictions against the shapes that came out.
+# Also add the digits on the page by eye. The sum must be the printed one. The last code cell compares your
+# predictions with the actual shapes.
 
 # %% by-hand-check
 label = class_probability[roi, 1:].argmax() + 1
 mine = boxes.decode(trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights)
 mine = boxes.clip(mine, trace.image_sizes[0])  # (1, 4)
 first = trace.detections[0]
+assert np.array_equal(mine[0], first["boxes"][0])
 
 print("by hand:             digit", pages.classes[label], mine[0].round(2))
 print("first detection:     digit", pages.classes[first["labels"][0]], first["boxes"][0].round(2))
 print("largest difference: ", np.abs(mine[0] - first["boxes"][0]).max(), "pixels")
-print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["labels"][sure]))
+print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["labels"][confident]))
 
 # %% predictions-check points=2
 found_shapes = {
@@ -507,17 +532,30 @@ found_shapes = {
     "box_deltas": trace.box_deltas,
 }
 predicted = predict_shapes()
-assert isinstance(predicted, dict), "predict_shapes returns a dict: a name, and the shape that goes with it"
+assert isinstance(predicted, dict), "predict_shapes must return a dict that maps names to shapes"
 wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(name, ())) != array.shape]
-assert not wrong, f"not as predicted: {', '.join(wrong)}; which setting, or which stage, decides these?"
+assert not wrong, f"wrong predictions: {', '.join(wrong)}. Which setting or stage determines these shapes?"
 print("all", len(found_shapes), "shapes as predicted")
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - A fixed network evaluates every anchor and every RoI; its shapes follow from the image size and the settings.
+# - The first stage proposes boxes without classes. The second stage classifies and refines them.
+# - Sorting, score thresholds and NMS turn the outputs into a list of detections. These steps are not learned.
+#
 # ## To try
 #
 # 1. Trace two pages at once: `model.trace([pages[0][0], pages[1][0]])`. Which shapes have another first number, which
-#    lists have another entry, and what is as it was?
-# 2. Some pages are blank. Find one by its target. What does its funnel look like, and which shapes hold a 0?
-# 3. Trace the page twice as large, `image.repeat(2, axis=0).repeat(2, axis=1)`. Why are `batch` and `anchors` as they
-#    were, and what differs between `detections` and `outputs`?
-# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would?
+#    lists have another entry, and which arrays do not change?
+# 2. Some pages are blank. Find one by its target. How many boxes are left after each step, and which shapes contain a
+#    0?
+# 3. Trace the page at twice the size, `image.repeat(2, axis=0).repeat(2, axis=1)`. Why do `batch` and `anchors` not
+#    change? What is the difference between `detections` and `outputs`?
+# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would change?
+#
+# ## Where to go next
+#
+# Notebook 01 defines boxes and IoU. In the library, `rcnn/model.py` runs the stages in this order, and
+# `docs/stages.md` lists their modules. For further reading, start with [1]; its figures 2 and 3 show the same
+# network.
