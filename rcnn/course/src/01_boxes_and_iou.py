@@ -16,21 +16,35 @@
 # %% question [markdown]
 # # Boxes and IoU
 #
-# **The question.** Two people draw a rectangle around the same digit. No edge of one lies exactly on an edge of the
-# other, and yet everyone sees that they mean the same thing. When are two boxes *the same*, and how nearly?
+# *Goals.* After this notebook, you can
 #
-# The whole detector hangs on the answer. It decides which anchors learn from which object, which of two proposals is
-# thrown away, and which detections count as right. It is one number, the *intersection over union* (IoU). Before it can
-# be computed, it has to be settled what the four numbers of a box mean, and there more goes wrong than in the formula.
+# - convert boxes between the three common formats;
+# - explain what the coordinates of a box mean, and why no + 1 belongs in a width;
+# - derive the intersection over union (IoU), and compute it for all pairs of two sets of boxes with NumPy;
+# - estimate how far a box may be off before its IoU falls below a threshold.
 #
-# You will write `convert`, from one way to state a box to another, and `iou`; and a small third one, `slip`, which says
-# how exact a box has to be.
+# *Prerequisites.* NumPy indexing and broadcasting. Notebook 00 shows where boxes are used.
 #
-# | array | shape | what it is |
+# *Time.* About two hours.
+#
+# **The question.** Two people draw a rectangle around the same digit. None of the edges are in exactly the same
+# place, and yet everyone sees that both mean the same digit. When are two boxes *the same*, and how similar are they?
+#
+# Every stage of the detector needs the answer: it decides which anchors learn which object, which of two proposals is
+# dropped, and which detections count as correct. The answer is one number, the *intersection over union* (IoU).
+# Before you can compute it, you must know what the four numbers of a box mean. This causes more bugs than the
+# formula.
+#
+# You will write `convert`, which converts boxes between formats, `iou`, and a short function `slip`, which computes
+# how precise a box must be.
+#
+# | array | shape | content |
 # |---|---|---|
 # | `boxes` | (N, 4) | a row `x1, y1, x2, y2` for each box, in pixels |
 # | `boxes1`, `boxes2` | (N, 4), (M, 4) | two sets of boxes to compare |
-# | `iou` | (N, M) | each of the first with each of the second |
+# | `iou` | (N, M) | the IoU of each box of the first set with each box of the second set |
+#
+# *History.* The IoU is also called the Jaccard index (1901). PASCAL VOC made it the standard measure for boxes [1].
 #
 # [1] Everingham, Van Gool, Williams, Winn, Zisserman: *The PASCAL Visual Object Classes (VOC) Challenge*, 2010.
 # [2] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312). [3] Girshick, Donahue, Darrell, Malik: *Rich feature
@@ -46,32 +60,32 @@ from rcnn.course import widgets
 pages = data.Digits(split="val")
 image, target = pages[178]
 print("image", image.shape, image.dtype, "  boxes", target["boxes"].shape, target["boxes"].dtype)
-print("the first box:", target["boxes"][0])
+print("first box:", target["boxes"][0])
 
 figure = plot.figure(5, 4.6)
 ax = plot.image(figure.subplots(), image)
 plot.boxes(ax, target["boxes"], target["labels"], class_names=pages.classes)
-plot.title(ax, "A page and its boxes", "each box is four numbers; which four?")
+plot.title(ax, "A page and its boxes", "each box is four numbers")
 figure
 
 # %% formats [markdown]
-# ## 1  Four numbers, three ways to say them
+# ## 1  One box, three formats
 #
-# A box is an interval along x and an interval along y. Four numbers state it, and three choices of four are in use:
+# A box is an interval along x and an interval along y. Four numbers describe it, and three formats are common:
 #
-# | format | numbers | who uses it |
+# | format | numbers | where it is used |
 # |---|---|---|
 # | `xyxy` | $x_1, y_1, x_2, y_2$: two opposite corners | VOC [1], torchvision, all of rcnn |
-# | `xywh` | $x_1, y_1, w, h$: top left corner and sides | the annotation files of COCO [2] |
-# | `cxcywh` | $c_x, c_y, w, h$: centre and sides | the network's own terms ([3] appendix C, [4] section 3.1.2) |
+# | `xywh` | $x_1, y_1, w, h$: top left corner, width and height | the annotation files of COCO [2] |
+# | `cxcywh` | $c_x, c_y, w, h$: centre, width and height | the deltas of the network ([3] appendix C, [4] section 3.1.2) |
 #
-# They say the same, because
+# The formats contain the same information, because
 #
 # $$ w = x_2 - x_1, \qquad h = y_2 - y_1, \qquad c_x = x_1 + \tfrac{w}{2}, \qquad c_y = y_1 + \tfrac{h}{2}. $$
 #
-# Coordinates are *continuous*: 0 is the left edge of the image, and its right edge is the image's width. The pixel
-# in row $r$ and column $c$ is the square from $c$ to $c + 1$ in x and from $r$ to $r + 1$ in y. So a coordinate is a
-# place *between* pixels, and may be 4.5.
+# Coordinates are *continuous*: the left edge of the image is 0, and its right edge is the width of the image. The
+# pixel in row $r$ and column $c$ is the square from $c$ to $c + 1$ in x, and from $r$ to $r + 1$ in y. An integer
+# coordinate is therefore a line *between* two pixels, and a coordinate may be 4.5.
 
 # %% formats-picture
 box = np.array([2, 1, 7, 4])
@@ -82,20 +96,20 @@ figure = plot.figure(7, 4.3)
 plot.title(
     plot.box_formats(figure.subplots(), box, size=(6, 9)),
     "One box on an image of 6 × 9 pixels",
-    "the size is (height, width), the box begins with x",
+    "the size is (height, width); the box starts with x",
 )
 figure
 
 # %% order [markdown]
-# ### x first, but row first
+# ### A box starts with x, an index starts with the row
 #
-# A box begins with x, an image is indexed by row, and a row is y. Cutting a box out of an image therefore reads
-# `image[y1:y2, x1:x2]`. Sizes go with images: (height, width). Before you run the next cell: what does the right
-# plot show, where the order is that of the box?
+# A box starts with x. An image is indexed by row first, and the row is y. To cut a box out of an image, write
+# `image[y1:y2, x1:x2]`. The size of an image is (height, width). **Predict** what the right plot shows, where the
+# indices are in the order of the box.
 #
-# > **What people get wrong.** `image[x1:x2, y1:y2]` raises no error: on a square page it gives a piece of the
-# > transposed size, from another place. Nor does anything complain while a network is trained on such pieces. The
-# > cheapest test that there is: draw the boxes on the image, and look.
+# > **What people get wrong.** `image[x1:x2, y1:y2]` raises no error. On a square page, it returns a region with the
+# > transposed shape from another place. A network also trains on such regions without an error. The cheapest test is
+# > to draw the boxes on the image, and to look at them.
 
 # %% order-picture
 x1, y1, x2, y2 = target["boxes"][0].astype(int)
@@ -109,20 +123,22 @@ figure
 # %% convert-words [markdown]
 # ### Exercise: `convert`
 #
-# In: boxes (N, 4), the name of their format, and the name of the wanted one. Out: (N, 4). There are nine pairs of
-# formats. Do not write nine cases: go through one format in the middle, and there are three ways in and three ways out.
+# Input: boxes (N, 4), the name of their format, and the name of the target format. Output: (N, 4). There are nine
+# pairs of formats. Do not write nine cases: convert to one format first, and from this format to the target.
 #
-# Three traps. No boxes, an array of shape (0, 4), is an ordinary input, for a page may be blank. Whole numbers may come
-# in, but a centre need not be whole, so the answer is not to be stored in an array of integers. And the caller's array
-# must stay as it was.
+# Three traps:
+#
+# - No boxes, an array with the shape (0, 4), is a valid input, because a page may be blank.
+# - The input may contain integers, but a centre may be fractional. Do not store the result in an integer array.
+# - The input array must not change.
 
 
 # %% convert-yours
 def convert(given, source, target):
-    """The boxes `given` (N, 4), which are in the format `source`, in the format `target`: (N, 4) float.
+    """Return the boxes `given` (N, 4), converted from the format `source` to `target`: (N, 4) float.
 
-    Either format may be "xyxy" (two corners), "xywh" (top left corner and sides) or "cxcywh" (centre
-    and sides), and both may be the same. N may be 0. `given` is not changed.
+    Each format is "xyxy" (two corners), "xywh" (top left corner, width, height) or "cxcywh" (centre,
+    width, height). Both may be the same. N may be 0. `given` must not change.
     """
     ### BEGIN SOLUTION
     given = np.asarray(given, float)
@@ -142,19 +158,18 @@ print("convert: right")
 # %% plus-one [markdown]
 # ## 2  Why there is no + 1
 #
-# Old code has `w = x2 - x1 + 1`. This was right for what its boxes meant: the *first and the last pixel* that belong to
-# the object. An object that covers the columns 2, 3 and 4 is three pixels wide, and $4 - 2 = 2$; so one has to be added.
-# In continuous coordinates the same object goes from the edge at 2 to the edge at 5, and $5 - 2 = 3$. (The files of VOC
-# name pixels in this way and, as MATLAB does, count them from 1: there the object reaches from 3 to 5.)
+# Older code has `w = x2 - x1 + 1`. This is correct if the numbers are the *first and the last pixel* of the object.
+# An object in the columns 2, 3 and 4 is three pixels wide, and $4 - 2 = 2$, so 1 must be added. In continuous
+# coordinates, the same object extends from 2 to 5, and $5 - 2 = 3$. (VOC's files contain pixels and count them from
+# 1, like MATLAB. In such a file, this object extends from 3 to 5.)
 #
-# Each convention agrees with itself. What cannot be right is a mixture: boxes from a network, which are continuous, put
-# into an area with + 1; or indices of pixels put into one without. The step from one to the other is made once, where a
-# file is read, and never thought of again: `rcnn.data` takes 1 from VOC's first corner and nothing from the second, so
-# that 3 to 5 becomes 2 to 5.
+# Each convention is consistent. A mixture is wrong: continuous boxes in an area with + 1, or pixel indices in an area
+# without it. Convert once, when a file is read, and use continuous coordinates everywhere else. For VOC, `rcnn.data`
+# subtracts 1 from the first corner and nothing from the second, so 3 to 5 becomes 2 to 5.
 #
-# The plot shows both ways to state one object; the numbers in the pixels are their indices, [row, column]. The table
-# measures what the + 1 does where it does not belong. To add 1 to both sides of every box is to move every $x_2$ and
-# $y_2$ by 1, so it takes no second program. Predict the four rows of the table before you run the cell.
+# The plot shows both conventions for one object. The numbers in the pixels are their indices, [row, column]. The
+# table shows the IoU with and without a wrong + 1. (A + 1 in width and height has the same effect as moving $x_2$ and
+# $y_2$ by 1, so the cell needs no second formula.) **Predict** the four rows of the table.
 
 # %% plus-one-shown
 covered = np.zeros((4, 7), bool)
@@ -163,58 +178,61 @@ covered[1:3, 2:5] = True  # two rows, three columns
 figure = plot.figure(10, 3.9)
 left, right = figure.subplots(1, 2)
 plot.pixel_grid(left, covered, (2, 1, 5, 3))
-plot.title(left, "From edge to edge: 2, 1, 5, 3", "5 - 2 = 3 pixels wide")
+plot.title(left, "Continuous coordinates: 2, 1, 5, 3", "5 - 2 = 3 pixels wide")
 plot.pixel_grid(right, covered, (2, 1, 4, 2))
-plot.title(right, "From first to last index: 2, 1, 4, 2", "without + 1, the last row and column are lost")
+plot.title(right, "First and last pixel: 2, 1, 4, 2", "without + 1, the last row and column are missing")
 
 pairs = {
     "a point and itself": ([5, 5, 5, 5], [5, 5, 5, 5]),
     "two boxes that touch": ([0, 0, 4, 4], [4, 0, 8, 4]),
     "overlapping, small": ([0, 0, 4, 4], [2, 0, 6, 4]),
-    "the same, 10 times as large": ([0, 0, 40, 40], [20, 0, 60, 40]),
+    "overlapping, 10 times as large": ([0, 0, 40, 40], [20, 0, 60, 40]),
 }
-print(f"{'IoU of':<30}{'continuous':>10}{'with + 1':>10}")
+print(f"{'IoU of':<32}{'continuous':>10}{'with + 1':>10}")
+table = []
 for name, (one, other) in pairs.items():
     longer = [np.add([each], [0, 0, 1, 1]) for each in (one, other)]
-    print(f"{name:<30}{boxes.iou([one], [other])[0, 0]:>10.3f}{boxes.iou(*longer)[0, 0]:>10.3f}")
+    table.append((boxes.iou([one], [other])[0, 0], boxes.iou(*longer)[0, 0]))
+    print(f"{name:<32}{table[-1][0]:>10.3f}{table[-1][1]:>10.3f}")
+assert table[0] == (0, 1) and table[1][0] == 0 < table[1][1]
+assert table[2][0] == table[3][0] and table[3][1] < 0.4 < table[2][1]
 figure
 
 # %% derivation [markdown]
-# A point has gained an area of 1, and overlaps itself entirely. Boxes that only touch overlap. And the third and the
-# fourth row are the same image at two scales, which the + 1 tells apart: it adds a pixel, and a pixel is a larger
-# part of a small box. A detector is shown resized images, so that is the worst of the three: with a threshold of 0.4,
-# the same detection would count as right on a small copy of an image and as wrong on a large one.
+# With the + 1, a point has the area 1 and overlaps itself completely, and boxes that only touch overlap. The third
+# and the fourth row show the same two boxes at two scales, and the + 1 changes them differently, because one pixel is
+# a larger part of a small box. This is the worst of the three effects, because a detector sees resized images. With a
+# threshold of 0.4, the same detection is correct in the small image and wrong in the large one.
 #
-# > **What people get wrong.** + 1 in some places and not in others: in the IoU but not in the deltas, in NMS but not
-# > in the evaluation. All numbers look plausible. The check above catches the one in `convert`, and the next one
-# > catches the one in `iou`.
+# > **What people get wrong.** They use + 1 in some places and not in others: in the IoU but not in the deltas, or in
+# > NMS but not in the evaluation. All numbers look plausible. `checks.convert` and `checks.iou` find a + 1.
 #
-# ## 3  IoU, derived
+# ## 3  Derivation of the IoU
 #
-# Take one axis first. The intervals $[a_1, a_2]$ and $[b_1, b_2]$ share the points that lie right of both left ends and
-# left of both right ends, from $\max(a_1, b_1)$ to $\min(a_2, b_2)$. Where the second is smaller than the first, they
-# share nothing, and the difference is negative: it is the gap between them. So the shared length is
+# Start with one axis. The points that the intervals $[a_1, a_2]$ and $[b_1, b_2]$ share extend from $\max(a_1, b_1)$
+# to $\min(a_2, b_2)$. If the second number is smaller than the first, the intervals share nothing; the difference is
+# then negative, and its absolute value is the gap. The shared length is therefore
 #
 # $$ o(a, b) = \max\bigl(0,\; \min(a_2, b_2) - \max(a_1, b_1)\bigr). $$
 #
-# A point lies in both boxes where its x lies in both intervals along x *and* its y in both along y. So the intersection
-# is a rectangle, of the area
+# A point is in both boxes if its x is in both intervals along x *and* its y is in both intervals along y. The
+# intersection is therefore a rectangle with the area
 #
 # $$ |A \cap B| = o_x \, o_y. $$
 #
-# The sum of both areas counts the intersection twice, the union counts it once:
+# The sum of the two areas counts the intersection twice, and the union counts it once:
 #
 # $$ \mathrm{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|} = \frac{o_x o_y}{|A| + |B| - o_x o_y}
 #    \qquad \text{([1] section 4.2)}. $$
 #
-# It is 1 for equal boxes only (with some area), 0 where no area is shared, the same for $(A, B)$ as for $(B, A)$, and
-# it has no unit: both boxes ten times as large have the same IoU.
+# The IoU is 1 only for equal boxes (with a positive area), and 0 if the boxes share no area. It is symmetric, and it
+# has no unit: if both boxes become ten times as large, the IoU does not change.
 
 # %% overlap-picture
 pairs = [
-    ("They overlap", (0, 0, 4, 4), (2, 1, 6, 5)),
-    ("They touch", (0, 0, 4, 4), (4, 1, 8, 5)),
-    ("They are apart both ways", (0, 0, 4, 4), (6, 5, 10, 9)),
+    ("Overlapping", (0, 0, 4, 4), (2, 1, 6, 5)),
+    ("Touching", (0, 0, 4, 4), (4, 1, 8, 5)),
+    ("Apart along both axes", (0, 0, 4, 4), (6, 5, 10, 9)),
 ]
 figure = plot.figure(10, 4)
 for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
@@ -225,30 +243,30 @@ for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
 figure
 
 # %% iou-words [markdown]
-# Look at the boxes on the right. Both differences are negative, so their product is positive: without the maximum, two
-# boxes that are apart both ways would overlap by $(-2) \cdot (-1) = 2$. The maximum must be taken of each side, before
-# the product, not after it.
+# In the right plot, both differences are negative, so their product is positive. Without the maximum, two boxes that
+# are apart along both axes would have an intersection of $(-2) \cdot (-1) = 2$. Take the maximum of each length
+# before the product, not after it.
 #
 # ### Exercise: `iou`
 #
-# In: `boxes1` (N, 4) and `boxes2` (M, 4). Out: (N, M), each with each. Two nested loops are a right answer. To do
-# without them, let NumPy pair the arrays: an axis of length 1 is stretched to the length that it meets, so (N, 1, 2)
-# and (M, 2) give (N, M, 2). `boxes1[:, None, :2]` has the shape (N, 1, 2).
+# Input: `boxes1` (N, 4) and `boxes2` (M, 4). Output: (N, M), the IoU of each pair. Two nested loops are a correct
+# answer. To avoid them, use broadcasting: NumPy stretches an axis of length 1, so (N, 1, 2) and (M, 2) give (N, M,
+# 2). `boxes1[:, None, :2]` has the shape (N, 1, 2).
 #
-# Two boxes without area have a union of 0, and 0 / 0 is not a number. Here it is defined to be 0. (`np.divide` can be
-# told by `where=` where to divide, and by `out=` what stands elsewhere; then NumPy has nothing to warn of.) N or M may
-# be 0.
+# The union of two boxes without area is 0, and 0 / 0 is not a number. In rcnn, the IoU is then 0. (The argument
+# `where=` of `np.divide` selects the elements to divide, and `out=` contains the values of all others. NumPy then
+# prints no warning.) N or M may be 0.
 #
-# > **What people get wrong.** (N, 4) with (N, 4) compared row by row gives (N,) and works, until the two sets have
-# > different lengths. And an `iou` that returns NaN does not fail where it is computed. NaN is neither below a
-# > threshold nor above it: such an anchor is neither positive nor negative, such a box is never suppressed.
+# > **What people get wrong.** A comparison of (N, 4) with (N, 4) row by row returns (N,). It works until the two sets
+# > have different lengths. Also, an `iou` that returns NaN causes errors far from their origin. NaN is neither below
+# > nor above a threshold, so such an anchor is neither positive nor negative, and such a box is never suppressed.
 
 
 # %% iou-yours
 def iou(boxes1, boxes2):
-    """IoU of each of `boxes1` (N, 4) with each of `boxes2` (M, 4), both xyxy: (N, M), between 0 and 1.
+    """Return the IoU of each of `boxes1` (N, 4) with each of `boxes2` (M, 4), both xyxy: (N, M).
 
-    Boxes that only touch have 0, and so have two boxes without area. The arguments are not changed.
+    The IoU is 0 for boxes that only touch, and for two boxes without area. The arguments must not change.
     """
     ### BEGIN SOLUTION
     boxes1, boxes2 = np.asarray(boxes1, float), np.asarray(boxes2, float)
@@ -266,80 +284,79 @@ checks.iou(iou)
 print("iou: right")
 
 # %% reference [markdown]
-# ## 4  The same in the library
+# ## 4  The same function in the library
 #
-# `boxes.iou` checks its input and hands it to one of two implementations. The reference is written to be read. It makes
-# arrays of (N, M, 2) on the way, and each of its operations walks through all of them. The kernel does the whole
-# formula for one pair while its numbers are in registers, and keeps nothing but the answer; so it is faster, though it
-# computes the same, in float32 bit for bit the same as torchvision. Only for 0 / 0 do they differ: torchvision gives
-# NaN.
+# `boxes.iou` validates its input and calls one of two implementations. The reference is short NumPy code. It creates
+# temporary arrays of shape (N, M, 2), and each operation reads and writes all of them. The kernel computes the whole
+# formula for one pair in registers and stores only the result, so it is faster. In float32, its results are
+# bit-identical to torchvision's, except for 0 / 0, where torchvision returns NaN.
 
 # %% reference-source
 rng = np.random.default_rng(0)
 corners = rng.uniform(0, 900, (20_000, 2)).astype(np.float32)
 sides = rng.uniform(8, 300, (20_000, 2)).astype(np.float32)
 many = np.concatenate([corners, corners + sides], axis=1)  # (20000, 4)
-print("20,000 boxes with 16 objects, both on one thread")
+print("20,000 boxes with 16 objects, on one thread")
 with rcnn.set_num_threads(1):
     course.compare(boxes.iou, many, many[:16])
 course.source(boxes._iou)
 
 # %% surface-words [markdown]
-# ## 5  How fast does it fall?
+# ## 5  How quickly does the IoU decrease?
 #
-# Slide a square of side $s$ by $d$ along x. Both lengths along y are $s$, and what is shared along x is $s - d$:
+# Move a square of side $s$ by $d$ along x. Both lengths along y are $s$, and the shared length along x is $s - d$:
 #
-# $$ \mathrm{IoU} = \frac{(s - d)\,s}{2 s^2 - (s - d)\,s} = \frac{s - d}{s + d}, \qquad\text{so}\qquad
-#    d = s\,\frac{1 - t}{1 + t} \ \text{ where the IoU is } t. $$
+# $$ \mathrm{IoU} = \frac{(s - d)\,s}{2 s^2 - (s - d)\,s} = \frac{s - d}{s + d}, \qquad\text{so the IoU is } t
+#    \text{ at}\qquad d = s\,\frac{1 - t}{1 + t}. $$
 #
-# A slide by a third of the side leaves an IoU of one half. Before you run the cell: what shape has the line on which
-# the IoU is 0.5, when the box may slide in any direction? And does a box that is too large lose more than one that is
+# If the square moves by a third of its side, the IoU is one half. **Predict** the shape of the line on which the IoU
+# is 0.5, when the box can move in any direction. Which of the two costs more: a box that is too large, or one that is
 # too small?
 
 # %% surface
 side, slide, scale = 20, np.linspace(-24, 24, 97), np.geomspace(0.4, 2.5, 97)
 dx, dy = np.meshgrid(slide, slide)  # (97, 97), rows are dy
 slid = np.stack([dx, dy, dx + side, dy + side], axis=-1).reshape(-1, 4)
-dx, grown = np.meshgrid(slide, scale)  # rows are the scale
-sides = np.full(grown.size, side) * grown.ravel()
-about = np.stack([side / 2 + dx.ravel(), np.full(grown.size, side / 2), sides, sides], axis=1)
-scaled = boxes.convert(about, "cxcywh", "xyxy")
+dx, grown = np.meshgrid(slide, scale)  # rows are scales
+sides = side * grown.ravel()
+centred = np.stack([side / 2 + dx.ravel(), np.full(grown.size, side / 2), sides, sides], axis=1)
+scaled = boxes.convert(centred, "cxcywh", "xyxy")
 
 figure = plot.figure(10, 4.4)
 left, right = figure.subplots(1, 2)
 still = [[0, 0, side, side]]
 plot.iou_surface(left, boxes.iou(slid, still).reshape(97, 97), slide, slide, "dx, pixels", "dy, pixels")
 values = boxes.iou(scaled, still).reshape(97, 97)
-plot.iou_surface(right, values, slide, np.log2(scale), "dx, pixels", "logarithm (base 2) of the scale")
-plot.title(left, "A square of 20 pixels slides", "white: where the IoU is 0.3, 0.5, 0.7")
-plot.title(right, "It slides along x and grows", "along y: 1 is twice as long, -1 half as long")
+plot.iou_surface(right, values, slide, np.log2(scale), "dx, pixels", "log2 of the scale")
+plot.title(left, "A moved square", "side 20 pixels; white lines: IoU 0.3, 0.5, 0.7")
+plot.title(right, "A square moved along x and scaled", "log2 = 1: sides twice as long; -1: half as long")
 figure
 
 # %% surface-read [markdown]
-# There is a sharp peak, not a rounded hilltop: the first pixel costs more than any later one. The lines reach farthest
-# along the axes, for on a diagonal the box loses along both axes at once. In the logarithm of the scale, what is above
-# the middle mirrors what is below it as long as the box does not slide: one box inside the other has the IoU *smaller
-# area / larger area*, so twice as long and half as long cost the same. Notebook 06 will use this logarithm.
+# The surface has a sharp peak: the first pixel costs more than any later one. The lines reach farthest along the
+# axes, because on a diagonal the box loses overlap along both axes. In the right plot, the upper half mirrors the
+# lower half as long as the box does not move sideways: if one box is inside the other, the IoU is *smaller area /
+# larger area*, so twice as long and half as long cost the same. Notebook 06 uses this logarithm.
 #
-# Outside, everything is 0 and flat. IoU does not say *how far* apart two boxes are. The explorer after this text has
-# sliders for all three moves. (Where no kernel runs, it shows a few positions.)
+# If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders
+# in the next cell change all three numbers. (Without a kernel, the notebook shows a few positions.)
 #
-# > **What people get wrong.** Taking $1 - \mathrm{IoU}$ for the loss of a box, and no more. Where the boxes are apart
-# > its gradient is 0, so nothing pulls them together; losses that are made of the IoU add a term for such pairs. Faster
-# > R-CNN learns deltas instead ([4] section 3.1.2, and notebook 06).
+# > **What people get wrong.** They use only $1 - \mathrm{IoU}$ as the loss of a box. If the boxes do not overlap, its
+# > gradient is 0, so the boxes never approach each other. Losses based on the IoU add a term for such pairs (for
+# > example, generalised IoU, 2019). Faster R-CNN learns deltas instead ([4] section 3.1.2, and notebook 06).
 
 # %% explorer
 widgets.box_iou(side=20)
 
 # %% thresholds [markdown]
-# ## 6  What 0.3, 0.5 and 0.7 look like
+# ## 6  Boxes with an IoU of 0.3, 0.5 and 0.7
 #
-# Three numbers come up again and again: an anchor is background below 0.3 and an object from 0.7 ([4] section 3.1.2),
-# and a detection is right from 0.5 on ([1] section 4.2). Before you run the cell, draw in your head a box with an IoU of
-# 0.5 with a digit; then see whether it was as loose as these.
+# Three thresholds are common. An anchor is background below 0.3, and an object from 0.7 ([4] section 3.1.2). A
+# detection is correct from 0.5 ([1] section 4.2). **Predict:** draw a digit and a box with an IoU of 0.5 on paper.
+# Then run the cell and compare.
 #
-# In each column the IoU is the same. The rows show three ways to lose it: sliding along x, sliding along both axes
-# by equal shares of the sides, and growing about the same centre.
+# All boxes in a column have the same IoU. The rows show three kinds of error: the box moved along x, moved along both
+# axes by equal fractions of its sides, and enlarged around its centre.
 
 # %% thresholds-picture
 x1, y1, x2, y2 = target["boxes"][2]
@@ -351,10 +368,10 @@ figure = plot.figure(9, 10.5)
 for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
     along, both, grown = (1 - t) / (1 + t), 1 - np.sqrt(2 * t / (1 + t)), (t**-0.5 - 1) / 2
     ways = {
-        "slid along x": (along, 0, along, 0),
-        "slid along x and y": (both, both, both, both),
-        "grown": (-grown, -grown, grown, grown),
-    }  # how far each edge moves, in sides of the object
+        "moved along x": (along, 0, along, 0),
+        "moved along x and y": (both, both, both, both),
+        "enlarged": (-grown, -grown, grown, grown),
+    }  # the shift of each edge, as a fraction of the side
     for ax, (name, way) in zip(column, ways.items(), strict=True):
         other = truth + np.multiply(way, [width, height, width, height])
         plot.overlap(plot.image(ax, crop), truth, other, names=("object", "box"))
@@ -362,44 +379,43 @@ for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
 figure
 
 # %% small-words [markdown]
-# ## 7  Why small objects are hard
+# ## 7  Why small objects are difficult
 #
-# IoU has no unit, but errors have. The edge of a stroke is blurred over a pixel or two, a hand that draws a box misses
-# by as much, and a network reads features that are several pixels apart. Slide a square of side $s$ by $d$ along both
-# axes:
+# The IoU has no unit, but errors do. The edge of a pen stroke is blurred over a pixel or two, a person who draws a
+# box is off by about the same, and neighbouring cells of a feature map are several pixels apart. Move a square of
+# side $s$ by $d$ along both axes:
 #
 # $$ t = \frac{(s - d)^2}{2 s^2 - (s - d)^2}. $$
 #
-# Guess before you run the cell: how small must an object be for an error of one pixel each way to bring the IoU below
-# 0.7? In COCO's measures an object is small if its area is below $32^2$ pixels; the smallest digits here are a dozen
-# pixels high.
+# **Predict:** how small must an object be, so that an error of one pixel along both axes brings the IoU below 0.7?
+# (In COCO's evaluation, an object is small if its area is less than $32^2$ pixels.)
 
 # %% small-picture
 sides = 2.0 ** np.linspace(2, 8, 49)
 series = {}
 for d in (1, 2, 4):
     one = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
-    series[f"{d} pixel{'s' * (d > 1)} each way"] = [boxes.iou([a], [a + d])[0, 0] for a in one]
+    series[f"{d} pixel{'s' * (d > 1)} along x and y"] = [boxes.iou([a], [a + d])[0, 0] for a in one]
 
 figure = plot.figure(8, 3.6)
 ax = figure.subplots()
 plot.lines(ax, sides, series, "side of the object, pixels", "IoU", levels=(0.5, 0.7), log=True)
-plot.title(ax, "What the same error costs", "dotted: IoU 0.5 and 0.7")
+plot.title(ax, "IoU after the same error", "dotted: IoU 0.5 and 0.7")
 figure
 
 # %% slip-words [markdown]
 # ### Exercise: `slip`
 #
-# Solve the equation above for $d$: how far may a square of side $s$ slide along both axes until its IoU is $t$? The
-# check draws sides and thresholds at random, slides a box by your answer, and measures.
+# Solve the equation above for $d$: how far can a square of side $s$ move along both axes until its IoU is $t$? The
+# check draws random sides and thresholds, moves a box by your result, and computes the IoU.
 
 
 # %% slip-yours
 def slip(side, threshold):
-    """How many pixels a square may slide along x, and as many along y, until its IoU with where it
-    was is `threshold`.
+    """Return how many pixels a square can move along x, and also along y, until its IoU with its first
+    position is `threshold`.
 
-    `side` is the square's, in pixels. `threshold` lies above 0 and is at most 1, for which the answer is 0.
+    side: side of the square in pixels. threshold: above 0, at most 1 (for 1, the result is 0).
     """
     ### BEGIN SOLUTION
     return side * (1 - np.sqrt(2 * threshold / (1 + threshold)))
@@ -409,37 +425,37 @@ def slip(side, threshold):
 # %% slip-check points=1
 for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95, 19)], strict=True):
     d = slip(side, threshold)
-    call = f"slip({side:.1f}, {threshold:.2f}) gives"
+    call = f"slip({side:.1f}, {threshold:.2f}) returns"
     if d is None or np.ndim(d) or not d >= 0:
-        raise checks.CheckFailed(f"{call} {d}; wanted is a number of pixels, at least 0")
+        raise checks.CheckFailed(f"{call} {d}; expected a number of pixels, at least 0")
     reached = boxes.iou([[0, 0, side, side]], [[d, d, side + d, side + d]])[0, 0]
     if not np.isclose(reached, threshold):
         raise checks.CheckFailed(
-            f"{call} {d:.3f}, and after such a slide the IoU is {reached:.3f}\n"
-            "Hint: it moves both ways; (s - d) squared is shared"
+            f"{call} {d:.3f}; after this move, the IoU is {reached:.3f}\n"
+            "Hint: the square moves along both axes, so the intersection is (s - d) squared"
         )
 print("slip: right")
-print(f"{'side':>6}{'until 0.5':>12}{'until 0.7':>12}   pixels each way")
+print(f"{'side':>6}{'IoU 0.5':>12}{'IoU 0.7':>12}   pixels along x and y")
 for side in (8, 12, 32, 96, 224):
     print(f"{side:>6}{slip(side, 0.5):>12.1f}{slip(side, 0.7):>12.1f}")
 
 # %% number [markdown]
-# That answers the question at the top. Two boxes are as nearly the same as their IoU says. From which number on they
-# count as *the same* is a decision, and the smaller the object, the harder its terms.
+# This answers the question: the IoU measures how similar two boxes are. The threshold above which they count as *the
+# same* is a convention, and the smaller the object, the stricter it is in pixels.
 #
 # ## A number to check
 #
-# Two squares of side 4, one moved by 2 along both axes. By hand: the intersection is $2 \cdot 2 = 4$, the union
-# $16 + 16 - 4 = 28$, the IoU $4 / 28 = 1 / 7 \approx$ **0.1429**.
+# Two squares have the side 4, and one is moved by 2 along both axes. By hand: the intersection is $2 \cdot 2 = 4$,
+# the union is $16 + 16 - 4 = 28$, and the IoU is $4 / 28 = 1 / 7 \approx$ **0.1429**.
 #
-# And in a second way, without any formula for boxes: colour the pixels of both, and count. For boxes with whole
-# coordinates the count is not an estimate. It must agree exactly, for a thousand random pairs as well; with a + 1 it
-# would not.
+# The cell computes it in a second way, without a formula for boxes: it marks the pixels of both boxes and counts
+# them. For integer coordinates, the count is exact. It must agree for a thousand random pairs; with a + 1, it would
+# not.
 
 
 # %% number-check
 def count(box, other, size=(64, 64)):
-    "IoU by counting pixels: in both, and in either."
+    "Return the IoU, computed by counting the pixels in both boxes and in at least one of them."
     masks = np.zeros((2, *size), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, (box, other), strict=True):
         mask[y1:y2, x1:x2] = True
@@ -453,15 +469,28 @@ sides = rng.integers(1, 32, (2, 1000, 2))
 one, other = np.concatenate([corners, corners + sides], axis=2)  # (1000, 4) each
 differences = [boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in zip(one, other, strict=True)]
 print("largest difference over 1000 pairs:", np.abs(differences).max())
+assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and not np.any(differences)
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - A box is `x1, y1, x2, y2` in continuous coordinates, and its width is `x2 - x1`.
+# - The IoU is the intersection divided by the union. It is between 0 and 1, and does not depend on the scale.
+# - The same error in pixels costs a small object more IoU than a large one.
+#
 # ## To try
 #
-# 1. Make your `iou` wrong in one way at a time, and read what `checks.iou` says: take the maximum after the product,
-#    leave out the subtraction, return the transpose. Then let it add 1.
-# 2. Slide a box of 10 × 40 pixels over another one. Along which axis does the IoU fall faster, and how does the surface
-#    of section 5 change?
-# 3. Two boxes of the same area and the same centre have height / width 1 and 2. What is their IoU? No anchor whose ratio
-#    is wrong by a factor of two and whose area is right can do better; notebook 04 chooses ratios by such numbers.
-# 4. Take pairs with an IoU of at least 0.5 with the same object. How small can the IoU of the two of them be? (NMS, in
+# 1. Add one bug to your `iou` at a time, and read the message of `checks.iou`: take the maximum after the product,
+#    forget to subtract the intersection, return the transpose, add 1.
+# 2. Move a box of 10 × 40 pixels over another one. Along which axis does the IoU decrease faster? How does the
+#    surface of section 5 change?
+# 3. Two boxes have the same area and the same centre, and height / width is 1 and 2. What is their IoU? An anchor
+#    with the right area, whose ratio is wrong by a factor of two, cannot do better; notebook 04 uses such numbers to
+#    choose ratios.
+# 4. Two boxes both have an IoU of at least 0.5 with the same object. How small can their own IoU be? (NMS, in
 #    notebook 08, assumes that it is not small.)
+#
+# ## Where to go next
+#
+# Notebook 02 finds wrong boxes in a data set. In the library, see `rcnn/boxes.py`. For further reading, see
+# [1] section 4.2.
