@@ -79,6 +79,9 @@ def read(path: Path) -> Any:
 def student(notebook: Any) -> Any:
     """Return a copy of a notebook without solutions and outputs.
 
+    The checks of exercises get the tag "raises-exception": "Run All Cells" in Jupyter then continues after a check
+    that fails.
+
     Parameters
     ----------
     notebook : NotebookNode
@@ -95,6 +98,8 @@ def student(notebook: Any) -> Any:
         if cell.cell_type == "code":
             cell.source = without_solutions(cell.source)
             cell.outputs, cell.execution_count = [], None
+            if is_check(cell):
+                cell.metadata["tags"] = ["raises-exception"]
     return copy
 
 
