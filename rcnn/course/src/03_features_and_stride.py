@@ -168,8 +168,8 @@ for _ in range(100):
     counted = F.conv2d(column, window, None, (stride, 1), (padding, 0)).shape[2]
     given = output_size(size, kernel, stride, padding)
     assert given == counted, (
-        f"output_size({size}, {kernel}, {stride}, {padding}) returns {given}, expected {counted}. Write down "
-        f"where each window starts (the first at {-padding}), and where the last window may start."
+        f"output_size({size}, {kernel}, {stride}, {padding}) returns {given}, expected {counted}. "
+        f"Write down where each window starts (the first at {-padding}), and where the last may start."
     )
 print("output_size: right")
 
@@ -385,7 +385,7 @@ def receptive_field(layers):
 # %% field-check points=3
 rng = np.random.default_rng()
 hints = {
-    "size": "How many pixels apart are the cells that a window reads? The layer's own stride does not matter.",
+    "size": "How many pixels apart are the cells that a window reads? Its own stride does not matter.",
     "stride": "How many pixels apart are the cells of the layer below? Multiply.",
     "start": "Where is the centre of the first window, in cells of the layer below? And in pixels?",
 }
@@ -394,7 +394,8 @@ for count in sorted(4 * [1, 2, 3, 4, 5]):
     given, measured = receptive_field(layers), measured_field(layers)
     for (name, hint), one, other in zip(hints.items(), given, measured, strict=True):
         assert np.isclose(one, other), (
-            f"receptive_field({layers}) returns the {name} {one}, but the measured {name} is {other}. {hint}"
+            f"receptive_field({layers}) returns the {name} {one}, but the measured {name} is {other}. "
+            f"{hint}"
         )
 print("receptive_field: right")
 
