@@ -10,7 +10,7 @@
 #     language: python
 #     name: python3
 #   rcnn:
-#     seconds: 20
+#     seconds: 30
 # ---
 
 # %% question [markdown]
@@ -471,8 +471,8 @@ def examine(expected, why, *rows, size=(20, 30), num_classes=4):
     given = box_fault(table[:, :4].astype(np.float32), table[:, 4].astype(int), size, num_classes)
     if given != expected:
         raise checks.CheckFailed(
-            f"box_fault returns {given!r}, expected {expected!r}, for size {size}, num_classes {num_classes}"
-            f" and the rows (x1, y1, x2, y2, label) {table.tolist()}\nHint: {why}"
+            f"box_fault returns {given!r}, expected {expected!r}, for size {size}, num_classes "
+            f"{num_classes} and the rows (x1, y1, x2, y2, label) {table.tolist()}\nHint: {why}"
         )
 
 
@@ -542,8 +542,8 @@ for some_boxes, expected in contrasts.items():
     given = ink_contrast(coloured, np.array(some_boxes, np.float32))
     if np.ndim(given) or not np.isclose(float(given), expected):
         raise checks.CheckFailed(
-            f"ink_contrast returns {given}, expected {expected}, for the boxes {some_boxes} of an image of 4 × 6"
-            f" pixels whose grey value is 10 * row + column + 30 (its median is 47.5)"
+            f"ink_contrast returns {given}, expected {expected}, for the boxes {some_boxes} of an image of "
+            f"4 × 6 pixels whose grey value is 10 * row + column + 30 (its median is 47.5)"
         )
 print("ink_contrast: right")
 

@@ -10,7 +10,7 @@
 #     language: python
 #     name: python3
 #   rcnn:
-#     seconds: 30
+#     seconds: 40
 # ---
 
 # %% question [markdown]
