@@ -16,20 +16,36 @@
 # %% question [markdown]
 # # The RPN and its losses
 #
-# **The question.** Every anchor of a page has been told what it should have said: object, background, or nothing at
-# all; and if object, where it lies. An untrained network says one half everywhere. How does it get from there to a
-# map that is bright on the digits and dark beside them?
+# *Goals.* After this notebook, you can
 #
-# By two numbers that say how wrong it is, and by their derivatives. This notebook builds the *region proposal network*
-# (RPN), derives both of its losses, lets you write them with their gradients, checks the gradients by measurement, and
-# then trains the RPN alone, to watch the map change.
+# - describe the layers of the RPN, and bring its outputs into the order of the anchors;
+# - derive the two losses and their gradients, and write them without overflow;
+# - check any gradient with central differences, and choose the step size;
+# - predict the first loss of a training, and recognise a healthy start.
 #
-# | array | shape | what it holds |
+# *Prerequisites.* Notebooks 03 (convolutions), 05 (labels) and 06 (deltas). You need logarithms, derivatives and the
+# chain rule.
+#
+# *Time.* About 3 hours.
+#
+# **The question.** Each anchor of a page has a label: object, background, or not sampled. Each positive anchor also has
+# target deltas. An untrained network predicts a probability of about one half for every anchor. How does it learn to
+# predict high probabilities on the digits and low ones elsewhere?
+#
+# Two losses measure how wrong the network is, and their derivatives show how to improve it. In this notebook, you study
+# the *region proposal network* (RPN), derive both losses, write them and their gradients, and check the gradients
+# numerically. Then you train the RPN alone and watch how its predictions change.
+#
+# | array | shape | contents |
 # |---|---|---|
-# | `features[l]` | (N, C, H_l, W_l) | a level of the backbone |
-# | `objectness[l]` | (N, A_l) | a logit for each anchor, A_l = H_l × W_l × k |
-# | `rpn_deltas[l]` | (N, A_l, 4) | how each anchor is to be moved |
-# | `labels` | (A,) | of one image: 1 object, 0 background, -1 not sampled |
+# | `features[l]` | (N, C, H_l, W_l) | feature map of level l |
+# | `objectness[l]` | (N, A_l) | a logit for each anchor; A_l = H_l × W_l × k |
+# | `rpn_deltas[l]` | (N, A_l, 4) | deltas for each anchor |
+# | `labels` | (A,) | labels of one image: 1 object, 0 background, -1 not sampled |
+#
+# *History.* Fast R-CNN [2] took its regions from a separate algorithm, Selective Search, which was slower than the
+# network itself. Faster R-CNN [1] replaced it by the RPN, which uses the same features as the second stage. RetinaNet
+# later extended a head like this one to all classes, without a second stage.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Girshick: *Fast R-CNN*, 2015 (arXiv
 # 1504.08083).
@@ -50,38 +66,39 @@ print("objectness[0]", trace.objectness[0].shape)
 print("rpn_deltas[0]", trace.rpn_deltas[0].shape)
 
 # %% head [markdown]
-# ## 1  The head: one small network, asked at every cell
+# ## 1  The head: a small network for every cell
 #
-# In: a map (N, C, H_l, W_l). A 3 × 3 convolution with C channels and a ReLU look at each cell and its neighbours. Then
-# two 1 × 1 convolutions stand side by side: `cls_logits` with k channels, a logit for each anchor of the cell, and
-# `bbox_pred` with 4k, the deltas of each ([1] section 3.1). A 1 × 1 convolution is a linear layer that is applied at
-# every cell alike. With several levels, the same head reads all of them.
+# The input is a feature map (N, C, H_l, W_l). First, a 3 × 3 convolution with C channels and a ReLU combine each cell
+# with its neighbours. Then there are two parallel 1 × 1 convolutions ([1] section 3.1). `cls_logits` has k channels,
+# one logit for each of the k anchors of a cell. `bbox_pred` has 4k channels, the deltas of these anchors. A 1 × 1
+# convolution is a linear layer that is applied to every cell. If there are several levels, all of them use the same
+# head.
 #
-# The paper's classifier has 2k outputs and a softmax over two classes. rcnn and torchvision have k outputs and a
-# sigmoid. A softmax over two logits depends on their difference alone, so one number per anchor says as much.
+# The classifier in the paper has 2k outputs and a softmax over two classes. rcnn and torchvision use k outputs and a
+# sigmoid. Both are equivalent, because a softmax over two logits only depends on their difference.
 #
-# **Predict** before you run the next cell: C = 64 and k = 6 here. How many weights does the head have, biases included?
+# **Predict:** here, C = 64 and k = 6. How many weights does the head have, including biases?
 
 # %% head-source
 for name, parameter in trained.rpn.head.named_parameters():
     print(f"{name:<20}{str(parameter.shape):<18}{parameter.size:>7,}")
-print(f"{'together':<38}{sum(parameter.size for parameter in trained.rpn.head.parameters()):>7,}")
+total = sum(parameter.size for parameter in trained.rpn.head.parameters())
+print(f"{'total':<38}{total:>7,}")
 course.source(rpn.RPNHead.forward)
 
 # %% permutation [markdown]
-# ## 2  A mistake that no shape betrays
+# ## 2  A bug that no shape check can catch
 #
-# A convolution gives (N, k, H_l, W_l). Anchors are listed by row, column, anchor of the cell. So the channels must move
-# to the end, by `transpose(0, 2, 3, 1)`, before `reshape` makes (N, A_l) of it. Without the `transpose` the reshape
-# works as well, and the shape is the same: (N, A_l). But now all cells of the first anchor come first, then all of the
-# second, and logit number 17 belongs to another anchor than anchor number 17.
+# The convolution returns (N, k, H_l, W_l). The anchors are ordered by row, then by column, then by the anchor within
+# the cell. So `transpose(0, 2, 3, 1)` must move the channels to the end before `reshape` makes (N, A_l). Without the
+# transpose, the reshape also works, and the shape is the same. But then the logits of the first anchor of all cells
+# come first, then those of the second anchor. Logit 17 no longer belongs to anchor 17.
 #
-# The plot shows the 20 anchors with the highest logits in both orders, from the same weights.
+# The plots show the 20 anchors with the highest logits in both orders, from the same weights.
 #
-# > **What people get wrong.** Nothing raises an error here, and the loss even falls. In a training as in section 8,
-# > but without the transpose, it fell from 0.69 to about 0.1 in 360 steps, for the net learned its pages by heart. Of
-# > the digits on other pages, the proposals covered about one in ten all the while. When a detector finds nothing,
-# > draw its best anchors before you change the learning rate.
+# > **What people get wrong.** Without the transpose, there is no error, and the training loss even decreases, because
+# > the network memorises the pages. But on other pages, it finds few digits (exercise 2 at the end). If a detector
+# > finds nothing, plot its best anchors before you change the learning rate.
 
 # %% permutation-picture
 with nn.no_grad():
@@ -90,67 +107,74 @@ with nn.no_grad():
 right, wrong = channels.transpose(0, 2, 3, 1).reshape(1, -1)[0], channels.reshape(1, -1)[0]  # (A_l,) both
 
 figure = plot.figure(10, 4.8)
-orders = {"With transpose": right, "Without": wrong}
+orders = {"With transpose": right, "Without transpose": wrong}
+mean_iou = []
 for ax, (name, logits) in zip(figure.subplots(1, 2), orders.items(), strict=True):
     best = np.argsort(-logits)[:20]
-    overlap = boxes.iou(trace.anchors[0][best], target["boxes"]).max(axis=1)  # (20,)
+    mean_iou.append(boxes.iou(trace.anchors[0][best], target["boxes"]).max(axis=1).mean())
     plot.proposals(ax, image, trace.anchors[0][best], F.sigmoid_of(logits[best]))
     plot.title(
         ax,
         f"{name}: shape {logits.shape}",
-        f"the 20 best anchors; mean IoU with an object {overlap.mean():.2f}",
+        f"the 20 best anchors; mean of their best IoU with an object: {mean_iou[-1]:.2f}",
     )
+assert np.array_equal(right, trace.objectness[0][0]) and mean_iou[0] > 0.5 and mean_iou[1] < 0.2
 figure
 
 # %% logit [markdown]
 # ## 3  Objectness: from a logit to a loss
 #
-# The head may say any real number $s$, the *logit*. The sigmoid makes a probability of it:
-# $p = \sigma(s) = 1 / (1 + e^{-s})$. If the anchors are taken as independent, the probability that the net gives to all
-# labels $t_i$, 1 or 0, is $\prod_i p_i^{t_i} (1 - p_i)^{1 - t_i}$. The best weights make it as large as possible. Its
-# negative logarithm, divided by the number $n$ of anchors, is as small as possible for the same weights, and a sum is
-# easier than a product ([1] section 3.1.2, $L_{cls}$):
+# The head can predict any real number $s$, the *logit*. The sigmoid turns it into a probability,
+# $p = \sigma(s) = 1 / (1 + e^{-s})$. Treat the anchors as independent. Then the network assigns to all labels $t_i$ (1
+# or 0) together the probability $\prod_i p_i^{t_i} (1 - p_i)^{1 - t_i}$. The best weights maximise this probability.
+# They also minimise its negative logarithm, divided by the number $n$ of anchors, which is a sum instead of a product
+# ([1] section 3.1.2, $L_{cls}$):
 #
 # $$ L = -\frac{1}{n} \sum_i \left[ t_i \log p_i + (1 - t_i) \log (1 - p_i) \right]. $$
 #
-# This is *binary cross-entropy*. On paper it is done. On a computer it is not: run the next cell, which computes this
-# formula as it stands, for anchors of the background ($t = 0$), in float32. What should the loss of a logit of 20 be?
+# This is the *binary cross-entropy*. In exact arithmetic, the formula is enough. In floating point, it is not. The next
+# cell computes it as written, for background anchors ($t = 0$), in float32. **Predict** the correct loss for a logit of
+# 20.
 
 # %% overflow
+as_written, through_p = {}, {}
 with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
     for logit in np.array([2, 10, 20, 100, -100], np.float32):
         p = 1 / (1 + np.exp(-logit))
-        as_written = -np.log(1 - p)
-        through_p = (p - 0) / (p * (1 - p)) * (p * (1 - p))  # the derivative, by the chain rule through p
+        as_written[int(logit)] = -np.log(1 - p)
+        through_p[int(logit)] = (p - 0) / (p * (1 - p)) * (p * (1 - p))  # the chain rule through p
         exact = np.logaddexp(0, np.float64(logit))
         print(
-            f"logit {logit:5.0f}: p {p:.8f}, loss as written {as_written:9.5f}, exact {exact:9.5f}, "
-            f"derivative through p {through_p:8.5f}"
+            f"logit {logit:5.0f}: p {p:.8f}, loss as written {as_written[int(logit)]:9.5f}, "
+            f"exact {exact:9.5f}, derivative through p {through_p[int(logit)]:8.5f}"
         )
+    assert np.isinf(as_written[20]) and np.isnan([through_p[20], through_p[-100]]).all()
+    assert as_written[-100] == 0 and np.isinf(np.exp(np.float32(100)))
 
 # %% stable-form [markdown]
-# At 20, $p$ is already 1 in float32, and $\log 0$ is infinite. The derivative is 0/0. At -100, $e^{100}$ is too large
-# for float32: the loss happens to survive it, the derivative does not, and NumPy would warn if it had not been told to
-# be silent.
+# At a logit of 20, $p$ is exactly 1 in float32, so the loss is $-\log 0 = \infty$, and the derivative is 0/0. At -100,
+# $e^{100}$ overflows in float32. Here, the loss is correct by chance, but the derivative is NaN. NumPy would also print
+# warnings, but the cell switches them off.
 #
-# The remedy is never to compute $p$. Put $\sigma$ into the loss of one anchor and simplify, for $t = 1$ and $t = 0$:
+# The solution is to avoid $p$. Insert $\sigma$ into the loss of one anchor and simplify, for $t = 1$ and $t = 0$:
 #
 # $$ -\log \sigma(s) = \log (1 + e^{-s}), \qquad -\log (1 - \sigma(s)) = \log (1 + e^{s}). $$
 #
-# The second still overflows where $s$ is large, the first where $-s$ is. But of $e^{s}$ and $e^{-s}$ one is at most 1:
-# take the larger of 0 and the exponent out of the logarithm, and only $e^{-|s|}$ is left. Carry this through by
-# yourself. NumPy's `log1p(x)` is $\log(1 + x)$, exact for small $x$ as well.
+# The second form still overflows if $s$ is large, and the first one if $-s$ is large. But one of $e^{s}$ and $e^{-s}$
+# is at most 1. Factor the larger one out of the logarithm, so that only $e^{-|s|}$ remains inside. Derive this form
+# yourself. NumPy's `log1p(x)` computes $\log(1 + x)$ and is also precise if $x$ is small.
 #
-# > **What people get wrong.** A sigmoid too much. A function that is named "with logits" applies the sigmoid itself; if
-# > probabilities are passed, it sees numbers between 0 and 1 only, and its $p$ never leaves [0.5, 0.73].
+# *A trap.* Do not apply the sigmoid twice. Functions whose names contain "with logits" apply it themselves. If you pass
+# probabilities, their inputs are between 0 and 1, so $p$ stays between 0.5 and 0.73.
 
 
 # %% cross-entropy-yours
 def binary_cross_entropy(logits, labels):
-    """The mean binary cross-entropy, a number.
+    """Return the mean binary cross-entropy, a number.
 
-    logits (A,): any real numbers, of any size, whole ones too. labels (A,): 1 for an object, 0 for
-    background. Nothing may overflow, and no loss may be cut off. The mean over no anchors is 0.
+    logits (A,): any real numbers, also very large ones, floats or integers.
+    labels (A,): 1 for an object, 0 for background.
+    Avoid overflow, and do not limit the loss. If A = 0, the mean is 0.
     """
     ### BEGIN SOLUTION
     logits = np.asarray(logits, np.float64)
@@ -161,33 +185,35 @@ def binary_cross_entropy(logits, labels):
 
 # %% cross-entropy-check points=2
 checks.binary_cross_entropy(binary_cross_entropy)
-print("binary_cross_entropy: right")
+print("binary_cross_entropy: correct")
 
 # %% cross-entropy-gradient [markdown]
-# ## 4  Its gradient
+# ## 4  The gradient of the objectness loss
 #
-# With $\sigma' = \sigma (1 - \sigma)$, the derivative of $\log \sigma(s)$ is $1 - \sigma(s)$, and that of
-# $\log (1 - \sigma(s))$ is $-\sigma(s)$. So for either label
+# With $\sigma' = \sigma (1 - \sigma)$, the derivative of $\log \sigma(s)$ is $1 - \sigma(s)$, and the derivative of
+# $\log (1 - \sigma(s))$ is $-\sigma(s)$. So for both labels
 #
 # $$ \frac{\partial L}{\partial s_i} = \frac{\sigma(s_i) - t_i}{n}. $$
 #
-# What the net said, minus what it should have said. It cannot exceed $1/n$ however wrong the net is, and it does not
-# vanish where the net is badly wrong: had we taken the squared error $(\sigma(s) - t)^2$, the factor $\sigma'$ would
-# have stayed, and a net that is sure and wrong would learn nothing.
+# This is the prediction minus the label, divided by $n$. Its magnitude is at most $1/n$, even if the prediction is very
+# wrong. And it does not vanish for such predictions. In contrast, the derivative of the squared error
+# $(\sigma(s) - t)^2$ contains the factor $\sigma'$, which is almost 0 if the network is certain and wrong. Such a
+# network would learn almost nothing.
 #
-# In the RPN, most anchors have no part in the loss: a random sample of each image does ([1] section 3.1.3), and the
-# rest get the label -1. The $n$ of the formula is the number *sampled*, and the sigmoid must not overflow, either.
+# The loss of the RPN uses a random sample of the anchors of each image ([1] section 3.1.3). All other anchors have the
+# label -1. The $n$ of the formula is the number of *sampled* anchors. The sigmoid must not overflow, either.
 #
-# > **What people get wrong.** A label of -1 is neither 1 nor 0. Put into the formula it gives $\sigma(s) + 1$, the
-# > strongest push of all, to anchors that should not be pushed.
+# *A trap.* The label -1 is neither 1 nor 0. If you insert it into the formula, the result is $\sigma(s) + 1$. These
+# would be the largest derivatives of all, for anchors that should have a derivative of 0.
 
 
 # %% objectness-gradient-yours
 def rpn_loss_gradient(logits, labels):
-    """The derivative of the objectness loss with respect to each logit, (A,).
+    """Return the derivative of the objectness loss with respect to each logit, (A,).
 
-    logits (A,): any real numbers. labels (A,): 1 object, 0 background, -1 not sampled. The loss is the
-    mean binary cross-entropy over the sampled anchors. If none was sampled, all derivatives are 0.
+    logits (A,): any real numbers. labels (A,): 1 object, 0 background, -1 not sampled.
+    The loss is the mean binary cross-entropy over the sampled anchors. If no anchor is sampled, all
+    derivatives are 0.
     """
     ### BEGIN SOLUTION
     small = np.exp(-np.abs(np.asarray(logits, np.float64)))  # at most 1
@@ -199,61 +225,64 @@ def rpn_loss_gradient(logits, labels):
 
 # %% objectness-gradient-check points=2
 checks.rpn_loss_gradient(rpn_loss_gradient)
-print("rpn_loss_gradient: right")
+print("rpn_loss_gradient: correct")
 
 # %% differences [markdown]
-# ## 5  Do not believe a gradient: measure it
+# ## 5  Check a gradient numerically
 #
-# A derivative that was derived on paper can be wrong, and training will hide it: a wrong gradient often still goes
-# downhill. There is a test that knows nothing of the derivation: the *central differences* with which notebook 03 tested
-# a convolution. Move one element of $x$ by a small step $h$ either way and see what the function does:
+# A derivation on paper can be wrong, and training can hide the mistake: a step along a wrong gradient often still
+# reduces the loss. *Central differences* are a test that does not need the derivation. Change one element of $x$ by a
+# small step $h$ in both directions:
 #
 # $$ \frac{f(x + h) - f(x - h)}{2 h} = f'(x) + \frac{h^2}{6} f^{(3)}(x) + \dots $$
 #
-# The difference to one side only would be off by $\frac{h}{2} f''(x)$, which is much more. How small should $h$ be?
-# The formula says: as small as possible. But both values of $f$ are rounded, by about $\varepsilon |f|$, with
-# $\varepsilon \approx 10^{-16}$ in float64, and that error is divided by $h$. The sum of both errors is smallest where
-# $h^3 = 3 \varepsilon |f| / |f^{(3)}|$: near $h = \varepsilon^{1/3}$ for a function of ordinary size, with an error
-# near $\varepsilon^{2/3}$. **Predict** both for float64 and for float32 ($\varepsilon \approx 10^{-7}$). And what does
-# a step of $10^{-10}$ do to a number of the size of 1 in float32? Look for it at the left end of the curve.
+# A difference to one side only has the error $\frac{h}{2} f''(x)$, which is much larger. How small should $h$ be?
+# According to the formula, as small as possible. But both values of $f$ are rounded, with an error of about
+# $\varepsilon |f|$, where $\varepsilon \approx 10^{-16}$ in float64. Division by $h$ makes this error large if $h$ is
+# small. The sum of both errors is smallest where $h^3 = 3 \varepsilon |f| / |f^{(3)}|$. For ordinary functions, this is
+# near $h = \varepsilon^{1/3}$, and the error is near $\varepsilon^{2/3}$. **Predict** both numbers for float64 and for
+# float32 ($\varepsilon \approx 10^{-7}$). And what happens if you add a step of $10^{-10}$ to a number near 1 in
+# float32? You can see the effect at the left end of the curve.
 
 # %% differences-curve
 rng = np.random.default_rng(0)
-logits, labels = rng.normal(0, 2, 32), rng.integers(0, 2, 32)  # 32 losses, of one anchor each
+logits, labels = rng.normal(0, 2, 32), rng.integers(0, 2, 32)  # 32 losses of one anchor each
 exact = F.sigmoid_of(logits) - labels  # (32,)
 steps = 10.0 ** np.arange(-12, 0.5, 0.5)
 
 
-def losses_at(moved, dtype):
-    "The loss of each anchor by itself, (32,), computed in `dtype`."
+def losses_at(logits, dtype):
+    """Return the separate loss of each anchor, (32,), computed in `dtype`."""
     return np.array(
         [
             F.binary_cross_entropy_with_logits(nn.Tensor(np.array([logit], dtype)), [label]).item()
-            for logit, label in zip(moved, labels, strict=True)
+            for logit, label in zip(logits, labels, strict=True)
         ]
     )
 
 
-def worst_error(step, dtype):
-    "The largest error of the 32 central differences."
+def largest_error(step, dtype):
+    """Return the largest error of the 32 central differences."""
     difference = losses_at(logits + step, dtype) - losses_at(logits - step, dtype)
     return np.abs(difference / (2 * step) - exact).max()
 
 
 figure = plot.figure(7.5, 3.8)
 ax = figure.subplots()
-errors = {dtype: [worst_error(step, dtype) for step in steps] for dtype in ("float64", "float32")}
+errors = {dtype: [largest_error(step, dtype) for step in steps] for dtype in ("float64", "float32")}
 plot.gradient_errors(ax, steps, errors)
-plot.title(ax, "Neither too large a step nor too small", "the worst of 32 central differences")
+plot.title(ax, "The error is smallest for a medium step", "largest error of 32 central differences")
+best_step = {dtype: steps[np.argmin(values)] for dtype, values in errors.items()}
+assert 1e-6 < best_step["float64"] < 1e-4 and 1e-3 < best_step["float32"] < 1e-1
 figure
 
 
 # %% differences-yours
 def central_differences(function, x, step=1e-5):
-    """The gradient of `function` at x, found from its values alone, in the shape of x.
+    """Return the gradient of `function` at x, computed from its values, in the shape of x.
 
-    function: takes an array of x's shape, gives a number. x: float64, of any shape; it is the same
-    afterwards, to the last digit.
+    function: takes an array with the shape of x, and returns a number.
+    x: float64 array of any shape. Afterwards, all its elements must be exactly the same.
     """
     ### BEGIN SOLUTION
     gradient = np.zeros_like(x)
@@ -269,30 +298,37 @@ def central_differences(function, x, step=1e-5):
 x, weight = np.random.default_rng().normal(size=(2, 3, 4))
 before = x.copy()
 found = central_differences(lambda at: float((weight * np.sin(at)).sum()), x)
-assert np.shape(found) == x.shape, f"x has the shape {x.shape}, its gradient {np.shape(found)}"
-assert np.array_equal(x, before), "x has changed: work on a copy (x + h - h is rounded, and may not be x)"
-off = np.abs(found - weight * np.cos(x)).max()
-assert off < 2e-8, f"off by {off:.1e} on a sum of sines; with a step of 1e-5 either way, 1e-10 is usual"
-print(f"central_differences: right, to {off:.0e}")
+assert np.shape(found) == x.shape, (
+    f"got a gradient of shape {np.shape(found)}, expected the shape of x, {x.shape}"
+)
+assert np.array_equal(x, before), (
+    "x has changed; work on a copy, because x + h - h is rounded and can differ from x"
+)
+error = np.abs(found - weight * np.cos(x)).max()
+assert error < 2e-8, (
+    f"the error is {error:.1e} for a sum of sines; central differences with step 1e-5 reach 1e-10"
+)
+print(f"central_differences: correct, largest error {error:.0e}")
 
 # %% smooth-l-one [markdown]
-# ## 6  The boxes: smooth L1
+# ## 6  The box loss: smooth L1
 #
-# A positive anchor should also have said four deltas. Let $d$ be the difference between one that it said and the one
-# that it should have said. The square, $\frac{1}{2} d^2$, has a slope of $d$: one anchor that is badly off outweighs
-# all others. The absolute value, $|d|$, has a slope of 1 or -1: it never outweighs, but it does not settle either, for
-# it pushes as hard next to the target as far away. *Smooth L1* ([2] equation 3, there with $\beta = 1$) is the one
-# near the target and the other far from it:
+# A positive anchor has four target deltas. Let $d$ be the difference between a predicted delta and its target. The
+# square $\frac{1}{2} d^2$ has the slope $d$, so one very wrong anchor outweighs all others. The absolute value $|d|$
+# has the slope 1 or -1. No anchor dominates, but the prediction does not settle, because the slope next to the target
+# is as large as far away. *Smooth L1* ([2] equation 3, there with $\beta = 1$) is quadratic near the target, and linear
+# far from it:
 #
-# $$ \ell_\beta(d) = \begin{cases} d^2 / (2 \beta) & |d| < \beta \\ |d| - \beta / 2 & \text{elsewhere} \end{cases}
-# \qquad \ell_\beta'(d) = \begin{cases} d / \beta & |d| < \beta \\ \mathrm{sign}(d) & \text{elsewhere.} \end{cases} $$
+# $$ \ell_\beta(d) = \begin{cases} d^2 / (2 \beta) & |d| < \beta \\ |d| - \beta / 2 & \text{otherwise} \end{cases}
+# \qquad \ell_\beta'(d) = \begin{cases} d / \beta & |d| < \beta \\ \mathrm{sign}(d) & \text{otherwise.} \end{cases} $$
 #
-# At $|d| = \beta$ both forms have the same height and the same slope; check it.
+# At $|d| = \beta$, both parts have the same value and the same slope. Verify this.
 #
-# **Why 1/9?** The paper does not say; its published code has it, written as $\sigma = 3$ with
-# $\beta = 1/\sigma^2$, and torchvision and rcnn keep it. A likely reason is the size of the deltas. A positive anchor
-# overlaps its object well, so its deltas are small, and the RPN's are not multiplied by weights. The next cell measures
-# them: with $\beta = 1$ all of them would lie on the parabola, and be pushed a fifth as hard as with $\beta = 1/9$.
+# **Why $\beta = 1/9$?** The paper does not explain it. Its published code uses this value, written as $\sigma = 3$ with
+# $\beta = 1/\sigma^2$, and so do torchvision and rcnn. A likely reason is the size of the deltas. A positive anchor
+# overlaps its object well, so its deltas are small, and the RPN does not multiply them by weights. The next cell
+# measures them: with $\beta = 1$, all target deltas are in the quadratic part, and their mean slope is a fifth of that
+# with $\beta = 1/9$.
 
 # %% smooth-l-one-picture
 all_anchors, rng, size = trace.anchors[0], np.random.default_rng(0), trained.config.rpn_batch_size_per_image
@@ -301,33 +337,40 @@ found = [
     for _, objects in data.Digits(64)
 ]
 wanted = np.concatenate(found)  # (positive anchors of 64 pages, 4)
+mean_slope = {}
 for beta in (1, 1 / 9):
-    said = nn.Tensor(np.zeros_like(wanted), requires_grad=True)
-    F.smooth_l1_loss(said, wanted, beta).backward()
+    predicted = nn.Tensor(np.zeros_like(wanted), requires_grad=True)
+    F.smooth_l1_loss(predicted, wanted, beta).backward()
+    mean_slope[beta] = np.abs(predicted.grad).mean()
     below = np.mean(np.abs(wanted) < beta)
     print(
-        f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} wanted deltas are below it; where 0 was said, "
-        f"the mean slope is {np.abs(said.grad).mean():.2f}"
+        f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} target deltas are below it; "
+        f"for predictions of 0, the mean slope is {mean_slope[beta]:.2f}"
     )
+assert np.abs(wanted).max() < 1 and round(mean_slope[1 / 9] / mean_slope[1]) == 5
+assert round(len(wanted) / 64) == 8 and len(wanted) / 64 / size < 0.1  # positive anchors per page
 
-d = np.linspace(-1.5, 1.5, 601)
-curves = {"d²/2": d**2 / 2, "|d|": np.abs(d)}
-for name, beta in (("smooth, β = 1", 1), ("smooth, β = 1/9", 1 / 9)):
-    curves[name] = np.array([F.smooth_l1_loss(nn.Tensor([x]), [0], beta).item() for x in d])
-figure = plot.figure(11, 3.6)
+d = np.linspace(-2, 2, 401)
+smooth = {
+    f"smooth L1, β = {name}": np.array([F.smooth_l1_loss(nn.Tensor([x]), [0], beta).item() for x in d])
+    for name, beta in (("1", 1), ("1/9", 1 / 9))
+}
+slopes = {name: np.gradient(values, d) for name, values in smooth.items()}
+parts = {"smooth L1": smooth["smooth L1, β = 1"], "d²/2": d**2 / 2, "|d| - 1/2": np.abs(d) - 1 / 2}
+figure = plot.figure(11, 3.8)
 left, right = figure.subplots(1, 2)
-plot.title(plot.lines(left, d, curves, "d", "loss"), "Loss")
-slopes = {name: np.gradient(values, d) for name, values in curves.items()}
-plot.title(plot.lines(right, d, slopes, "d", "slope"), "Its slope", "how hard a delta is pushed")
+plot.title(plot.lines(left, d, parts, "d", "loss"), "The loss with β = 1", "a parabola and two lines")
+plot.title(
+    plot.lines(right, d, slopes, "d", "slope"), "The slope", "with β = 1/9, it is larger for small d"
+)
 figure
 
 
 # %% smooth-l-one-yours
 def smooth_l1(prediction, target, beta):
-    """The sum of smooth L1 over all elements, a number.
+    """Return the sum of smooth L1 over all elements, a number.
 
-    prediction, target (N, 4): N may be 0. beta > 0. No mean: what the sum is divided by is for the
-    caller to say.
+    prediction, target (N, 4), where N may be 0. beta > 0. Do not divide the sum: the caller does this.
     """
     ### BEGIN SOLUTION
     d = np.abs(np.asarray(prediction, np.float64) - target)
@@ -336,7 +379,7 @@ def smooth_l1(prediction, target, beta):
 
 
 def smooth_l1_gradient(prediction, target, beta):
-    """The derivative of that sum with respect to each element of the prediction, (N, 4)."""
+    """Return the derivative of this sum with respect to each element of the prediction, (N, 4)."""
     ### BEGIN SOLUTION
     d = np.asarray(prediction, np.float64) - target
     return np.clip(d / beta, -1, 1)
@@ -346,116 +389,119 @@ def smooth_l1_gradient(prediction, target, beta):
 # %% smooth-l-one-check points=4
 checks.smooth_l1(smooth_l1)
 checks.smooth_l1_gradient(smooth_l1_gradient)
-print("smooth_l1 and smooth_l1_gradient: right")
+print("smooth_l1 and smooth_l1_gradient: correct")
 
 
 # %% measured-check points=1
-# All five functions together: is what you derived what you measure?
-def off(loss, gradient, x):
-    "The largest difference between your gradient of your loss and your measurement of it."
+# This check uses all five functions: do your gradients agree with your central differences?
+def difference(loss, gradient, x):
+    """Return the largest difference between your gradient and your central differences."""
     return np.abs(central_differences(loss, x) - gradient(x)).max()
 
 
 rng = np.random.default_rng()
 labels, wanted_deltas = rng.integers(0, 2, 40), rng.normal(0, 0.3, (5, 4))
-off_by = {
-    "objectness": off(
+differences = {
+    "objectness": difference(
         lambda at: binary_cross_entropy(at, labels),
         lambda at: rpn_loss_gradient(at, labels),
         rng.normal(0, 3, 40),
     ),
-    "boxes": off(
+    "boxes": difference(
         lambda at: smooth_l1(at, wanted_deltas, 1 / 9),
         lambda at: smooth_l1_gradient(at, wanted_deltas, 1 / 9),
         rng.normal(0, 0.3, (5, 4)),
     ),
 }
-for name, largest in off_by.items():
-    assert largest < 1e-4, f"{name}: off by {largest:.1e}; your gradient is not the derivative of your loss"
-    print(f"{name:<10} gradient and loss agree to {largest:.0e}")
+for name, largest in differences.items():
+    assert largest < 1e-4, (
+        f"{name}: your gradient differs from the derivative of your loss by {largest:.1e}"
+    )
+    print(f"{name:<10} gradient and loss agree, largest difference {largest:.0e}")
 
 # %% normalisation [markdown]
-# ## 7  The two together: divided by what?
+# ## 7  The sum of both losses
 #
-# Equation 1 of [1], with $p_i$ the probability and $t_i$ the deltas of anchor $i$, and stars for what should be:
+# Equation 1 of [1], where $p_i$ is the probability and $t_i$ the deltas of anchor $i$, and a star marks the targets:
 #
 # $$ L = \frac{1}{N_{cls}} \sum_i L_{cls}(p_i, p_i^*) + \lambda \frac{1}{N_{reg}} \sum_i p_i^* L_{reg}(t_i, t_i^*). $$
 #
-# The factor $p_i^*$ says that only positive anchors have a box to learn. In the paper $N_{cls} = 256$ is the number
-# sampled, $N_{reg} \approx 2400$ the number of cells, and $\lambda = 10$. Since $2400 / 10 = 240$ is nearly 256, both
-# sums are divided by about the number sampled. rcnn and torchvision say so outright: both losses are divided by the
-# number *sampled* in the batch, and there is no $\lambda$.
+# The factor $p_i^*$ means that only positive anchors have a box loss. In the paper, $N_{cls} = 256$ is the number of
+# sampled anchors, $N_{reg} \approx 2400$ is the number of cells, and $\lambda = 10$. Since $2400 / 10 = 240$ is almost
+# 256, both sums are divided by nearly the same number. rcnn and torchvision divide both by the number of *sampled*
+# anchors in the batch, and have no $\lambda$.
 #
-# > **What people get wrong.** The mean over the *positive* anchors looks more natural for the boxes. But a page with
-# > one positive anchor would then push it as hard as a page with fifty pushes all of its own together, and a page
-# > without any divides by 0. That NaN reaches every weight in a single step. Here nothing sampled gives a loss of 0.
+# *A trap.* A mean of the box loss over the *positive* anchors looks more natural. But then a page with one positive
+# anchor has as much influence as a page with fifty. And a page without positive anchors divides 0 by 0. The resulting
+# NaN reaches every weight in a single step. In rcnn, the loss is 0 if no anchor is sampled.
 #
-# The losses need no kernel: they are a few NumPy operations on the few hundred anchors that were sampled. To find
-# these, the IoU of *every* anchor with every object is needed, and that has one. Its ratio is printed below, for one
-# page.
+# The losses have no kernels, because they only need a few NumPy operations on a few hundred sampled anchors. To find
+# these anchors, the IoU of *every* anchor with every object is needed, and this function has a kernel. A later cell
+# compares its time with that of the reference, for one page.
 
 # %% normalisation-source
 course.source(rpn.loss)
 
 # %% training [markdown]
-# ## 8  Watch it learn
+# ## 8  Train the RPN
 #
-# A small detector with random weights, 64 pages, and of its parts only the backbone and the RPN's head. A step takes
-# two pages, finds which anchors should have said what, and moves the weights against the gradient of the sum of both
-# losses. That gradient is found by *autograd*: `rcnn.nn` records what is computed from tensors, and `backward` goes
-# back through it, multiplying by derivatives such as those that you have written.
+# The next cells train a small detector with random weights on 64 pages. They only use its backbone and the head of the
+# RPN. Each step takes two pages, computes the labels and target deltas of their anchors, and moves the weights against
+# the gradient of the sum of both losses. *Autograd* computes this gradient: `rcnn.nn` records the operations on
+# tensors, and `backward` goes through them in reverse order and multiplies by derivatives such as those that you wrote.
 #
-# Every so often, the map of a page that is *not* among the 64 is kept, and on eight such pages the recall of the 20
-# best proposals is measured: the share of all digits that one of them covers with an IoU of at least 0.5.
+# At some steps, the code stores the predictions for a page that is *not* among the 64. It also measures the recall of
+# the 20 best proposals on eight such pages: the fraction of digits that one of these proposals covers with an IoU of at
+# least 0.5.
 #
-# **Predict**: there are 16 × 16 × 6 = 1536 anchors a page, some ten of them positive. What will the map look like after
-# ten steps?
+# **Predict**: a page has 16 × 16 × 6 = 1536 anchors, and only about eight of them are positive. What do the predictions
+# look like after ten steps?
 
 # %% training-setup
 rcnn.seed(7)
 pages, unseen = data.Digits(64), data.Digits(8, split="val", seed=5)
 model = rcnn.faster_rcnn_small(pages.classes)
-train, test = list(pages), list(unseen)  # each (image, target), drawn once
+train, test = list(pages), list(unseen)  # pairs (image, target)
 train_images, test_images = (model.make_batch([page for page, _ in part]).images for part in (train, test))
-true_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # per page (G, 4)
+gt_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # one (G, 4) for each page
 
 
-def rpn_says(images):
-    "Objectness and deltas of the one level: Tensors (N, A) and (N, A, 4)."
+def rpn_outputs(images):
+    """Return objectness (N, A) and deltas (N, A, 4) of the only level, as tensors."""
     (objectness,), (deltas,) = model.rpn.head([model.backbone(nn.Tensor(images))])
     return objectness, deltas
 
 
 def rpn_losses(chosen, rng):
-    "The two losses of the RPN on these pages."
-    found = [rpn.find_targets(all_anchors, true_boxes[i], batch_size=size, rng=rng) for i in chosen]
-    objectness, deltas = rpn_says(train_images[chosen])
+    """Return the two losses of the RPN on the chosen pages."""
+    found = [rpn.find_targets(all_anchors, gt_boxes[i], batch_size=size, rng=rng) for i in chosen]
+    objectness, deltas = rpn_outputs(train_images[chosen])
     return rpn.loss([objectness], [deltas], found)
 
 
-course.compare(boxes.iou, all_anchors, true_boxes[1])
+course.compare(boxes.iou, all_anchors, gt_boxes[1])
 
 
 # %% training-loop
 def recall_of_best(objectness, deltas):
-    "The share of the unseen digits that one of the 20 best proposals of their page covers."
+    """Return the fraction of the unseen digits that one of the 20 best proposals of their page covers."""
     covered = []
-    for logits, moves, (_, objects) in zip(objectness.data, deltas.data, test, strict=True):
+    for logits, page_deltas, (_, objects) in zip(objectness.data, deltas.data, test, strict=True):
         best = rpn.propose(
-            [logits], [moves], [all_anchors], (128, 128), pre_nms_top_n=400, post_nms_top_n=20
+            [logits], [page_deltas], [all_anchors], (128, 128), pre_nms_top_n=400, post_nms_top_n=20
         )
         covered.append(boxes.iou(best.boxes, objects["boxes"]).max(axis=0, initial=0) >= 0.5)
     return np.concatenate(covered).mean()
 
 
-rcnn.set_num_threads(1)  # of pages so small, a second thread hardly gains
+rcnn.set_num_threads(1)  # the pages are small, so a second thread does not help
 rng, maps, objectness_losses = np.random.default_rng(7), {}, []
 optimizer = optim.Adam([*model.backbone.parameters(), *model.rpn.parameters()], lr=1e-3)
 for step in range(161):
     if step in (0, 10, 30, 80, 120, 160):
         with nn.no_grad():
             model.eval()
-            objectness, deltas = rpn_says(test_images)
+            objectness, deltas = rpn_outputs(test_images)
             model.train()
         maps[step] = objectness.data[0], recall_of_best(objectness, deltas)
     cls_loss, reg_loss = rpn_losses(rng.choice(len(train), 2, replace=False), rng)
@@ -463,54 +509,74 @@ for step in range(161):
     optimizer.zero_grad()
     (cls_loss + reg_loss).backward()
     optimizer.step()
-print("objectness loss at the steps 0, 20, 40, ...:", *(f"{loss:.3f}" for loss in objectness_losses[::20]))
+print("objectness loss at steps 0, 20, 40, ...:", *(f"{loss:.3f}" for loss in objectness_losses[::20]))
+assert maps[10][0].max() < maps[0][0].max() < 0.1 and maps[160][0].max() > 2  # logits
+assert maps[10][1] < 0.2 and maps[160][1] > 0.7  # recall
 
 # %% objectness-by-iteration
 figure = plot.figure(11, 6.6)
 for ax, (step, (logits, recall)) in zip(figure.subplots(2, 3).flat, maps.items(), strict=True):
     probability = F.sigmoid_of(logits).reshape(16, 16, -1).transpose(2, 0, 1)  # (k, H_l, W_l)
     plot.objectness(ax, test[0][0], probability)
-    caption = f"highest {probability.max():.3f}; recall of 20 proposals a page {recall:.0%}"
-    plot.title(ax, f"Step {step}", caption)
+    plot.title(ax, f"Step {step}", f"maximum {probability.max():.3f}; recall of the 20 best {recall:.0%}")
 figure
 
 # %% a-number [markdown]
-# Each cell shows the largest probability of its anchors. At first everything goes dark. More than nine in ten of the
-# sampled anchors are background, and the quickest way to a lower loss is to say so everywhere, which needs no look at
-# the page. Only then does the net learn *where* not to. That is the way from one half everywhere to the map: two numbers,
-# their gradients, and many small steps. Whoever stops at step 10 believes that the net is broken. (Half of a sample may
-# be positive; on these pages there are not nearly so many positive anchors.)
+# The colour of each cell shows the highest probability of its anchors. In the first steps, all probabilities decrease.
+# More than nine in ten of the sampled anchors are background. The quickest way to a lower loss is to predict background
+# everywhere, which does not need the image. Only later does the network learn *where* the objects are. If you stop at
+# step 10, you may think that the network is broken. (Up to half of a sample may be positive, but these pages have too
+# few positive anchors.)
+#
+# This answers the question at the top: the network gets from one half everywhere to high probabilities on the digits by
+# two losses, their gradients, and many small steps.
 #
 # ## A number to check
 #
-# The head begins with weights from a normal distribution of deviation 0.01 ([1] section 3.1.3) and biases of 0. So an
-# untrained net says about $s = 0$ and $p = 1/2$, and the loss of every anchor, of either label, is $\log 2$,
-# **0.693**. The first loss of any training should be about this. If it is not, look for the reason before you train on.
+# The weights of the head start as random numbers from a normal distribution with standard deviation 0.01 ([1] section
+# 3.1.3), and its biases start at 0. So an untrained network predicts $s \approx 0$ and $p \approx 1/2$. The loss of
+# every anchor is then about $\log 2$, **0.693**, for either label. The first loss of any training should be near this
+# number. If it is not, find the reason before you continue.
 #
-# The gradient can be foretold as well. Every sampled anchor has a derivative of about $\pm 1/(2n)$, negative for the
-# positive ones. A bias of `cls_logits` is added to the logits of all cells, so its gradient is the sum over them; over
-# the k biases together, with $n^+$ positive and $n^-$ negative anchors, it is $(n^- - n^+) / (2n)$.
+# You can also predict the gradient. Each sampled anchor has a derivative of about $\pm 1/(2n)$, negative for positive
+# anchors. A bias of `cls_logits` is added to the logits of all cells, so its gradient is the sum over them. For all k
+# biases together, with $n^+$ positive and $n^-$ negative anchors, it is $(n^- - n^+) / (2n)$.
 
 # %% a-number-measured
 rcnn.seed(1)
 fresh = rcnn.faster_rcnn_small(pages.classes)
-chosen = rpn.find_targets(all_anchors, true_boxes[1], batch_size=size, rng=np.random.default_rng(1))
+chosen = rpn.find_targets(all_anchors, gt_boxes[1], batch_size=size, rng=np.random.default_rng(1))
 objectness, deltas = fresh.rpn.head([fresh.backbone(nn.Tensor(train_images[[1]]))])
 first, _ = rpn.loss(objectness, deltas, [chosen])
 first.backward()
 plus, minus = len(chosen.positive), len(chosen.negative)
-print(f"first loss {first.item():.4f}; above it was {objectness_losses[0]:.4f}; log 2 = {np.log(2):.4f}")
-print(f"{plus} positive, {minus} negative: (n- - n+) / 2n = {(minus - plus) / (2 * (plus + minus)):.4f}")
-print(f"sum of the biases' gradient:       {fresh.rpn.head.cls_logits.bias.grad.sum():.4f}")
+expected, measured = (minus - plus) / (2 * (plus + minus)), fresh.rpn.head.cls_logits.bias.grad.sum()
+print(f"first loss {first.item():.4f}; in section 8: {objectness_losses[0]:.4f}; log 2 = {np.log(2):.4f}")
+print(f"{plus} positive, {minus} negative: (n- - n+) / 2n = {expected:.4f}")
+print(f"sum of the gradients of the biases: {measured:.4f}")
+assert abs(first.item() - np.log(2)) < 0.01 and abs(objectness_losses[0] - np.log(2)) < 0.01
+assert abs(measured - expected) < 0.01
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - The RPN is a small convolutional head with two losses: binary cross-entropy for objectness, smooth L1 for deltas.
+# - Compute the losses from logits, without probabilities, and check every gradient with central differences.
+# - A healthy training starts at a loss of log 2, predicts background everywhere, and only then finds the objects.
+#
 # ## To try
 #
-# 1. Start `cls_logits.bias.data[...]` at -2.2 instead of 0, so that $p = 0.1$ everywhere. What is the first loss, by
-#    hand, for 12 positive and 116 negative anchors? Is the map at step 10 another?
-# 2. Leave the transpose out of the head (subclass `rpn.RPNHead`) and train again. How far does the loss fall, and
-#    what becomes of the recall?
-# 3. Divide the boxes' loss by the number of positive anchors. How much larger are its gradients, and what happens on
-#    `train[3]`, which is blank?
-# 4. Keep the map of step 60 as well, once as it is and once without `model.eval()`. How do the two differ? What does
-#    batch norm do otherwise in the two modes, and why does it show while the weights still move fast?
+# 1. Start `cls_logits.bias.data[...]` at -2.2 instead of 0, so that $p = 0.1$ everywhere. Compute the first loss by
+#    hand, for 12 positive and 116 negative anchors. Are the predictions at step 10 different?
+# 2. Remove the transpose from the head (with a subclass of `rpn.RPNHead`) and train again. How far does the loss
+#    decrease, and what is the recall?
+# 3. Divide the box loss by the number of positive anchors. By which factor do its gradients increase, and what happens
+#    on `train[3]`, which has no objects?
+# 4. Also store the predictions at step 60, once as above and once without `model.eval()`. How do they differ? What does
+#    batch norm do in each of the two modes, and why is the difference visible while the weights change quickly?
+#
+# ## Where to go next
+#
+# Notebook 08 turns the outputs of the RPN into proposals. The code of this notebook is in `rcnn.rpn` and
+# `rcnn.nn.functional`. For a loss with weights instead of a sample, read *Focal Loss for Dense Object Detection*
+# (RetinaNet, arXiv 1708.02002).
