@@ -75,11 +75,11 @@ figure
 # ## 1  Why not in pixels?
 #
 # The simplest answer would be four differences of coordinates, in pixels. But the features of a box do not contain its
-# size. RoIAlign (notebook 09) turns every RoI, large or small, into the same $5 \times 5$ bins. In the RPN, each anchor
-# shape has its own weights, but these are the same at all positions. The bins show, for example, that *the digit starts
-# one bin from the left*, which is a **fraction** of the box. Therefore the shift of the centre is measured in sides of
-# the box. The box has the width $w_a$, the height $h_a$ and the centre $(x_a, y_a)$; the object has $x, y, w, h$ ([1]
-# appendix C, [3] section 3.1.2):
+# size. RoIAlign (notebook 09) turns every RoI, large or small, into the same $5 \times 5$ bins. The bins show, for
+# example, that *the digit starts one bin from the left*, which is a **fraction** of the box. Therefore the shift of the
+# centre is measured in sides of the box. (In the RPN, each anchor shape has its own weights. There, fractions give the
+# targets of all shapes a similar magnitude.) The box has the width $w_a$, the height $h_a$ and the centre $(x_a, y_a)$;
+# the object has $x, y, w, h$ ([1] appendix C, [3] section 3.1.2):
 #
 # $$ d_x = \frac{x - x_a}{w_a}, \qquad d_y = \frac{y - y_a}{h_a}. $$
 #
