@@ -24,8 +24,9 @@ from rcnn.plot.arguments import checked
 from rcnn.plot.features import channel_tiles
 from rcnn.plot.style import Dashes, as_array, as_boxes
 
-_BIN_COLORS = (style.SKY, style.YELLOW)  # neighbouring bins have different colours, because they may share cells
-_INSETS = (0.07, 0.20)  # cells between the edges of a bin and its outline; neighbouring bins differ
+# Colours and line widths (in points) of bins. They differ for neighbouring bins, because these may share cells. A
+# narrow line is drawn over a wide one, so both are visible.
+_BIN_LOOKS = ((style.SKY, 3.6), (style.PURPLE, 1.4))
 _UNDER_LABEL = 30.0  # points; distance between the axis and a legend below its ticks and label
 _SHIFT_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.VERMILION, "-"),
@@ -119,7 +120,7 @@ def quantised_bins(
     """Draw the RoI and the rounded bins of RoIPool on a feature map, and mark the largest value in each bin.
 
     The dashed box is the RoI before rounding. A dot marks the cell with the largest value in each bin. Bins alternate
-    between two colours, because neighbouring bins may share cells. Empty bins are not drawn.
+    between two colours and line widths, because neighbouring bins may share cells. Empty bins are not drawn.
 
     Parameters
     ----------
@@ -197,10 +198,8 @@ def bins_legend(ax: Axes) -> Axes:
     """
     box = Line2D([], [], color=style.ORANGE, linestyle="--", linewidth=style.LINE_WIDTH, label="RoI before rounding")
     bins = [
-        Line2D(
-            [], [], color=color, linewidth=style.LINE_WIDTH, label=label, path_effects=style.outline(style.LINE_WIDTH)
-        )
-        for color, label in zip(_BIN_COLORS, ("bin", "neighbouring bins"), strict=True)
+        Line2D([], [], color=color, linewidth=width, label=label, path_effects=style.outline(width))
+        for (color, width), label in zip(_BIN_LOOKS, ("bin", "neighbouring bins"), strict=True)
     ]
     dot = Line2D([], [], marker="o", color="white", markeredgecolor="black", linestyle="none", label="largest cell")
     style.legend_below(ax, [box, dot, *bins], columns=2).set_bbox_to_anchor((0.0, -0.09))
@@ -470,18 +469,18 @@ def _bin_bounds(first: int, last: int, bins: int, cells: int) -> list[tuple[int,
 
 def _draw_bin(ax: Axes, bounds: tuple[int, int, int, int], turn: int) -> None:
     left, top, right, bottom = bounds
-    inset = _INSETS[turn]
+    color, width = _BIN_LOOKS[turn]
     ax.add_patch(
         Rectangle(
-            (left - 0.5 + inset, top - 0.5 + inset),
-            right - left - 2 * inset,
-            bottom - top - 2 * inset,
+            (left - 0.5, top - 0.5),
+            right - left,
+            bottom - top,
             fill=False,
-            edgecolor=_BIN_COLORS[turn],
-            linewidth=style.LINE_WIDTH,
+            edgecolor=color,
+            linewidth=width,
             joinstyle="miter",
-            path_effects=style.outline(style.LINE_WIDTH),
-            zorder=3,
+            path_effects=style.outline(width),
+            zorder=3 + 0.1 * turn,
         )
     )
 

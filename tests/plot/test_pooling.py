@@ -42,7 +42,7 @@ def solid(ax):
 
 
 def bins(ax):
-    """Return the drawn bins as (left, top, right, bottom) in cells, exclusive, without their insets."""
+    """Return the drawn bins as (left, top, right, bottom) in cells, exclusive."""
     drawn = solid(ax)
     return [
         (
@@ -116,14 +116,14 @@ def test_bins_are_rounded_twice(ax):
     assert_nothing_is_clipped(ax.figure)
 
 
-def test_bin_edges_lie_inside_and_neighbours_differ_in_colour(ax):
+def test_bin_edges_lie_on_the_grid_and_neighbours_differ_in_colour_and_width(ax):
     plot.quantised_bins(ax, MAP, np.array([1, 1, 4, 4]), 1.0, (2, 2))
     drawn = solid(ax)
     for patch, (left, top, right, bottom) in zip(drawn, bins(ax), strict=True):
-        assert left - 0.5 < patch.get_x() < patch.get_x() + patch.get_width() < right - 0.5
-        assert top - 0.5 < patch.get_y() < patch.get_y() + patch.get_height() < bottom - 0.5
-    colors = [patch.get_edgecolor() for patch in drawn]
-    assert colors[0] == colors[3] != colors[1] == colors[2]
+        assert (patch.get_x(), patch.get_x() + patch.get_width()) == (left - 0.5, right - 0.5)
+        assert (patch.get_y(), patch.get_y() + patch.get_height()) == (top - 0.5, bottom - 0.5)
+    for look in ([patch.get_edgecolor() for patch in drawn], [patch.get_linewidth() for patch in drawn]):
+        assert look[0] == look[3] != look[1] == look[2]
 
 
 def test_dots_mark_the_output_of_roi_pool():

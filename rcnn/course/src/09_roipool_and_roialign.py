@@ -16,28 +16,43 @@
 # %% question [markdown]
 # # RoIPool and RoIAlign
 #
-# **The question.** A proposal may be as small as a letter or as large as the page, and its corners lie anywhere between
-# the cells of the map. The layers that judge it take one fixed shape. How can a box of any size be read as 7 × 7
-# numbers, and how much of its position survives?
+# *Goals.* After this notebook, you can
 #
-# Two answers were given. RoIPool rounds the box to whole cells ([1] section 2.1). RoIAlign rounds nothing and
-# interpolates ([2] section 3). You write both, forward and backward, and measure what the rounding costs.
+# - compute RoIPool and RoIAlign by hand for a small feature map;
+# - write both operations and their gradients, and test a gradient with the adjoint identity;
+# - measure by how many pixels each operation shifts the features, and explain the option `aligned`;
+# - choose the number of sample points and the pyramid level of a RoI.
 #
-# | | what | shape |
+# *Prerequisites.* Notebooks 01 and 03 (stride, receptive field). You need matrix products, and the chain rule for the
+# gradients.
+#
+# *Time.* About 3 hours.
+#
+# **The question.** A proposal can be as small as a letter or as large as the page, and its corners can lie between the
+# cells of the feature map. The layers of the head need an input of one fixed shape. How can we read 7 × 7 numbers from
+# a box of any size? And how precisely do these numbers depend on the position of the box?
+#
+# There are two answers. RoIPool rounds the box to whole cells ([1] section 2.1). RoIAlign does not round, but
+# interpolates ([2] section 3). You write both, forward and backward, and measure the effect of the rounding.
+#
+# | name | meaning | shape |
 # |---|---|---|
-# | `features` | maps, in cells | (N, C, H, W) |
-# | `rois` | regions of interest, `x1, y1, x2, y2` in pixels of the image | (R, 4) |
-# | `roi_images` | which of the N images each RoI lies on | (R,) |
+# | `features` | feature maps | (N, C, H, W) |
+# | `rois` | regions of interest (RoIs), `x1, y1, x2, y2` in pixels of the image | (R, 4) |
+# | `roi_images` | index of the image of each RoI, 0 .. N - 1 | (R,) |
 # | `output_size` | rows and columns of bins | (ph, pw) |
-# | `spatial_scale` | cells per pixel, one over the stride | |
-# | what comes out | | (R, C, ph, pw) |
-# | `grad` | the gradient of a loss with respect to it | (R, C, ph, pw) |
+# | `spatial_scale` | cells per pixel, 1 / stride | |
+# | result | one number per channel and bin | (R, C, ph, pw) |
+# | `grad` | gradient of a loss with respect to the result | (R, C, ph, pw) |
 #
-# Both treat each channel alike, and rows and columns alike, so most of this notebook happens along one axis.
+# Both operations treat all channels alike, and rows like columns. Therefore most of this notebook uses one axis only.
+#
+# *History.* R-CNN resized each region of the image and ran the whole network on it. Fast R-CNN [1] ran the network once
+# per image and introduced RoIPool. Mask R-CNN [2] replaced it by RoIAlign, because masks need exact positions.
 #
 # [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] He, Gkioxari, Dollár, Girshick: *Mask R-CNN*, 2017 (arXiv
-# 1703.06870). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv
-# 1612.03144). [4] Jaderberg, Simonyan, Zisserman, Kavukcuoglu: *Spatial Transformer Networks*, 2015 (arXiv 1506.02025).
+# 1703.06870). [3] Lin, Dollár, Girshick, He, Hariharan, Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144).
+# [4] Jaderberg, Simonyan, Zisserman, Kavukcuoglu: *Spatial Transformer Networks*, 2015 (arXiv 1506.02025).
 
 # %% setting-up
 import dataclasses
@@ -50,13 +65,13 @@ from rcnn import boxes, checks, course, data, plot, roi
 from rcnn.course import widgets
 from rcnn.evaluate import evaluate
 
-rcnn.set_num_threads(1)  # times are steadier so, on a machine with other work
+rcnn.set_num_threads(1)  # measured times vary less with one thread
 model = rcnn.load_digits()  # its weights come with the package
 pages = data.Digits(split="val")
 image, target = pages[178]
 trace = model.trace([image])
 features, scale = trace.features[0], trace.roi_scales[0]
-box = target["boxes"][target["labels"] == 1][0]  # the 0 on this page, as a RoI
+box = target["boxes"][target["labels"] == 1][0]  # the digit 0 on this page is our RoI
 print("features", features.shape, "  spatial_scale", scale, "= 1 /", int(1 / scale))
 print("the RoI  ", box, "pixels,", box * scale, "cells")
 
@@ -66,56 +81,61 @@ plot.boxes(plot.image(left, image), box[None], color="#E69F00")
 plot.title(left, "A region of interest", f"{image.shape[:2]} pixels")
 values = np.abs(features[0]).mean(axis=0)  # (16, 16)
 plot.sample_points(right, values, box, scale, (2, 2), margin=None)
-plot.title(right, "On the map", f"{values.shape} cells, the mean over 64 channels; 2 × 2 bins")
+plot.title(right, "On the feature map", f"{values.shape} cells, mean of 64 channels; 2 × 2 bins")
 figure
 
 # %% pool [markdown]
 # ## 1  RoIPool
 #
-# Along one axis, with the scale $s$ and $b$ bins ([1] section 2.1, and the code that came with it):
+# Along one axis, with the scale $s$ and $b$ bins ([1] section 2.1 and its published code):
 #
 # 1. **Round the corners** to cells: $a = \operatorname{round}(s\,x_1)$ and $z = \operatorname{round}(s\,x_2)$. Both
-#    cells belong to the RoI, so it is $w = \max(z - a + 1, 1)$ cells long.
-# 2. **Round the bins.** They are $w / b$ cells long, and bin $i$ takes in every cell that it touches:
-#    from $a + \lfloor i\,w / b \rfloor$ up to, and without, $a + \lceil (i + 1)\, w / b \rceil$.
-# 3. Clip to the map, and give the largest value of each bin, channel by channel; 0 where no cell is left.
+#    cells belong to the RoI, so its length is $w = \max(z - a + 1, 1)$ cells.
+# 2. **Round the bins.** Each bin has a length of $w / b$ cells. Bin $i$ contains every cell that it touches: it starts
+#    at $a + \lfloor i\,w / b \rfloor$ and ends before $a + \lceil (i + 1)\, w / b \rceil$.
+# 3. Clip the bins to the map. The result is the largest value in each bin, for each channel, or 0 for a bin without
+#    cells.
 #
-# Steps 1 and 2 are the two roundings. The first one moves the box by up to half a cell; with a stride of 16 that
-# is 8 pixels. In the plot, the 0 is 3.75 cells wide and 5.1 high, and RoIPool reads 5 and 6 cells. Bins share cells
-# where they do not divide the length.
+# Steps 1 and 2 round twice. The first rounding moves the corners by up to half a cell, which is 8 pixels if the stride
+# is 16. In the plot, the digit 0 is 3.75 cells wide and 5.1 cells high, but RoIPool uses 5 × 6 cells. Neighbouring bins
+# share cells if their number does not divide the length.
 #
-# > **What people get wrong.** A half goes away from zero, as in C: 2.5 becomes 3. `np.round` and Python's `round` go to
-# > the even number and give 2. A RoI from cell 3 to cell 5 has three cells; this is the one place in the detector where
-# > the +1 of old box code lives on. And a bin starts from the *rounded* corner, which may lie outside the map: first
-# > lay the bins, then clip.
+# > **What people get wrong.** Halves are rounded away from zero, as in C: 2.5 becomes 3. `np.round` and Python's
+# > `round` round halves to the even number, here to 2. A RoI from cell 3 to cell 5 has three cells, so this + 1 is
+# > correct, although boxes elsewhere in rcnn have none. The bins start at the *rounded* corner, which can be outside
+# > the map. So compute the bins first, and then clip them.
 #
-# Write it, after you have looked at the plot. The first function does one axis, and the second calls it for rows and
-# for columns. Two traps: a map is indexed `[y, x]`, while a box begins with x; and NumPy has no largest of nothing.
+# Look at the plot, then write RoIPool. The first function handles one axis. The second function calls it for the rows
+# and for the columns. There are two traps: a map is indexed as `[y, x]`, but a box starts with x; and in NumPy, `max`
+# of an empty array is an error.
 
 
 # %% pool-picture
-def whole(values):
-    "The nearest whole numbers, halves away from zero."
+def rounded(values):
+    """Round to integers, halves away from zero."""
     return np.sign(values) * np.floor(np.abs(values) + 0.5)
 
 
 cells = box * scale
-print("corners in cells", cells, "rounded", whole(cells))
-print("moved by        ", (whole(cells) - cells) / scale, "pixels")
+corners = rounded(cells)
+print("corners in cells", cells, "rounded", corners)
+print("moved by        ", (corners - cells) / scale, "pixels")
+assert (cells[2:] - cells[:2]).tolist() == [3.75, 5.125]
+assert (corners[2:] - corners[:2] + 1).tolist() == [5, 6]
 
-figure = plot.figure(10, 4.9)
+figure = plot.figure(10, 5.2)
 for ax, size in zip(figure.subplots(1, 2), ((1, 1), (2, 2)), strict=True):
     plot.quantised_bins(ax, values, box, scale, size)
     plot.bins_legend(ax)
-    plot.title(ax, f"RoIPool, {size[0]} × {size[1]}", "the cells that each bin takes in")
+    plot.title(ax, f"RoIPool, {size[0]} × {size[1]} bins", "the cells that each bin contains")
 figure
 
 
 # %% pool-yours
 def bin_bounds(low, high, bins, pixels):
-    """Where each bin begins and ends (exclusive), a list of (start, stop) of whole numbers in 0 .. pixels.
+    """Return the cells of each bin along one axis: a list of integers (start, stop) in 0 .. pixels, stop exclusive.
 
-    low, high: the RoI's ends along this axis, already multiplied by the scale, not yet rounded.
+    low, high: ends of the RoI along this axis, already multiplied by the scale, but not rounded.
     """
     ### BEGIN SOLUTION
     first, last = (int(np.sign(end) * np.floor(abs(end) + 0.5)) for end in (low, high))
@@ -130,7 +150,7 @@ def bin_bounds(low, high, bins, pixels):
 
 
 def roi_pool(features, rois, roi_images, output_size, spatial_scale):
-    """The largest value in each bin of each RoI, (R, C, ph, pw), 0 for a bin without a cell.
+    """Return the largest value in each bin of each RoI, (R, C, ph, pw), and 0 for a bin without cells.
 
     features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R may be 0.
     """
@@ -150,28 +170,29 @@ def roi_pool(features, rois, roi_images, output_size, spatial_scale):
 
 # %% pool-check points=3
 checks.roi_pool(roi_pool)
-print("roi_pool: right")
+print("roi_pool: correct")
 
 # %% pool-backward [markdown]
 # ### The gradient of a maximum
 #
-# Change a cell that is not the largest of its bin a little: nothing comes out differently. Change the largest one: the
-# bin's value changes by as much. So the whole gradient of a bin goes to the cell that won, and the others get none
-# ([1] equation 4, where $i^*(r, j)$ is the winner of bin $j$ of RoI $r$):
+# If a cell is not the largest of its bin, a small change of the cell does not change the result. If it is the largest,
+# the result changes by the same amount. So the whole gradient of a bin goes to its largest cell, and the other cells of
+# the bin get 0 ([1] equation 4, where $i^*(r, j)$ is the largest cell in bin $j$ of RoI $r$):
 #
 # $$ \frac{\partial L}{\partial x_i} = \sum_r \sum_j \, [\, i = i^*(r, j)\, ]\; \frac{\partial L}{\partial y_{r,j}}. $$
 #
-# The sums are the point: one cell may win in several bins, and in many RoIs, for proposals overlap.
+# The sums are important: a cell can be the largest in several bins and in many RoIs, because proposals overlap.
 #
-# > **What people get wrong.** `out[rows, columns] += grad` with repeated indices adds *once* per place, without a
-# > warning. Use a loop, or `np.add.at`.
+# *A trap.* If an index occurs several times, `out[rows, columns] += grad` adds only *once* for this index, without a
+# warning. Use a loop or `np.add.at`.
 
 
 # %% pool-backward-yours
 def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
-    """The gradient of roi_pool with respect to its features, (N, C, H, W), as floats.
+    """Return the gradient of roi_pool with respect to its features, (N, C, H, W), as floats.
 
-    grad (R, C, ph, pw) is the gradient with respect to what roi_pool gave for the other arguments.
+    grad (R, C, ph, pw): gradient with respect to the result of roi_pool for the other arguments.
+    If several cells of a bin are the largest, the first one (by row, then by column) gets the gradient.
     """
     ### BEGIN SOLUTION
     out = np.zeros(features.shape)
@@ -182,9 +203,9 @@ def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
                 region = features[roi_images[r], :, top:bottom, left:right]  # (C, h, w)
                 if not region.size:
                     continue
-                winners = region.reshape(len(region), -1).argmax(axis=1)  # (C,)
-                rows, columns = np.divmod(winners, right - left)
-                channels = np.arange(len(region))  # every channel once, so += is safe here
+                largest = region.reshape(len(region), -1).argmax(axis=1)  # (C,)
+                rows, columns = np.divmod(largest, right - left)
+                channels = np.arange(len(region))  # each channel occurs once, so += is correct here
                 out[roi_images[r], channels, top + rows, left + columns] += grad[r, :, i, j]
     return out
     ### END SOLUTION
@@ -192,17 +213,17 @@ def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
 
 # %% pool-backward-check points=2
 checks.roi_pool_backward(roi_pool_backward)
-print("roi_pool_backward: right")
+print("roi_pool_backward: correct")
 
 # %% jump [markdown]
-# ## 2  What the rounding costs
+# ## 2  The effect of rounding
 #
-# Move a RoI slowly to the right. Its bins stand still, then leap by a whole cell. In between, every proposal gets the
-# same 7 × 7 numbers, and the head, which is to say by how much the box is off, cannot know: the information was rounded
-# away before it. For a class that hardly matters. For an edge, and for a mask, it does ([2] section 3).
+# If a RoI moves slowly to the right, its rounded bins do not move at first. Then they jump by a whole cell. Between two
+# jumps, all proposals have the same 7 × 7 numbers. The head must predict how far the box is from the object, but this
+# information is lost. This has little effect on the class, but more on the box, and most on a mask ([2] section 3).
 #
-# In a live notebook, move the slider; elsewhere, compare the two plots, between which the RoI has moved by 0.1
-# cells. The row called RoIAlign is what we want instead.
+# In a live notebook, move the slider. Otherwise, compare the two figures: in the second one, the RoI is 0.1 cells
+# farther to the right. The row "RoIAlign" shows the operation that the next section explains.
 
 # %% jump-explorer
 widgets.pool_compare()
@@ -210,38 +231,39 @@ widgets.pool_compare()
 # %% bilinear [markdown]
 # ## 3  RoIAlign: read between the cells
 #
-# Take cell $k$'s value to sit at the coordinate $k$. Between two cells, go along the straight line from one value to
-# the other: at $x = 2.25$ read $0.75\, F_2 + 0.25\, F_3$. Written for all cells at once, with a weight that is 1 at the
-# cell and falls to 0 one cell away ([4] equation 5):
+# Assume that the value of cell $k$ belongs to the coordinate $k$. Between two cells, interpolate linearly: at
+# $x = 2.25$, read $0.75\, F_2 + 0.25\, F_3$. As a sum over all cells, the weight of a cell is 1 at the cell and
+# decreases to 0 at a distance of one cell ([4] equation 5):
 #
 # $$ F(x) = \sum_k F_k \,\max(0,\, 1 - |x - k|), \qquad
 #    F(y, x) = \sum_{l,k} F_{l,k}\, \max(0, 1 - |y - l|)\, \max(0, 1 - |x - k|). $$
 #
-# In two dimensions the weights are products: *bilinear* interpolation. RoIAlign ([2] section 3) puts
-# $n \times n$ points into each bin, regularly, and gives their mean. Along an axis:
+# In two dimensions, the weights are products. This is *bilinear* interpolation. RoIAlign ([2] section 3) places a
+# regular grid of $n \times n$ points in each bin and returns their mean. Along one axis:
 #
-# 1. Take $x_1, x_2$ times the scale, **not rounded**: from here on both are in cells. The RoI starts at $x_1$ and is
-#    $w = x_2 - x_1$ cells long, at least 1.
-# 2. All its points: $x_1 + (m + \tfrac12)\, w / (b\,n)$ for $m = 0 \dots b\,n - 1$; every $n$ of them make a bin.
-# 3. A point up to one cell outside, from $-1$ to $W$, is moved to the border: below 0 to 0, above $W - 1$ to $W - 1$.
-#    One farther outside counts as 0, and still counts in the mean.
-# 4. With `aligned`, half a cell is subtracted from both ends after scaling, and a short RoI stays short. We come to it.
+# 1. Multiply $x_1$ and $x_2$ by the scale, **without rounding**. From here on, both are in cells. The RoI starts at
+#    $x_1$ and has a length of $w = x_2 - x_1$ cells, but at least 1.
+# 2. The points are $x_1 + (m + \tfrac12)\, w / (b\,n)$ for $m = 0 \dots b\,n - 1$. Each bin has $n$ consecutive points.
+# 3. A point that is at most one cell outside the map, in $[-1, W]$, moves to the border: below 0 to 0, above $W - 1$ to
+#    $W - 1$. A point that is farther outside has the value 0, and still counts in the mean.
+# 4. With the option `aligned`, subtract half a cell from both ends after scaling, and do not lengthen short RoIs
+#    (section 5).
 #
-# A mean of products of a row weight and a column weight, over a grid of points, is the product of two means. So there
-# is a matrix $Y$ (ph, H) and a matrix $X$ (pw, W), and all that RoIAlign does to a channel $F$ (H, W) is
+# The mean over a grid of points, of products of a row weight and a column weight, is a product of two means. So there
+# is a matrix $Y$ (ph, H) and a matrix $X$ (pw, W), and RoIAlign computes for a channel $F$ (H, W):
 #
 # $$ Y F X^T \qquad \text{(ph, H)(H, W)(W, pw)} = \text{(ph, pw)}. $$
 #
-# Write the matrix first, and look at one: each of its rows adds up to 1 as long as no point of the bin counts as 0.
-# RoIAlign is then two products for each RoI.
+# First write the function for the matrix, and print an example: each row has the sum 1, unless a point of the bin has
+# the value 0 by rule 3. RoIAlign then needs two products for each RoI.
 
 
 # %% align-yours
 def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
-    """How much each cell counts in each bin along one axis, (bins, pixels).
+    """Return the weight of each cell in each bin along one axis, (bins, pixels).
 
-    low, high: the RoI's ends along this axis, already multiplied by the scale. pixels: how many cells the
-    map has. sampling_ratio: points per bin, 1 or more. Rules 1 to 4 of the text hold.
+    low, high: ends of the RoI along this axis, already multiplied by the scale. pixels: number of cells of
+    the map. sampling_ratio: points per bin, at least 1. Follow rules 1 to 4 of the text.
     """
     ### BEGIN SOLUTION
     start = low - 0.5 if aligned else low
@@ -256,7 +278,7 @@ def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
 
 
 def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned):
-    """The mean of the points in each bin of each RoI, (R, C, ph, pw), as floats.
+    """Return the mean of the points in each bin of each RoI, (R, C, ph, pw), as floats.
 
     features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R may be 0.
     """
@@ -274,25 +296,28 @@ def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_r
 
 # %% align-check points=5
 checks.roi_align(roi_align)
-print("roi_align: right")
+print("roi_align: correct")
 
 # %% align-backward [markdown]
 # ### The gradient of two products
 #
-# RoIAlign is linear in the map. One channel of one RoI gives $P = Y F X^T$; with $G$ the gradient with respect to $P$,
-# the gradient with respect to $F$ is what makes $\langle G, Y\,dF\,X^T \rangle = \langle \cdot\,, dF \rangle$ for every
-# small change $dF$. Move the matrices to the other side of the product (a trace may be turned round):
+# RoIAlign is linear in the feature map. For one channel and one RoI, the result is $P = Y F X^T$. Let $G$ be the
+# gradient with respect to $P$. A small change $dF$ changes the loss by $\langle G, Y\,dF\,X^T \rangle$. The gradient
+# with respect to $F$ is the matrix whose inner product with $dF$ is this number, for every $dF$. Write the inner
+# product as a trace and permute its factors cyclically:
 #
-# $$ \frac{\partial L}{\partial F} = Y^T G\, X. $$
+# $$ \langle G, Y\,dF\,X^T \rangle = \operatorname{tr}(G^T Y\,dF\,X^T) = \operatorname{tr}(X^T G^T Y\,dF)
+#    = \langle Y^T G\, X,\; dF \rangle, \qquad \frac{\partial L}{\partial F} = Y^T G\, X. $$
 #
-# Each cell receives with the weight by which it was read. The gradients of all RoIs of an image add up.
+# Each cell receives the gradient with the same weight with which it was read. The gradients of all RoIs of an image are
+# added.
 
 
 # %% align-backward-yours
 def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned):
-    """The gradient of roi_align with respect to its features, features_shape = (N, C, H, W), as floats.
+    """Return the gradient of roi_align with respect to its features, features_shape = (N, C, H, W), as floats.
 
-    grad (R, C, ph, pw) is the gradient with respect to what roi_align gave for the other arguments.
+    grad (R, C, ph, pw): gradient with respect to the result of roi_align for the other arguments.
     """
     ### BEGIN SOLUTION
     out = np.zeros(features_shape)
@@ -307,24 +332,24 @@ def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sa
 
 # %% align-backward-check points=2
 checks.roi_align_backward(roi_align_backward)
-print("roi_align_backward: right")
+print("roi_align_backward: correct")
 
 # %% adjoint [markdown]
-# ### A test of any gradient of this kind
+# ### The adjoint identity
 #
-# If $f$ is linear, $f(x) = A x$, its gradient is $g \mapsto A^T g$, and then for *any* $x$ and $g$
+# If $f$ is linear, $f(x) = A x$, its backward function is $g \mapsto A^T g$. Then for *all* $x$ and $g$
 #
 # $$ \langle f(x),\, g \rangle = \langle x,\, f_{\text{backward}}(g) \rangle. $$
 #
-# Two random arrays and one subtraction test every weight at once, without knowing the right answer. For RoIPool the
-# identity holds too, though it is not linear: for a given $x$ it selects cells, and the gradient goes to the same ones.
+# Two random arrays and one subtraction test all weights at once, without the correct result. RoIPool is not linear, but
+# the identity also holds for it: for a given $x$, it selects cells, and the gradient goes to the same cells.
 #
-# Below, rcnn's own functions pass the test, in float64. The plots show where the gradient of the RoI above goes when
-# every bin sends back a 1.
+# Below, rcnn's functions are tested in float64. The plots show the gradient that reaches the feature map if the
+# gradient of each bin of our RoI is 1.
 #
-# > **What people get wrong.** The identity says that backward fits forward, not that forward is right: two functions
-# > with the same shifted points pass. And no gradient flows to the RoI's *coordinates*, though RoIAlign has one with
-# > respect to them: Faster R-CNN takes its proposals as given (notebook 10).
+# *Two limits.* The identity shows that backward belongs to forward, but not that forward is correct: two functions with
+# the same shifted points pass. And no gradient flows to the *coordinates* of the RoI, although RoIAlign could compute
+# one. Faster R-CNN treats its proposals as constants (notebook 10).
 
 # %% adjoint-test
 rng = np.random.default_rng(0)
@@ -340,15 +365,18 @@ tested = {
 }
 for name, (out, grad) in tested.items():
     one, other = float((out * g).sum()), float((x * grad).sum())
-    print(f"{name:<9} <f(x), g> = {one:.9f}   <x, f_backward(g)> = {other:.9f}   off by {one - other:.0e}")
+    print(
+        f"{name:<9} <f(x), g> = {one:.9f}   <x, f_backward(g)> = {other:.9f}   difference {one - other:.0e}"
+    )
+    assert abs(one - other) < 1e-9
 
 ones, single = np.ones((1, 1, 2, 2)), (box[None], [0])
-to = {
+gradients = {
     "RoIPool": roi.roi_pool_backward(ones, values[None, None], *single, scale),
     "RoIAlign": roi.roi_align_backward(ones, *single, (1, 1, *values.shape), scale),
 }
 figure = plot.figure(9, 3.6)
-for ax, (name, grad) in zip(figure.subplots(1, 2), to.items(), strict=True):
+for ax, (name, grad) in zip(figure.subplots(1, 2), gradients.items(), strict=True):
     plot.feature_map(ax, grad[0], 1, "gradient")
     plot.title(ax, name, f"{np.count_nonzero(grad)} cells have a gradient")
 figure
@@ -356,16 +384,18 @@ figure
 # %% reference [markdown]
 # ## 4  The reference and the kernel
 #
-# rcnn's reference is the separable form that you wrote, with two differences: it looks only at the rows and columns
-# that a RoI touches, and it computes the places in the dtype of the RoIs, since the answer to be matched,
-# torchvision's, was computed in float32. The Cython kernel is written in another way, so that one can be checked
-# against the other: it walks over the points and gathers four cells for each, whose channels lie side by side in
-# memory. First the times, then the source of the reference.
+# rcnn's reference uses the same two matrices as your code, with two differences. It uses only the rows and columns that
+# a RoI touches. And it computes the positions in the dtype of the RoIs, so that its results agree with those of
+# torchvision, which computes in float32.
+#
+# The Cython kernel works differently, so each can be checked against the other. It adds the weights of points that lie
+# between the same cells, and then reads each cell only once per bin. The channels of a cell are contiguous in memory,
+# so one vector instruction processes several channels. The next cell prints the times and the source of the reference.
 
 # %% reference-compare
 rng = np.random.default_rng(1)
-maps = rng.normal(size=(1, 50, 76, 256)).astype(np.float32)  # as large as level 4 of a photo's pyramid
-maps = maps.transpose(0, 3, 1, 2)  # (1, 256, 50, 76), in memory channels last
+maps = rng.normal(size=(1, 50, 76, 256)).astype(np.float32)  # level 4 of the pyramid of an 800 × 1216 photo
+maps = maps.transpose(0, 3, 1, 2)  # (1, 256, 50, 76), channels last in memory
 corners, sides = rng.uniform(0, 600, (200, 2)), rng.uniform(60, 200, (200, 2))
 many = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
 images = np.zeros(len(many), np.int64)
@@ -380,109 +410,121 @@ for function, *arguments in (
 course.source(roi._average, roi._roi_align)
 
 # %% aligned [markdown]
-# ## 5  `aligned`, or: where is a cell?
+# ## 5  `aligned`: where is a cell?
 #
-# All this reads the map at the right place only if cell $k$ sits where $s\,x = k$, that is at the pixel coordinate
-# $k \cdot \text{stride}$. Does it? Take an image whose pixels are a ramp: each is its own $x$, so the image's value
-# *is* the coordinate. What a bin should answer is then known: the $x$ of its middle. Whatever else comes out is a
-# shift, in pixels.
+# So far, we have assumed that cell $k$ lies where $s\,x = k$, at the pixel coordinate $k \cdot \text{stride}$. Is this
+# true? Use an image in which the value of each pixel is its own x coordinate, a ramp. Then the correct output of a bin
+# is known: the x coordinate of its centre. Any difference from it is a shift, in pixels.
 #
-# There are two plausible maps of stride 8. In one, a cell is the **mean of 8 × 8 pixels**, as after pools without
-# padding; its middle is $8k + 4$. In the other it is a **filter centred on pixel $8k$**, as in a ResNet and in our
-# backbone (notebook 03); its middle is $8k + 0.5$. **Predict** by how many pixels RoIAlign is off on each, with and
-# without `aligned`, which subtracts half a cell.
+# There are two plausible feature maps with stride 8. In the first, a cell is the **mean of 8 × 8 pixels**, as after
+# pooling without padding. Its centre is $8k + 4$. In the second, a cell is the output of a **filter centred on pixel**
+# $8k$, as in a ResNet and in our backbone (notebook 03). Its centre is $8k + 0.5$. **Predict** the shift of RoIAlign
+# for both maps, with and without `aligned`, which subtracts half a cell.
 #
-# RoIPool gives the largest cell, which on a ramp is the rightmost. The mean of that and of the smallest, for which the
-# map is negated, is the middle of the rounded bin, so that what is left is the rounding.
+# The result of RoIPool is the largest cell of a bin, on a ramp the rightmost. The smallest cell is minus the result for
+# the negated map. The mean of both is the centre of the rounded bin, so the plot shows the effect of the rounding.
 
 
 # %% aligned-curves
 def shift_of(ramp, rois):
-    "By how many pixels each reads the first of 2 x 2 bins too far to the right: (R,) by name."
-    right = rois[:, 0] + (rois[:, 2] - rois[:, 0]) / 4
-    zeros = np.zeros(len(rois), np.int64)
+    """Return by how many pixels each operation reads the first of 2 x 2 bins too far right, (R,) by name."""
+    centre = rois[:, 0] + (rois[:, 2] - rois[:, 0]) / 4
     maps = np.tile(ramp, (16, 1))[None, None]  # (1, 1, 16, 16)
-    how = (rois, zeros, (2, 2), 1 / 8)
-    largest, smallest = roi.roi_pool(maps, *how), -roi.roi_pool(-maps, *how)
-    answers = {
+    arguments = (rois, np.zeros(len(rois), np.int64), (2, 2), 1 / 8)
+    largest, smallest = roi.roi_pool(maps, *arguments), -roi.roi_pool(-maps, *arguments)
+    outputs = {
         "RoIPool": (largest + smallest) / 2,
-        "RoIAlign": roi.roi_align(maps, *how),
-        "RoIAlign, aligned": roi.roi_align(maps, *how, aligned=True),
+        "RoIAlign": roi.roi_align(maps, *arguments),
+        "RoIAlign, aligned": roi.roi_align(maps, *arguments, aligned=True),
     }
-    return {name: answer[:, 0, 0, 0] - right for name, answer in answers.items()}
+    return {name: output[:, 0, 0, 0] - centre for name, output in outputs.items()}
 
 
-x = np.arange(128) + 0.5  # the middle of each pixel, and its value
-cells_are = {
+x = np.arange(128) + 0.5  # centre of each pixel, and its value
+ramps = {
     "Cells are means of 8 pixels": x.reshape(16, 8).mean(axis=1),
     "Cells are filters centred on pixel 8k": x[::8],
 }
 moved = np.arange(0, 16, 0.05)  # pixels
 rois = np.array([40, 40, 72, 72]) + moved[:, None] * (1, 0, 1, 0)
 figure = plot.figure(10, 3.8)
-for ax, (name, ramp) in zip(figure.subplots(1, 2, sharey=True), cells_are.items(), strict=True):
+ranges = []
+for ax, (name, ramp) in zip(figure.subplots(1, 2, sharey=True), ramps.items(), strict=True):
     curves = shift_of(ramp, rois)
-    plot.shift_curves(ax, moved, curves, "the RoI moves by, pixels", "read too far right by, pixels")
+    plot.shift_curves(ax, moved, curves, "movement of the RoI, pixels", "shift to the right, pixels")
     plot.title(ax, name)
     print(name)
-    for who, off in curves.items():
-        print(f"{who:>20}: {off.min().round(1) + 0:4.1f} to {off.max().round(1) + 0:4.1f}")
+    for operation, shift in curves.items():
+        ranges.append((shift.min().round(1) + 0, shift.max().round(1) + 0))
+        print(f"{operation:>20}: {ranges[-1][0]:4.1f} to {ranges[-1][1]:4.1f}")
+assert ranges == [(0, 8), (4, 4), (0, 0), (-3.5, 4.5), (0.5, 0.5), (-3.5, -3.5)]
 figure
 
 # %% aligned-weights [markdown]
-# `aligned` is exact on the first map; on the second it is 3.5 pixels off, and the plain form 0.5. Neither is right for
-# all networks. Detectron2's default (`ROIAlignV2`) has the half cell; torchvision's published detectors were trained
-# without it, and rcnn's default is theirs.
+# On the first map, `aligned` is exact. On the second map, `aligned` shifts by 3.5 pixels, and RoIAlign without it by
+# only 0.5 pixels. So neither is right for all networks. The default of Detectron2 (`ROIAlignV2`) subtracts half a cell.
+# The published detectors of torchvision were trained without it, and this is also the default of rcnn.
 #
-# A constant shift does little harm as long as it is the one that the head was trained with: the deltas make up for it.
-# (RoIPool's is not constant.) The weights of the digits were trained without `aligned`. **Predict** where the boxes go
-# when it is switched on, and what becomes of an average precision of 0.99 at an IoU of 0.5 (*AP50*, notebook 12).
+# A constant shift is nearly harmless if it is the same in training and in prediction, because the deltas compensate for
+# it. (The shift of RoIPool is not constant.) The digit detector was trained without `aligned`. **Predict** where its
+# boxes move if you switch `aligned` on, and what happens to its average precision of 0.99 at an IoU of 0.5 (*AP50*,
+# notebook 12).
 
 # %% aligned-cost
 settings = dataclasses.replace(model.config, aligned=True)
 other = rcnn.FasterRCNN(settings)
 other.load_state_dict(model.state_dict())  # the same weights
-plain, halved = (one.predict([image])[0] for one in (model, other))
-nearest = boxes.iou(plain["boxes"], halved["boxes"]).argmax(axis=1)
-moved = np.median(halved["boxes"][nearest] - plain["boxes"], axis=0)
+plain, aligned = (each.predict([image])[0] for each in (model, other))
+nearest = boxes.iou(plain["boxes"], aligned["boxes"]).argmax(axis=1)
+moved = np.median(aligned["boxes"][nearest] - plain["boxes"], axis=0)
 print("the boxes of this page move by", moved.round(1), "pixels (x1, y1, x2, y2)")
 few = data.Digits(40, split="val")
-for name, one in (("as trained", model), ("aligned", other)):
-    print(f"AP50 on 40 pages, {name:<11} {evaluate(one, few, progress=False).mean_ap:.3f}")
+ap = {
+    name: evaluate(each, few, progress=False).mean_ap
+    for name, each in (("as trained", model), ("aligned", other))
+}
+for name, value in ap.items():
+    print(f"AP50 on 40 pages, {name:<11} {value:.3f}")
+assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 and ap["aligned"] < 0.4
 
 # %% sampling [markdown]
-# > **What people get wrong.** Switching `aligned` on for weights that were trained without it, since it sounds better.
-# > It reads everything half a cell too far to the upper left, so the head believes that every object lies to the lower
-# > right of where it is, by half a stride, the 4 pixels above. Nothing crashes, and all shapes fit.
+# *A trap.* The option `aligned` sounds like an improvement, but do not switch it on for weights that were trained
+# without it. It reads all features half a cell too far to the upper left. So the head predicts all boxes too far to the
+# lower right, by half a stride, here 4 pixels. No error appears, and all shapes are correct.
 #
-# ## 6  How many points?
+# ## 6  The number of points
 #
-# With more and more points the mean becomes an integral over the bin. How far off is it with few? The table compares
-# with 32 × 32 points, for the RoIs of the trace, whose 5 × 5 bins are hardly ever longer than a cell, and for the whole
-# page as one RoI, whose bins are 3.2 cells long. Differences are given as shares of the map's standard deviation. A
-# `sampling_ratio` of 0 takes as many points as the bin has cells, rounded up. **Predict** which of the two needs more.
+# With more and more points, the mean approaches the integral over the bin. How large is the difference if there are few
+# points? The table compares with 32 × 32 points. It does so for the RoIs of the trace, whose 5 × 5 bins are rarely
+# longer than a cell, and for a RoI that covers the whole page, whose bins are 3.2 cells long. The differences are
+# fractions of the standard deviation of the feature map. A `sampling_ratio` of 0 is adaptive: the number of points
+# along each axis is the length of the bin in cells, rounded up. **Predict** which RoIs need more points.
 
 
 # %% sampling-table
-def read(rois, samples):
-    "What RoIAlign gives with so many points, and the milliseconds that it took."
-    begun = time.perf_counter()
-    answer = roi.roi_align(features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples)
-    return answer, 1000 * (time.perf_counter() - begun)
+def align(rois, samples):
+    """Return the result of RoIAlign with `samples` points per bin and axis, and its time in milliseconds."""
+    start = time.perf_counter()
+    result = roi.roi_align(features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples)
+    return result, 1000 * (time.perf_counter() - start)
 
 
 page = np.array([[0, 0, 128, 128]])
-print(f"{'points per bin':<16}{'off, RoIs':>10}{'off, page':>11}   time, RoIs")
+differences = {}
+print(f"{'points per bin':<16}{'difference, RoIs':>18}{'difference, page':>18}   time, RoIs")
 for samples in (1, 2, 3, 4, 8, 0):
-    off = [
-        np.abs(read(rois, samples)[0] - read(rois, 32)[0]).mean() / features.std()
+    differences[samples] = [
+        np.abs(align(rois, samples)[0] - align(rois, 32)[0]).mean() / features.std()
         for rois in (trace.rois, page)
     ]
-    took = min(read(trace.rois, samples)[1] for _ in range(9))
+    took = min(align(trace.rois, samples)[1] for _ in range(9))
     name = f"{samples} × {samples}" if samples else "0: adaptive"
-    print(f"{name:<16}{off[0]:>10.1%}{off[1]:>11.1%}{took:>10.2f} ms")
+    print(f"{name:<16}{differences[samples][0]:>18.1%}{differences[samples][1]:>18.1%}{took:>10.2f} ms")
+sides = (trace.rois[:, 2:] - trace.rois[:, :2]) * scale / 5  # (R, 2), of the bins, in cells
+assert np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
+assert all(differences[samples][0] < differences[samples][1] for samples in (1, 2, 3, 4, 8))
 
-figure = plot.figure(10, 3.5)
+figure = plot.figure(10, 3.3)
 for ax, samples in zip(figure.subplots(1, 3), (1, 2, 4), strict=True):
     plot.sample_points(ax, values, box, scale, (2, 2), samples)
     plot.title(ax, f"sampling_ratio {samples}", f"{samples} × {samples} points in each of 2 × 2 bins")
@@ -491,18 +533,17 @@ figure
 # %% levels [markdown]
 # ## 7  Which level of a pyramid?
 #
-# (More points hardly take more time: the kernel first adds up how much all points of a bin want of each cell.) The longer
-# a bin is in cells, the more points it needs. A pyramid keeps the bins short: a large RoI is read from a
-# coarse level. With 224, the side of an ImageNet image, as the size that belongs to level 4 ([3] equation 1):
+# The longer a bin is in cells, the more points it needs. A feature pyramid keeps the bins short: it reads a large RoI
+# from a coarse level. A RoI of 224 × 224 pixels, the size of an ImageNet image, belongs to level 4 ([3] equation 1):
 #
-# $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor, \quad \text{clipped to the levels there are}. $$
+# $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor, \quad \text{clipped to the existing levels}. $$
 #
-# The stride of level $k$ is $2^k$. **Predict**: between which numbers of cells does the side of a square RoI lie, where
-# nothing is clipped? And how long are its 7 bins?
+# The stride of level $k$ is $2^k$. **Predict**: if nothing is clipped, in which range is the side of a square RoI, in
+# cells? And how long are its 7 bins?
 #
-# > **What people get wrong.** The formula has $\sqrt{wh}$, not the longer side, so a long thin RoI goes to a fine
-# > level. And 224 assumes photographs of 800 pixels: on small images, every RoI lands on the finest level. Both
-# > constants are settings, `canonical_size` and `canonical_level`.
+# *Two traps.* The formula contains $\sqrt{wh}$, not the longer side, so a long thin RoI belongs to a fine level. And
+# 224 assumes photos of about 800 pixels: in small images, all RoIs belong to the finest level. Both constants are
+# settings, `canonical_size` and `canonical_level`.
 
 # %% levels-table
 sides = np.array([20, 56, 111.9, 112, 223, 224, 447, 448, 800])
@@ -510,43 +551,63 @@ squares = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
 levels = roi.assign_levels(squares, min_level=2, max_level=5)
 print("side, pixels   level   stride   side, cells   a bin of 7, cells")
 for side, level in zip(sides, levels, strict=True):
-    cells_long = side / 2**level
-    print(f"{side:>12g}{level:>8}{2**level:>9}{cells_long:>14.1f}{cells_long / 7:>20.2f}")
+    length = side / 2**level
+    print(f"{side:>12g}{level:>8}{2**level:>9}{length:>14.1f}{length / 7:>20.2f}")
+lengths = (sides / 2.0**levels)[1:]  # without the first RoI, whose level is clipped
+assert levels[0] == 2 and lengths.min() == 14 and 27.9 < lengths.max() < 28
 
 # %% number [markdown]
-# Between 14 and 28 cells, so that a bin of 7 × 7 is two to four cells long: with 2 × 2 points, one point for every one
-# or two cells. Only RoIs below the finest level or above the coarsest one leave this range.
+# The side has 14 to 28 cells, so each of the 7 bins is 2 to 4 cells long. With 2 × 2 points, there is one point for one
+# or two cells. Only RoIs that are clipped to the finest or coarsest level are outside this range.
 #
-# So a box of any size is read as 7 × 7 means of interpolated values. RoIPool keeps of its position what whole cells can
-# say. RoIAlign rounds nothing away; what remains is a constant shift, which the head learns to make up for.
+# This answers the question at the top. A box of any size becomes 7 × 7 means of interpolated values. With RoIPool,
+# these numbers depend only on whole cells. RoIAlign does not round the position. Only a constant shift can remain, and
+# the head learns to compensate for it.
 #
 # ## A number to check
 #
-# On the map $F_{i,j} = 10\, i + j$ everything can be done in the head. The RoI is `(1, 1, 3, 3)`, the scale 1, and
-# there is one bin.
+# On the map $F_{i,j} = 10\, i + j$, you can compute everything without paper. The RoI is `(1, 1, 3, 3)`, the scale is
+# 1, and there is one bin.
 #
-# * **RoIAlign.** The map is linear, so the mean of points that lie evenly around a place is the map's value there. The
-#   middle of the RoI is (2, 2): **22**, whatever the number of points.
-# * **With `aligned`** all points move by half a cell up and to the left: $22 - 5 - 0.5 =$ **16.5**.
-# * **RoIPool.** Cells 1 to 3 belong to it, the last one too, and the largest value is in the corner (3, 3): **33**.
+# * **RoIAlign.** The map is linear, so the mean of points that are symmetric around a position is the value of the map
+#   at this position. The centre of the RoI is (2, 2): **22**, for any number of points.
+# * **With `aligned`**, all points move up and to the left by half a cell: $22 - 5 - 0.5 =$ **16.5**.
+# * **RoIPool.** Cells 1 to 3 belong to the RoI, including the last one. The largest value is in the corner (3, 3):
+#   **33**.
 
 # %% number-check
 linear = (10 * np.arange(6)[:, None] + np.arange(6.0))[None, None]  # (1, 1, 6, 6)
 one = (np.array([[1, 1, 3, 3]]), [0], (1, 1))
 for samples in (1, 2, 3):
-    pooled = roi.roi_align(linear, *one, 1.0, samples)
-    print(f"RoIAlign, {samples} × {samples} points   {pooled.item():.4g}")
-print(f"RoIAlign, aligned        {roi.roi_align(linear, *one, 1.0, 2, True).item():.4g}")
-print(f"RoIPool                  {roi.roi_pool(linear, *one).item():.4g}")
+    pooled = roi.roi_align(linear, *one, 1.0, samples).item()
+    print(f"RoIAlign, {samples} × {samples} points   {pooled:.4g}")
+    assert np.isclose(pooled, 22)
+aligned, pooled = roi.roi_align(linear, *one, 1.0, 2, True).item(), roi.roi_pool(linear, *one).item()
+print(f"RoIAlign, aligned        {aligned:.4g}")
+print(f"RoIPool                  {pooled:.4g}")
+assert np.isclose(aligned, 16.5) and pooled == 33
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - RoIPool rounds the RoI and its bins and takes maxima. RoIAlign averages interpolated values without rounding.
+# - RoIAlign is a product of two small matrices with the feature map, and its gradient uses the same matrices.
+# - A constant shift such as `aligned` is harmless only if training and prediction use the same one.
+#
 # ## To try
 #
-# 1. Undo the damage of `aligned` without touching the weights: which constant must be subtracted from the boxes of
-#    `other`, and does the AP come back?
+# 1. Compensate for `aligned` without changing the weights: which constant must you subtract from the boxes of `other`?
+#    Is the AP then as high as before?
 # 2. In `bin_weights`, read the nearest cell instead of interpolating. What is the largest shift on the ramp now, and
-#    which of RoIPool's two roundings have you brought back?
-# 3. RoIAlign is continuous in the RoI, but is it smooth? Look for the kinks of its curve in the explorer, and say where
-#    the points lie at a kink.
-# 4. Give a RoI that lies half outside the page. Why does counting the far points as 0, and not leaving them out of the
-#    mean, tell the head something?
+#    which of the two roundings of RoIPool did you bring back?
+# 3. The output of RoIAlign is a continuous function of the position of the RoI. Is it also smooth? Find the kinks of
+#    its curve in the explorer. Where are the points at a kink?
+# 4. Take a RoI that is half outside the page. Points far outside count as 0 in the mean. Which information does this
+#    give to the head, compared with a mean that leaves these points out?
+#
+# ## Where to go next
+#
+# Notebook 10 classifies the pooled features and refines the boxes. The functions of this notebook are in `rcnn.roi`. To
+# run the whole detector with your function, see `rcnn.replace`. For the gradient with respect to the coordinates of a
+# point, read [4]; for a detector that uses such a gradient, read *Instance-aware Semantic Segmentation via Multi-task
+# Network Cascades* (arXiv 1512.04412).

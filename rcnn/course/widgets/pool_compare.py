@@ -53,12 +53,12 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     def _draw_at(figure: Any, shift_in_cells: float, samples_per_side: int, aligned: bool) -> None:
         _draw(figure, values, shift_in_cells, samples_per_side, aligned)
 
-    return Explorer(_draw_at, controls, [{"shift_in_cells": 0.2}, {"shift_in_cells": 0.3}], size=(10.0, 5.0))
+    return Explorer(_draw_at, controls, [{"shift_in_cells": 0.2}, {"shift_in_cells": 0.3}], size=(10.0, 6.2))
 
 
 def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: bool) -> None:
     parts = figure.subplot_mosaic(
-        [["bins", "pooled", "curve"], ["points", "aligned", "curve"]], width_ratios=(1.1, 0.8, 1.6)
+        [["bins", "pooled", "curve"], ["points", "aligned", "curve"]], width_ratios=(1.3, 0.8, 1.4)
     )
     box = _moved([shift])[0]  # (4,)
     limits = float(values.min()), float(values.max())
