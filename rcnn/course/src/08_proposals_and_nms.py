@@ -16,28 +16,44 @@
 # %% question [markdown]
 # # Proposals and NMS
 #
-# **The question.** The region proposal network has scored every anchor and said how to move it. That is thousands of
-# boxes, and around each object lie dozens that all mean the same one. Which hundred should the second stage look at?
+# *Goals.* After this notebook, you can
 #
-# Nothing in the answer is learned. It sorts, cuts, moves, clips and suppresses ([1] section 3.3), and any of these
-# steps can lose an object for good: what is not proposed is never found. So this notebook does two things. You write
-# the heart of it, *non-maximum suppression* (NMS), with the details on which implementations differ. And you measure,
-# step by step, what is lost where.
+# - list the steps that turn the outputs of the RPN into proposals, and give the shape of every array;
+# - write non-maximum suppression (NMS), for one group of boxes and for several groups;
+# - measure how many objects each step loses;
+# - choose the NMS threshold and the two top-N settings, and explain what each choice costs.
 #
-# | step | comes in | comes out | setting |
+# *Prerequisites.* Notebooks 01 (IoU), 06 (deltas) and 07 (RPN). You need `argsort` and Boolean indexing in NumPy.
+#
+# *Time.* About 2 hours.
+#
+# **The question.** The region proposal network (RPN) gives each anchor a score and four deltas. The result is thousands
+# of boxes, with dozens of similar boxes around each object. Which hundred boxes should the second stage classify?
+#
+# Nothing in the answer is learned. The steps sort, decode, clip and suppress boxes ([1] section 3.3). Each step can
+# lose an object, and the second stage cannot find an object that has no proposal. So this notebook has two parts. You
+# write NMS, including the details in which implementations differ. And you measure how many objects each step loses.
+#
+# | step | input | output | setting |
 # |---|---|---|---|
 # | top-N by objectness, per level | logits (A_l,) | indices (min(N, A_l),) | `rpn_pre_nms_top_n_test` |
-# | decode | deltas, anchors (K', 4) | boxes (K', 4) | |
+# | decode | deltas and anchors (K', 4) | boxes (K', 4) | |
 # | clip | boxes, size of the image | boxes (K', 4) | |
-# | drop the small ones | boxes (K', 4) | `candidates[i]` (K, 4) | sides from 0.001 pixels on stay |
-# | NMS, per level | candidates (K, 4), scores (K,) | indices, best first | `rpn_nms_thresh` |
-# | top-n of the image | indices | `proposals[i]` (P, 4) | `rpn_post_nms_top_n_test` |
+# | remove small boxes | boxes (K', 4) | `candidates[i]` (K, 4) | sides of at least 0.001 pixels are kept |
+# | NMS, per level | candidates (K, 4), scores (K,) | indices, by descending score | `rpn_nms_thresh` |
+# | top-n per image | indices | `proposals[i]` (P, 4) | `rpn_post_nms_top_n_test` |
 #
-# N and n are the numbers of the two cuts. A_l is the number of anchors of level l; K' and K count the boxes of all
-# levels before and after the small ones are dropped, and P those that are proposed.
+# N is the number of boxes that the first cut keeps, and n is the number for the second cut. A_l is the number of
+# anchors of level l. K' and K count the boxes of all levels, before and after the small ones are removed. P is the
+# number of proposals.
+#
+# *History.* R-CNN and Fast R-CNN took about 2,000 boxes per image from Selective Search, an algorithm that is not
+# learned. The RPN [1] replaced it. Greedy NMS is older than these networks. Later, Soft-NMS [2] changed it, and DETR
+# [3] learned to work without it.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Bodla, Singh, Chellappa, Davis: *Soft-NMS*,
-# 2017 (arXiv 1704.04503).
+# 2017 (arXiv 1704.04503). [3] Carion and others: *End-to-End Object Detection with Transformers*, 2020 (arXiv
+# 2005.12872).
 
 # %% setting-up
 import time
@@ -49,22 +65,22 @@ from rcnn import boxes, checks, course, data, nms, plot, rpn
 from rcnn.course import widgets
 
 model = rcnn.load_digits()
-pages = data.Digits(40, split="val")  # no glyph on these pages was ever trained on
+pages = data.Digits(40, split="val")  # the detector was not trained on these handwritten digits
 for name in ("rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_test", "box_nms_thresh"):
     print(f"{name:<26}{getattr(model.config, name)}")
 
 # %% by-hand-text [markdown]
 # ## 1  From logits to candidates
 #
-# One page, and the first four steps by hand. Predict the number of rows that each leaves before you run the cell: the
-# page has 128 × 128 pixels, the stride is 8, there are six anchors per cell, and the settings are above.
+# The next cell applies the first four steps to one page. The page has 128 × 128 pixels, the stride is 8, there are six
+# anchors per cell, and the settings are printed above. **Predict** the number of rows after each step.
 #
-# The top-N comes *before* decoding. It needs the logits only, it changes nothing about the rest, and a box that cannot
-# be chosen need not be computed. It also comes before the sigmoid, which does not change an order.
+# The first cut comes *before* decoding. It only needs the logits, and the boxes that it removes need not be decoded. It
+# also comes before the sigmoid, because the sigmoid does not change the order.
 #
-# > **What people get wrong.** Clipping goes to the size of the *image within the batch*, (height, width), not to that
-# > of the padded batch; and x is clipped by the width. A box that lies wholly outside becomes a line or a point. It has
-# > no area, and the logarithm of its width is minus infinity: that is why the small ones are dropped *after* clipping.
+# > **What people get wrong.** Boxes are clipped to the (height, width) of their *image*, not to the size of the padded
+# > batch, and x is clipped to the width. A box that is completely outside becomes a line or a point. Its width or
+# > height is 0, and the logarithm of 0 is minus infinity. Therefore small boxes are removed *after* clipping.
 
 # %% by-hand-steps
 image, target = pages[4]
@@ -72,7 +88,7 @@ trace = model.trace([image])
 logits, deltas = trace.objectness[0][0], trace.rpn_deltas[0][0]  # (A,), (A, 4)
 anchors = trace.anchors[0]  # (A, 4)
 
-best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)  # (K',), by falling score
+best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)  # (K',), by descending logit
 moved = boxes.decode(deltas[best], anchors[best])  # (K', 4)
 clipped = boxes.clip(moved, trace.image_sizes[0])  # (K', 4)
 kept = boxes.remove_small(clipped, 1e-3)  # (K,)
@@ -81,48 +97,56 @@ candidates, scores = clipped[kept], 1 / (1 + np.exp(-logits[best][kept]))  # (K,
 steps = {"anchors": anchors, "moved": moved, "clipped": clipped, "candidates": candidates}
 for name, array in steps.items():
     print(f"{name:<12}{array.shape}")
-print("moved boxes that reach beyond the page:", (moved != clipped).any(axis=1).sum())
-print("off trace.candidates[0] by at most", np.abs(candidates - trace.candidates[0]).max(), "pixels")
+print("moved boxes that extend beyond the page:", (moved != clipped).any(axis=1).sum())
+print(
+    "largest difference from trace.candidates[0]:", np.abs(candidates - trace.candidates[0]).max(), "pixels"
+)
+assert len(anchors) == 16 * 16 * 6 and len(moved) == 400
 
 # %% suppression-text [markdown]
-# ## 2  Suppression, one step at a time
+# ## 2  Suppression, step by step
 #
-# Of the candidates take the one with the best score and *keep* it. *Remove* every other whose IoU with it is greater
-# than a threshold $t$. Take the best that is still waiting, and go on until none is. With the boxes sorted by falling
-# score, box $j$ stays exactly if no box that stays before it overlaps it too much:
+# *Keep* the candidate with the highest score. *Remove* every other candidate whose IoU with it is greater than a
+# threshold $t$. Repeat both steps with the remaining candidates until none is left. If the boxes are sorted by
+# descending score, box $j$ is kept exactly if no kept box before it has a high IoU with it:
 #
-# $$ \text{stays}_j = \neg\, \exists\, i < j : \ \text{stays}_i \ \wedge\ \mathrm{IoU}(b_i, b_j) > t . $$
+# $$ \text{kept}_j = \neg\, \exists\, i < j : \ \text{kept}_i \ \wedge\ \mathrm{IoU}(b_i, b_j) > t . $$
 #
-# The right side holds $\text{stays}_i$ itself, so this is a recurrence and not a formula: a box that was removed
-# removes nothing. That is what makes the procedure greedy, and hard to run in parallel.
+# The right side contains $\text{kept}_i$, so this is a recurrence: a removed box does not remove other boxes. Therefore
+# the boxes must be processed in order, which makes NMS hard to parallelise.
 #
-# Below are 12 of the candidates on our page. In a live notebook, move `steps` and `threshold`. At which threshold does
-# a fourth box survive? (Where nothing moves, read it off the list: it is the removed box with the smallest IoU.)
+# The figure shows NMS on 12 candidates of our page. In a live notebook, move the sliders `steps` and `threshold`. At
+# which threshold is a fourth box kept? (Without sliders, read it off the figure: it is the lowest IoU of a removed
+# box.)
 
 # %% suppression-stepper
-few = np.argsort(-scores, kind="stable")[:60:5]  # (12,): every fifth of the best sixty
+few = np.argsort(-scores, kind="stable")[
+    :60:5
+]  # (12,), every fifth of the 60 boxes with the highest scores
+assert len(nms.nms(candidates[few], scores[few], 0.5)) == 3
 widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 
 # %% nms-text [markdown]
-# ## 3  Write it
+# ## 3  Exercise: NMS
 #
-# The docstring is the contract. Three places in it decide whether two implementations agree:
+# The docstring specifies the function. Two implementations agree only if they agree on these three details:
 #
-# - **greater than.** An IoU of exactly the threshold does not remove. With a threshold of 0, boxes that merely touch
-#   both stay; with 1, nothing is ever removed.
-# - **equal scores.** They are not rare: a sigmoid in float32 says 1.0 for every logit above about 17. Of equals the
-#   earlier box comes first. Not every way of sorting keeps that order, and reversing a rising sort turns it round.
-# - **indices.** The answer points into the boxes *as they were given*, best first.
+# - **Greater than.** A box whose IoU equals the threshold is not removed. With a threshold of 0, boxes that only touch
+#   are both kept. With a threshold of 1, no box is removed.
+# - **Equal scores.** These are common: in float32, the sigmoid of every logit above 17 is exactly 1.0. Among boxes with
+#   equal scores, the earlier box comes first. Some sorting functions do not keep this order. Reversing an ascending
+#   sort also reverses the order of equal scores.
+# - **Indices.** The result contains indices into the boxes *as they were passed*, by descending score.
 
 
 # %% nms-yours
 def suppress(box_array, scores, iou_threshold):
-    """Indices of the boxes that stay, best score first: (K,).
+    """Return the indices of the kept boxes, by descending score, (K,).
 
-    box_array (N, 4), scores (N,): any numbers, negative ones too. The boxes have their turns by falling
-    score, of equal scores the earlier one first. Each box that stays removes all that come after it and
-    whose IoU with it is greater than iou_threshold. N may be 0. The arguments are left as they are.
-    `boxes.iou(a, b)` gives the IoU of all pairs, (len(a), len(b)).
+    box_array (N, 4); scores (N,), any numbers, also negative ones. N may be 0.
+    Process the boxes by descending score; ties keep the earlier box first. Each kept box removes all
+    later boxes whose IoU with it is greater than `iou_threshold`. Do not change the arguments.
+    `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
     """
     ### BEGIN SOLUTION
     remaining = np.argsort(-np.asarray(scores), kind="stable")  # (N,)
@@ -139,52 +163,56 @@ def suppress(box_array, scores, iou_threshold):
 # %% nms-check points=3
 checks.nms(suppress)
 limit = model.config.rpn_nms_thresh
-mine = suppress(candidates, scores, limit)
-if not np.array_equal(mine, nms.nms(candidates, scores, limit)):
-    raise checks.CheckFailed("of the page's candidates rcnn keeps others, or the same in another order")
-print(f"suppress: right; of {len(candidates)} candidates {len(mine)} stay at a threshold of {limit}")
+yours = suppress(candidates, scores, limit)
+if not np.array_equal(yours, nms.nms(candidates, scores, limit)):
+    raise checks.CheckFailed(
+        "suppress: on the candidates of the page, rcnn keeps other boxes or another order"
+    )
+print(f"suppress: correct; it keeps {len(yours)} of {len(candidates)} candidates at a threshold of {limit}")
 
 # %% edges-text [markdown]
-# ## 4  The edges, looked at
+# ## 4  Special cases
 #
-# The first pair below has an IoU of exactly 1/2. The second has equal scores and is given in both orders: whichever
-# comes first stays. The third case is about numbers. Its IoU is 3/10, computed in float32, and the threshold is the
-# Python number 0.3, a double. The float32 nearest to 3/10 is a little larger than the double, so this IoU *is* greater.
-# If the threshold is rounded to float32 first, the two are equal. On a CPU torchvision compares as doubles, and so does
-# rcnn; on a GPU torchvision has the threshold in float32. Where boxes have whole coordinates such cases come up.
+# The two boxes of the first case have an IoU of exactly 1/2. In the second case, the scores are equal, and the boxes
+# are passed in both orders: the box that comes first is kept. The third case is about rounding. The IoU is 3/10 in
+# float32, and the threshold is Python's number 0.3, a float64. The float32 nearest to 3/10 is slightly larger than this
+# float64, so the IoU *is* greater than the threshold. If the threshold were rounded to float32 first, the two numbers
+# would be equal. On a CPU, torchvision compares in float64, and so does rcnn. On a GPU, torchvision compares in
+# float32. Such cases occur if boxes have integer coordinates.
 
 # %% edges-looked-at
 half = np.array([[0, 0, 20, 10], [0, 0, 40, 10]], np.float32)
-print("IoU", boxes.iou(half[:1], half[1:])[0, 0], " at threshold 0.5 stay", nms.nms(half, [0.9, 0.8], 0.5))
-same = np.array([[0, 0, 20, 10], [2, 0, 22, 10]], np.float32)
 print(
-    "equal scores: stays",
-    same[nms.nms(same, [0.7, 0.7], 0.5)],
-    "and turned round",
-    same[::-1][nms.nms(same[::-1], [0.7, 0.7], 0.5)],
+    "IoU", boxes.iou(half[:1], half[1:])[0, 0], "; kept at threshold 0.5:", nms.nms(half, [0.9, 0.8], 0.5)
 )
+same = np.array([[0, 0, 20, 10], [2, 0, 22, 10]], np.float32)
+first, reversed_first = (each[nms.nms(each, [0.7, 0.7], 0.5)] for each in (same, same[::-1]))
+print("equal scores: keeps", first, "; in reverse order", reversed_first)
 third = np.array([[0, 0, 10, 10], [0, 0, 3, 10]], np.float32)
 overlap = boxes.iou(third[:1], third[1:])[0, 0]
 print(
-    f"IoU {float(overlap):.10f}; greater than 0.3? As doubles {float(overlap) > 0.3}, "
-    f"as float32 {overlap > np.float32(0.3)}; stay",
+    f"IoU {float(overlap):.10f}; greater than 0.3 in float64: {float(overlap) > 0.3}, "
+    f"in float32: {overlap > np.float32(0.3)}; kept:",
     nms.nms(third, [0.9, 0.8], 0.3),
 )
+assert np.array_equal(first, same[:1]) and np.array_equal(reversed_first, same[1:])
+assert float(overlap) > 0.3 and overlap == np.float32(0.3) and len(nms.nms(third, [0.9, 0.8], 0.3)) == 1
+assert 1 / (1 + np.exp(-np.float32(17))) == 1  # the sigmoid of section 3
 
 # %% recall-text [markdown]
-# ## 5  What is lost where
+# ## 5  Which step loses objects?
 #
-# An object is *reached* if some box has an IoU of at least 0.5 with it, or, more strictly, 0.7. The share of objects
-# that are reached is the recall of a step. The digits of a page hardly overlap each other, which makes life easy. So
-# here is a second, harder set: two pages written over each other, the darker ink winning. The detector was never
-# trained on such pages.
+# In this section, an object is *covered* if some box has an IoU of at least 0.5 with it. A stricter limit is 0.7. The
+# recall of a step is the fraction of objects that its boxes cover. Digits on one page hardly overlap, so they are easy
+# to separate. Therefore we also use a harder set, the *doubled pages*: each one combines two pages and takes the darker
+# pixel of the two. The detector was not trained on such pages.
 #
-# Predict: which step raises the recall, and which ones lower it?
+# **Predict:** which step increases the recall, and which steps decrease it?
 
 
 # %% doubled-pages
 class Doubled:
-    """Page i and page i + 1 of `pages` on one sheet."""
+    """Pages i and i + 1 of `pages`, combined into one image."""
 
     classes = pages.classes
 
@@ -209,24 +237,24 @@ NAMES = ("anchors", "top-N", "moved", "clipped", "not small", "NMS", "top-n")
 
 
 def boxes_by_step(trace, i):
-    "The boxes of image i after each of the steps in NAMES."
+    """Return the boxes of image i after each step in NAMES."""
     logits, deltas, anchors = trace.objectness[0][i], trace.rpn_deltas[0][i], trace.anchors[0]
     best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)
     moved = boxes.decode(deltas[best], anchors[best])
-    stay = nms.nms(trace.candidates[i], trace.candidate_scores[i], model.config.rpn_nms_thresh)
+    kept = nms.nms(trace.candidates[i], trace.candidate_scores[i], model.config.rpn_nms_thresh)
     return (
         anchors,
         anchors[best],
         moved,
         boxes.clip(moved, trace.image_sizes[i]),
         trace.candidates[i],
-        trace.candidates[i][stay],
+        trace.candidates[i][kept],
         trace.proposals[i],
     )
 
 
-def nearest(gt_boxes, steps):
-    "The IoU of each object with the nearest box of each of the S steps: (G, S)."
+def highest_iou(gt_boxes, steps):
+    """Return the highest IoU of each object with a box of each of the S steps, (G, S)."""
     return np.stack([boxes.iou(gt_boxes, step).max(axis=1, initial=0) for step in steps], axis=1)
 
 
@@ -238,7 +266,7 @@ for name, dataset in (("pages", pages), ("doubled pages", doubled)):
     steps = [boxes_by_step(traces[name], i) for i in range(len(items))]
     counts[name] = np.mean([[len(step) for step in each] for each in steps], axis=0)  # (S,)
     by_page = zip(objects[name], steps, strict=True)
-    best_iou[name] = np.concatenate([nearest(gt_boxes, each) for gt_boxes, each in by_page])  # (G, S)
+    best_iou[name] = np.concatenate([highest_iou(gt_boxes, each) for gt_boxes, each in by_page])  # (G, S)
 
 # %% recall-pictured
 recalls = {
@@ -252,41 +280,47 @@ for name, values in counts.items():
 for name, values in recalls.items():
     print(f"{name:<22}" + "".join(f"{value:>11.3f}" for value in values))
 
+easy, hard, easy_strict, hard_strict = (dict(zip(NAMES, row, strict=True)) for row in recalls.values())
+assert 0.2 < easy_strict["anchors"] < 0.3 and easy["moved"] == easy["top-n"] == easy_strict["top-n"] == 1
+assert 0.85 < hard_strict["moved"] < hard["moved"] < 1
+assert all(each["moved"] == each["clipped"] == each["not small"] for each in (hard, hard_strict))
+assert hard_strict["moved"] - hard_strict["NMS"] > 2 * (hard["moved"] - hard["NMS"]) > 0
+assert all(0.45 < values[5] / values[4] < 0.56 for values in counts.values())
+
 figure = plot.figure(10, 4.4)
 ax = plot.recall_steps(figure.subplots(), NAMES, counts["doubled pages"], recalls)
-plot.title(ax, "Recall after each step", "under each step: boxes per doubled page, on average")
+plot.title(ax, "Recall after each step", "below each step: mean number of boxes per doubled page")
 figure
 
 # %% recall-read [markdown]
-# Moving the anchors is what makes boxes of them: about a quarter of the digits have an anchor with an IoU of 0.7, and
-# once the anchors are moved, all digits of the pages are reached and most of the doubled ones. Clipping and dropping
-# the small ones cost nothing here. The two cuts cost something only where the page is crowded. NMS halves the list, and
-# can lose an object in two ways: a box of *another* object, with a better score, overlaps its boxes too much; or the
-# box with the best score fits it worse than those that it removes. The second way shows at 0.7 more than at 0.5.
+# The step that increases the recall is the decoding. About a quarter of the digits have an anchor with an IoU of at
+# least 0.7. After the anchors are moved, boxes cover all digits of the ordinary pages and most digits of the doubled
+# pages. Clipping and removing small boxes lose no object here. The two cuts lose objects only on the doubled pages. NMS
+# removes about half of the boxes. It can lose an object in two ways. First, a box of *another* object has a higher
+# score and a high IoU with the boxes of this object. Second, the box with the highest score fits the object worse than
+# the boxes that it removes. That is why NMS loses more objects at an IoU of 0.7 than at 0.5.
 #
-# These numbers nearly limit everything that follows. The second stage moves its boxes once more, but only a little, and
-# a proposal with an IoU below 0.5 was background when it learned. `evaluate.recall_by_stage` draws up the same account
-# for any model, detections included.
+# These losses limit the second stage. It moves the boxes once more, but usually not far, and in training it treated
+# proposals with an IoU below 0.5 as background. `evaluate.recall_by_stage` computes such a table for any model,
+# including its detections.
 #
-# ## 6  The order of the two cuts
+# ## 6  The order of NMS and the second cut
 #
-# There are two numbers of boxes in the settings, one before NMS and one after it. Could one do with the second alone,
-# that is, take the best n first and suppress afterwards? Predict for n = 10 on an ordinary page, which holds six digits
-# on average.
+# There are two top-N settings, one before NMS and one after it. Would one setting be enough? We could take the n best
+# boxes first and apply NMS to them. **Predict** the result for n = 10 on an ordinary page, which has about six digits.
 #
-# > **What people get wrong.** "Top n" after sorting looks the same on both sides of NMS. But before it, the n best
-# > boxes can all lie on the clearest digit. In training, too, the second stage would see copies of a few objects. And
-# > with several images or levels: the first cut is made per level, the second over all levels of *one image*, not of
-# > the batch.
+# *A trap.* The n best boxes before NMS can all be on the clearest digit. Proposals from such a cut are also bad for
+# training, because the second stage then sees many copies of a few objects. If there are several images or levels, the
+# first cut is made per level, and the second cut over all levels of *one image*, not of the batch.
 
 
 # %% order-measured
-def reached(found, gt_boxes):
-    "How many of gt_boxes (G, 4) some box of `found` reaches at an IoU of 0.5."
+def number_covered(found, gt_boxes):
+    """Return how many of gt_boxes (G, 4) have an IoU of at least 0.5 with a box of `found`."""
     return (boxes.iou(gt_boxes, found).max(axis=1, initial=0) >= 0.5).sum()
 
 
-print(f"{'n':>5}{'':<4}{'NMS, then n best':>18}{'n best, then NMS':>18}")
+print(f"{'n':>5}{'':<4}{'NMS, then n best':>18}{'n best, then NMS':>18}   recall at IoU 0.5")
 for name, trace in traces.items():
     total = len(best_iou[name])
     for n in (10, 20, 40, 100):
@@ -294,84 +328,92 @@ for name, trace in traces.items():
         scored = zip(trace.candidates, trace.candidate_scores, objects[name], strict=True)
         for found, values, gt_boxes in scored:
             first = rpn.top_k(values, n)
-            after += reached(found[nms.nms(found, values, 0.7)[:n]], gt_boxes)
-            before += reached(found[first][nms.nms(found[first], values[first], 0.7)], gt_boxes)
+            after += number_covered(found[nms.nms(found, values, 0.7)[:n]], gt_boxes)
+            before += number_covered(found[first][nms.nms(found[first], values[first], 0.7)], gt_boxes)
         print(f"{n:>5}{'':<4}{after / total:>18.3f}{before / total:>18.3f}   {name}")
+        assert after >= before
+assert 5.5 < len(best_iou["pages"]) / len(pages) < 6.5
 
 # %% threshold-text [markdown]
-# ## 7  The threshold: what is lost, and what stays double
+# ## 7  The threshold: lost objects and duplicates
 #
-# A low threshold removes boxes that are not copies: two objects that overlap are taken for one. A high threshold lets
-# copies live. There is no value that does neither, since NMS does not know what it sees. Soft-NMS [2] lowers scores
-# instead of removing boxes, which moves the problem and does not end it.
+# With a low threshold, NMS removes boxes that are not duplicates: it treats two overlapping objects as one. With a high
+# threshold, it keeps duplicates. No threshold avoids both errors, because NMS does not use the image. Soft-NMS [2]
+# lowers scores instead of removing boxes. This reduces the problem, but a threshold for the scores is still needed.
 #
-# The plots show a 4 on a 4. Drawn are the boxes that reach one of the two and outlive NMS.
+# The plots show two overlapping digits, both a 4. They contain only those boxes that cover one of the two digits and
+# that NMS keeps.
 
 # %% threshold-pictured
 sheet, digits = doubled[4]
 overlaps = boxes.iou(digits["boxes"], digits["boxes"])  # (G, G)
-pair = digits["boxes"][np.argsort(overlaps[2])[-2:]]  # (2, 4): digit 2 and the one that it overlaps most
+chosen = np.argsort(overlaps[2])[-2:]  # (2,), digit 2 and the digit with which it has the highest IoU
+assert [pages.classes[label] for label in digits["labels"][chosen]] == ["4", "4"]
+pair = digits["boxes"][chosen]  # (2, 4)
 corner = np.array([54, 40, 54, 40])  # of the part of the page that is shown
 found, values = traces["doubled pages"].candidates[4], traces["doubled pages"].candidate_scores[4]
-figure = plot.figure(10, 4)
+figure = plot.figure(10, 4.1)
 for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
-    stays = nms.nms(found, values, limit)
-    reaching = stays[boxes.iou(found[stays], pair).max(axis=1) >= 0.5]
-    lost = (boxes.iou(pair, found[stays]).max(axis=1) < 0.5).sum()
+    kept = nms.nms(found, values, limit)
+    covering = kept[boxes.iou(found[kept], pair).max(axis=1) >= 0.5]
+    lost = (boxes.iou(pair, found[kept]).max(axis=1) < 0.5).sum()
     plot.boxes(plot.image(ax, sheet[40:104, 54:116]), pair - corner, color="white", linestyle="--")
-    plot.boxes(ax, found[reaching] - corner, scores=values[reaching], color="#56B4E9")
-    plot.title(ax, f"Threshold {limit}", f"boxes: {len(reaching)}; digits (dashed): 2, lost: {lost}")
+    plot.boxes(ax, found[covering] - corner, scores=values[covering], color="#56B4E9")
+    plot.title(ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits (dashed): {lost} of 2")
 figure
 
 
 # %% threshold-measured
-def lost_and_double(found, values, gt_boxes, limit):
-    "Of one page: objects that only NMS loses, and boxes that stay on an object beside another one."
+def lost_and_duplicates(found, values, gt_boxes, limit):
+    """Return how many objects of one page only NMS loses, and how many duplicates it keeps."""
     overlaps = boxes.iou(found, gt_boxes)  # (K, G)
-    stays = overlaps[nms.nms(found, values, limit)]
-    lost = (overlaps.max(axis=0, initial=0) >= 0.5) & (stays.max(axis=0, initial=0) < 0.5)  # (G,)
-    reaching = stays[stays.max(axis=1, initial=0) >= 0.5]  # (boxes that reach an object, G)
-    further = len(reaching) - len(np.unique(reaching.argmax(axis=1))) if len(reaching) else 0
-    return lost.sum(), further
+    kept = overlaps[nms.nms(found, values, limit)]
+    lost = (overlaps.max(axis=0, initial=0) >= 0.5) & (kept.max(axis=0, initial=0) < 0.5)  # (G,)
+    covering = kept[kept.max(axis=1, initial=0) >= 0.5]  # (boxes that cover an object, G)
+    duplicates = len(covering) - len(np.unique(covering.argmax(axis=1))) if len(covering) else 0
+    return lost.sum(), duplicates
 
 
 limits = np.round(np.arange(0.2, 0.91, 0.1), 1)
-lost, double = {}, {}
+lost, duplicates = {}, {}
 for name, trace in traces.items():
     scored = list(zip(trace.candidates, trace.candidate_scores, objects[name], strict=True))
-    sums = [np.sum([lost_and_double(*page, limit) for page in scored], axis=0) for limit in limits]
-    lost[name], double[name] = np.transpose(sums) / len(best_iou[name])
+    sums = [np.sum([lost_and_duplicates(*page, limit) for page in scored], axis=0) for limit in limits]
+    lost[name], duplicates[name] = np.transpose(sums) / len(best_iou[name])
+assert not lost["pages"].any() and lost["doubled pages"][0] > 0.1
 
 figure = plot.figure(10, 3.6)
 left, right = figure.subplots(1, 2)
-plot.title(plot.lines(left, limits, lost, "NMS threshold", "share of the objects"), "Lost by NMS")
-plot.title(plot.lines(right, limits, double, "NMS threshold", "further boxes per object"), "Double")
+plot.title(
+    plot.lines(left, limits, lost, "NMS threshold", "fraction of the objects"), "Objects lost by NMS"
+)
+plot.title(plot.lines(right, limits, duplicates, "NMS threshold", "duplicates per object"), "Duplicates")
 figure
 
 # %% threshold-read [markdown]
-# On ordinary pages nothing is ever lost, and low thresholds look free. On the doubled ones they are not. The paper's
-# RPN takes 0.7 ([1] section 3.3): a copy too many costs a little time and is removed after the second stage, where NMS
-# runs once more with a lower threshold (0.5 here, as in torchvision), within each class; an object lost here is lost.
-# So the first NMS leans to one side and the second to the other.
+# On the ordinary pages, NMS loses no object, so a low threshold seems best. On the doubled pages, a low threshold loses
+# objects. The RPN of the paper uses 0.7 ([1] section 3.3). A remaining duplicate costs only a little time, because the
+# second stage applies NMS again, within each class and with a lower threshold (0.5 here and in torchvision). But an
+# object that is lost here is lost for good. So the first NMS should keep too many boxes rather than too few.
 #
-# That answers the question at the top. The second stage looks at the hundred best of the boxes that are left when each
-# that stays has removed its copies, all worse ones that overlap it by more than 0.7. It takes them as plain numbers: no
-# gradient flows back through a proposal (notebook 10 says why).
+# This answers the question at the top. The second stage classifies the hundred boxes with the highest scores among
+# those that NMS keeps. The proposals are constants: no gradient flows through them (notebook 10 explains why).
 #
-# ## 8  What it costs
+# ## 8  The cost of NMS
 #
-# In the worst case no box overlaps another. Then all stay, and box $j$ is compared with all $j - 1$ before it:
+# In the worst case, no boxes overlap. Then all are kept, and box $j$ is compared with all $j - 1$ boxes before it:
 #
 # $$ 0 + 1 + \dots + (n - 1) = \frac{n (n - 1)}{2} . $$
 #
-# Twice as many boxes cost four times as much. This, and not decoding, is what the first cut is for. A photo of 800 ×
-# 1216 pixels has 242,991 anchors on the five levels of a pyramid, with three per cell: up to thirty thousand million
-# comparisons. Where boxes come in heaps it is cheaper, since what has been
-# removed is compared no more.
+# Twice as many boxes cost four times as much. That is why the first cut is needed. A photo of 800 × 1216 pixels has
+# 242,991 anchors, with three anchors per cell on the five levels of a pyramid. NMS could need $3 \cdot 10^{10}$
+# comparisons. If boxes form clusters, NMS is faster, because removed boxes are not compared any more.
 #
-# This is rcnn's reference. It is the definition of section 2, a row of comparisons at a time:
+# The next cell shows rcnn's reference. It implements the definition of section 2, one row of comparisons at a time.
 
 # %% nms-reference
+cells = sum(-(-800 // 2**k) * -(-1216 // 2**k) for k in (2, 3, 4, 5, 6))  # rounded up
+assert 3 * cells == 242_991 and round(3 * cells * (3 * cells - 1) / 2, -9) == 30e9
 course.source(nms._nms)
 
 # %% nms-kernel
@@ -382,126 +424,148 @@ course.compare(nms.nms, many.astype(np.float32), rng.random(2000, np.float32), 0
 
 
 # %% growth-measured
-def seconds(n, heaps):
-    "The shortest of three times that NMS takes for n boxes: all apart, or in heaps of twenty."
-    place = np.arange(n) // (20 if heaps else 1)
+def seconds(n, clusters):
+    """Return the shortest of three times that NMS takes for n boxes, all separate or in clusters of 20."""
+    place = np.arange(n) // (20 if clusters else 1)
     x, y = place % 100 * 12.0, place // 100 * 12.0
     spread = np.stack([x, y, x + 10, y + 10], axis=1).astype(np.float32)  # (n, 4)
     values, times = np.random.default_rng(0).random(n, np.float32), []
     for _ in range(3):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         nms.nms(spread, values, 0.7)
-        times.append(time.perf_counter() - begun)
+        times.append(time.perf_counter() - start)
     return min(times)
 
 
 sizes = np.array([500, 1000, 2000, 4000])
 measured = {
-    "kernel, boxes apart": [seconds(n, heaps=False) for n in sizes],
-    "kernel, heaps of 20": [seconds(n, heaps=True) for n in sizes],
+    "kernel, separate boxes": [seconds(n, clusters=False) for n in sizes],
+    "kernel, clusters of 20": [seconds(n, clusters=True) for n in sizes],
 }
 with rcnn.use_backend("numpy"):
-    measured["NumPy, boxes apart"] = [seconds(n, heaps=False) for n in sizes]
+    measured["NumPy, separate boxes"] = [seconds(n, clusters=False) for n in sizes]
 figure = plot.figure(8, 3.6)
-plot.title(plot.growth(figure.subplots(), sizes, measured, power=2), "Time of NMS", "both axes logarithmic")
+plot.title(
+    plot.growth(figure.subplots(), sizes, measured, power=2), "Time of NMS", "both axes are logarithmic"
+)
 figure
 
 # %% levels-text [markdown]
-# ## 9  Level by level
+# ## 9  Exercise: NMS within groups
 #
-# With a feature pyramid every level has its own candidates, and suppression runs *within* each level: a box of one
-# level never removes one of another. (After the second stage the same is done with classes in place of levels.)
-# `batched_nms` takes the group of each box, (N,) integers, and gives indices over all groups, best score first.
+# In a feature pyramid, each level has its own candidates, and NMS runs *within* each level: a box of one level does not
+# remove a box of another level. After the second stage, NMS runs within each class in the same way. `batched_nms` takes
+# the group of each box, (N,) integers. It returns the indices of the kept boxes of all groups, by descending score.
 #
-# There is a well-known trick that needs only one NMS. Move each group by its own multiple of a distance that is larger
-# than any coordinate; as long as no coordinate is negative, boxes of different groups then cannot overlap. torchvision
-# does so for up to a thousand boxes (on a CPU), and goes group by group beyond. rcnn always goes group by group: you will
-# see why. Write it either way, but for any coordinates.
+# A well-known trick needs only one call of NMS. It moves each group by its own multiple of a distance that is larger
+# than all coordinates. If no coordinate is negative, boxes of different groups then do not overlap. On a CPU,
+# torchvision uses this trick for up to a thousand boxes, and processes the groups separately if there are more. rcnn
+# always processes the groups separately. The cell after the exercise shows why. You may implement either method, but it
+# must work for all coordinates.
 
 
 # %% batched-yours
 def suppress_in_groups(box_array, scores, groups, iou_threshold):
-    """Indices of the boxes that stay when each group keeps to itself, best score first: (K,).
+    """Return the indices of the boxes that NMS within each group keeps, by descending score, (K,).
 
-    box_array (N, 4), scores (N,), groups (N,) integers, negative ones too. Within a group it is `nms.nms`,
-    which you may call; of equal scores the earlier box comes first, whatever its group. N may be 0.
+    box_array (N, 4); scores (N,); groups (N,) integers, also negative ones. N may be 0.
+    Within a group, the result is that of `nms.nms`, which you may call. Ties keep the earlier box first,
+    also if the boxes belong to different groups.
     """
     ### BEGIN SOLUTION
-    stays = np.zeros(len(box_array), bool)
+    kept = np.zeros(len(box_array), bool)
     for group in np.unique(groups):
         members = np.flatnonzero(groups == group)
-        stays[members[nms.nms(box_array[members], scores[members], iou_threshold)]] = True
+        kept[members[nms.nms(box_array[members], scores[members], iou_threshold)]] = True
     order = np.argsort(-scores, kind="stable")
-    return order[stays[order]]
+    return order[kept[order]]
     ### END SOLUTION
 
 
 # %% batched-check points=2
 rng = np.random.default_rng()
 for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
-    corner = rng.integers(-40, -10, (count, 2)).astype(float)  # few boxes reach beyond 0
+    corner = rng.integers(-40, -10, (count, 2)).astype(float)  # most coordinates are negative
     drawn = np.concatenate([corner, corner + rng.integers(5, 20, (count, 2))], axis=1)
-    marks, group = rng.integers(0, 10, count) / 10, rng.integers(-2, 3, count)
-    wanted = nms.batched_nms(drawn, marks, group, 0.45)
-    got = suppress_in_groups(drawn, marks, group, 0.45)
-    if not np.array_equal(got, wanted):
-        same = sorted(np.ravel(got).tolist()) == sorted(wanted.tolist())
+    values, group = rng.integers(0, 10, count) / 10, rng.integers(-2, 3, count)
+    expected = nms.batched_nms(drawn, values, group, 0.45)
+    got = suppress_in_groups(drawn, values, group, 0.45)
+    if not np.array_equal(got, expected):
+        same = sorted(np.ravel(got).tolist()) == sorted(expected.tolist())
         hint = (
-            "the right boxes in a wrong order: it goes by falling score, whatever the group"
+            "the boxes are correct, but not their order: sort all groups together, by descending score"
             if same
-            else "do groups keep apart, also where coordinates are negative?"
+            else "do boxes of different groups stay separate, even if coordinates are negative?"
         )
         raise checks.CheckFailed(
-            f"of {count} boxes, the first of which are\n{drawn[:8]}\nwith scores {marks[:8]}\n"
-            f"and groups {group[:8]},\ngot {np.ravel(got)[:8]}, expected {wanted[:8]}\n"
-            f"Hint: {hint}"
+            f"suppress_in_groups: wrong for {count} boxes. The first boxes are\n{drawn[:8]}\n"
+            f"with scores {values[:8]}\nand groups {group[:8]}.\n"
+            f"Got {np.ravel(got)[:8]}, expected {expected[:8]}.\nHint: {hint}"
         )
-print("suppress_in_groups: right")
+print("suppress_in_groups: correct")
 
 # %% trick-measured
-rng, removed, differ, largest = np.random.default_rng(0), 0, 0, 0.0
-heap = np.arange(900) % 60  # the heap of each box
+rng, removed, differences, largest = np.random.default_rng(0), 0, 0, 0.0
+cluster = np.arange(900) % 60  # the cluster of each box
 for _ in range(40):  # images of 1333 pixels with 90 classes
-    place, label = rng.uniform(0, 1300, (60, 2)), rng.integers(1, 91, 60)  # of each heap
-    corner = place[heap] + rng.normal(0, 1.5, (900, 2))
+    place, label = rng.uniform(0, 1300, (60, 2)), rng.integers(1, 91, 60)  # of each cluster
+    corner = place[cluster] + rng.normal(0, 1.5, (900, 2))
     drawn = np.concatenate([corner, corner + rng.uniform(12, 16, (900, 2))], axis=1).astype(np.float32)
     values = rng.random(900, np.float32)
-    shift = (label[heap] * (drawn.max() + 1)).astype(np.float32)[:, None]  # (900, 1), each class elsewhere
-    group_by_group = nms.batched_nms(drawn, values, label[heap], 0.5)
-    differ += len(np.setxor1d(group_by_group, nms.nms(drawn + shift, values, 0.5)))
+    shift = (label[cluster] * (drawn.max() + 1)).astype(np.float32)[:, None]  # (900, 1), differs by class
+    group_by_group = nms.batched_nms(drawn, values, label[cluster], 0.5)
+    differences += len(np.setxor1d(group_by_group, nms.nms(drawn + shift, values, 0.5)))
     removed += len(drawn) - len(group_by_group)
     largest = max(largest, float(np.abs(drawn.astype(np.float64) + shift - (drawn + shift)).max()))
-print(f"the trick rounds coordinates by up to {largest:.4f} pixels;")
-print(f"of {len(heap) * 40:,} boxes {removed:,} should go, and for {differ} it decides otherwise")
+print(f"the trick rounds coordinates by up to {largest:.4f} pixels")
+print(f"NMS removes {removed:,} of {len(cluster) * 40:,} boxes; the trick differs for {differences}")
+assert differences > 0 and largest <= 1 / 256 and np.spacing(np.float32(120_000)) == 1 / 128
 
 # %% trick-read [markdown]
-# > **What people get wrong.** The trick is not exact. At 120,000 two neighbouring float32 numbers lie 1/128 apart, so
-# > the boxes of class 90 are rounded to that, and an IoU close to the threshold falls on the other side. And with
-# > negative coordinates, before clipping, the distance is too short: boxes of different groups meet.
+# *Another trap.* The trick is not exact. Near 120,000, neighbouring float32 numbers differ by 1/128. The coordinates of
+# class 90 are rounded to such numbers, so an IoU that is close to the threshold can change sides. Also, if coordinates
+# are negative (for example, before clipping), the distance is too short, and boxes of different groups can overlap.
 #
 # ## A number to check
 #
-# Three boxes of the same height, 20 wide, begin at 0, 8 and 16. Neighbours share 12 of 28, an IoU of 3/7 = 0.43; the
-# outer two share 4 of 36, which is 1/9 = 0.11. The scores fall from left to right. By hand: how many stay at the
-# thresholds 0.1, 0.4 and 0.45? And at 0.4, if the middle one has the best score?
+# Three boxes have the same height and a width of 20. They start at x = 0, 8 and 16. Neighbouring boxes share 12 of 28
+# columns, so their IoU is 3/7 = 0.43. The outer two share 4 of 36 columns, so their IoU is 1/9 = 0.11. The scores
+# decrease from left to right. By hand: how many boxes are kept at the thresholds 0.1, 0.4 and 0.45? And how many at
+# 0.4, if the middle box has the highest score?
 #
-# At 0.1 the first removes both others: **1**. At 0.4 it removes the second only, and the second, once removed, removes
-# nothing: **2**. At 0.45 all stay: **3**. With the best score in the middle, 0.4 leaves **1**.
+# At 0.1, the first box removes both others: **1**. At 0.4, it removes only the second box, and the second box then
+# removes nothing: **2**. At 0.45, all are kept: **3**. If the middle box has the highest score, **1** is kept at 0.4.
 
 # %% number-checked
 row = np.array([[0, 0, 20, 10], [8, 0, 28, 10], [16, 0, 36, 10]], float)
 print("IoU", boxes.iou(row[:1], row)[0].round(4))
-for limit in (0.1, 0.4, 0.45):
-    print(f"threshold {limit}: {len(nms.nms(row, [0.9, 0.8, 0.7], limit))} stay")
-print(f"threshold 0.4, best in the middle: {len(nms.nms(row, [0.8, 0.9, 0.7], 0.4))} stays")
+assert np.allclose(boxes.iou(row[:1], row)[0], [1, 3 / 7, 1 / 9])
+for limit, expected in ((0.1, 1), (0.4, 2), (0.45, 3)):
+    number = len(nms.nms(row, [0.9, 0.8, 0.7], limit))
+    print(f"threshold {limit}: {number} kept")
+    assert number == expected
+number = len(nms.nms(row, [0.8, 0.9, 0.7], 0.4))
+print(f"threshold 0.4, highest score in the middle: {number} kept")
+assert number == 1
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - Proposals result from fixed steps: a cut, decoding, clipping, removing small boxes, NMS, and another cut.
+# - NMS keeps the best box and removes its duplicates. Strict comparison, stable order and original indices define it.
+# - On crowded pages, NMS and the cuts lose objects. A high threshold loses fewer objects, but keeps duplicates.
+#
 # ## To try
 #
-# 1. Lower `rpn_pre_nms_top_n_test` to 100 or 50 (`rcnn.load_digits()` again, and pass `rpn.top_k` another number in
-#    `boxes_by_step`). When does the recall begin to fall, on both kinds of pages?
-# 2. Give all candidates the same score. What does NMS keep then, and which order decides?
-# 3. Where a box would be removed, multiply its score by $1 - \mathrm{IoU}$ instead and sort again (linear Soft-NMS
-#    [2]). Draw its "lost" and "double" beside those of section 7, with a cut by score in place of the threshold.
-# 4. Compute all IoUs at once, and drop every box that any better one overlaps by more than the threshold, whether that
-#    one stays or not. Does `checks.nms` reject it, and how many objects does it lose on the doubled pages?
+# 1. In `boxes_by_step`, pass 100 or 50 to `rpn.top_k`. When does the recall start to decrease, on both kinds of pages?
+# 2. Give all candidates the same score. What does NMS keep then, and what determines the order?
+# 3. Instead of removing a box, multiply its score by $1 - \mathrm{IoU}$ and sort again (linear Soft-NMS [2]). Plot lost
+#    objects and duplicates as in section 7, with a score threshold instead of the NMS threshold.
+# 4. Compute all IoUs at once, and remove every box that has an IoU above the threshold with *any* better box, kept or
+#    removed. Does `checks.nms` reject this function, and how many objects does it lose on the doubled pages?
+#
+# ## Where to go next
+#
+# Notebook 09 reads the features of each proposal. The functions of this notebook are in `rcnn.nms` (also `soft_nms`)
+# and `rcnn.rpn.propose`. To run the whole detector with your function, use `with rcnn.replace("nms", suppress):`. For
+# further reading, see [2] and [3].
