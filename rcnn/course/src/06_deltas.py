@@ -238,8 +238,9 @@ assert np.isclose(np.exp(100), 2.7e43, rtol=0.01) and np.isclose(
 
 # %% decode-yours
 def decode(deltas, boxes, weights=(1, 1, 1, 1)):
-    """Return the boxes, xyxy, that `deltas` (N, 4) or (N, L, 4) make from `boxes` (N, 4), shaped like `deltas`.
+    """Return the boxes, xyxy, that `deltas` make from `boxes` (N, 4), in the shape of `deltas`.
 
+    deltas (N, 4) or (N, L, 4).
     Invert `encode`: divide by the weights, then limit dw and dh (not dx and dy) to at most log(1000/16).
     Do not clip the boxes to an image, and do not change the arguments. N may be 0.
     """

@@ -133,8 +133,9 @@ figure
 
 # %% pool-yours
 def bin_bounds(low, high, bins, pixels):
-    """Return the cells of each bin along one axis: a list of integers (start, stop) in 0 .. pixels, stop exclusive.
+    """Return the cells of each bin along one axis, a list of integers (start, stop) in 0 .. pixels.
 
+    A bin contains the cells start .. stop - 1.
     low, high: ends of the RoI along this axis, already multiplied by the scale, but not rounded.
     """
     ### BEGIN SOLUTION
@@ -315,9 +316,10 @@ print("roi_align: correct")
 
 # %% align-backward-yours
 def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned):
-    """Return the gradient of roi_align with respect to its features, features_shape = (N, C, H, W), as floats.
+    """Return the gradient of roi_align with respect to its features, (N, C, H, W), as floats.
 
     grad (R, C, ph, pw): gradient with respect to the result of roi_align for the other arguments.
+    features_shape: (N, C, H, W).
     """
     ### BEGIN SOLUTION
     out = np.zeros(features_shape)
@@ -427,7 +429,7 @@ course.source(roi._average, roi._roi_align)
 
 # %% aligned-curves
 def shift_of(ramp, rois):
-    """Return by how many pixels each operation reads the first of 2 x 2 bins too far right, (R,) by name."""
+    """Return the shift of the first of 2 x 2 bins to the right, in pixels, (R,) for each operation."""
     centre = rois[:, 0] + (rois[:, 2] - rois[:, 0]) / 4
     maps = np.tile(ramp, (16, 1))[None, None]  # (1, 1, 16, 16)
     arguments = (rois, np.zeros(len(rois), np.int64), (2, 2), 1 / 8)
@@ -503,7 +505,7 @@ assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 an
 
 # %% sampling-table
 def align(rois, samples):
-    """Return the result of RoIAlign with `samples` points per bin and axis, and its time in milliseconds."""
+    """Return the result of RoIAlign with samples × samples points per bin, and its time in ms."""
     start = time.perf_counter()
     result = roi.roi_align(features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples)
     return result, 1000 * (time.perf_counter() - start)
