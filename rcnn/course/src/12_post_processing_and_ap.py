@@ -16,23 +16,37 @@
 # %% question [markdown]
 # # Post-processing and average precision
 #
-# **The question.** A detector gives a list of boxes with scores, and another detector gives another list. Which is
-# better? One finds more and errs more; the other says little and is right. And who decides where the list ends?
+# **Goals.** After this notebook you can
 #
-# The first part goes from the second stage's arrays to that list. The second part measures it: which detections are
-# right, what *precision* and *recall* are, and how one number comes of them. There are three such numbers in use, of
-# PASCAL VOC 2007, VOC 2012 and COCO. They are called the same and differ, as you will compute by hand.
+# - turn the outputs of the second stage into a list of detections,
+# - decide which detections are correct,
+# - draw a precision-recall curve, and choose a score threshold from it,
+# - compute average precision (AP) as PASCAL VOC 2007, VOC 2012 and COCO define it, and say how the three differ.
 #
-# | | comes in | comes out |
+# **Prerequisites.** Notebooks 01 (IoU), 06 (deltas), 08 (NMS) and 10 (the second stage). **Time.** About 90 minutes.
+#
+# **The question.** Two detectors return two lists of boxes with scores. One list contains more of the objects, and also
+# more errors. Which detector is better? And where should the list end?
+#
+# The first part of this notebook goes from the arrays of the second stage to a list of detections. The second part
+# measures this list: which detections are correct, what *precision* and *recall* are, and how one number summarises
+# them. Three such numbers are in use: those of PASCAL VOC 2007, VOC 2012 and COCO. All three are called average
+# precision, but they differ. You will compute each of them by hand.
+#
+# | step | input | output |
 # |---|---|---|
 # | post-processing | `class_logits` (R, L), `box_deltas` (R, L, 4), `rois` (R, 4) | boxes (D, 4), scores (D,), labels (D,) |
-# | assignment, per class | boxes (D, 4), scores (D,), objects (G, 4) | right or wrong (D,) |
-# | curve, per class | right or wrong (D,), by falling score | precision (D,), recall (D,) |
+# | assignment, per class | boxes (D, 4), scores (D,), objects (G, 4) | correct or wrong (D,) |
+# | curve, per class | correct or wrong (D,), by descending score | precision (D,), recall (D,) |
 # | average precision | precision (D,), recall (D,) | a number from 0 to 1 |
+#
+# **History.** The PASCAL VOC challenge [2] took average precision from text retrieval and read the curve at eleven
+# recalls; from 2010 on, it used the area. In 2014, COCO [3] added the mean over ten IoU thresholds. Most papers since
+# then report COCO's number.
 #
 # [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham, Van Gool, Williams, Winn, Zisserman:
 # *The PASCAL Visual Object Classes (VOC) Challenge*, 2010. [3] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312), and
-# the challenge's evaluation code.
+# the evaluation code of the challenge.
 
 # %% setting-up
 import numpy as np
@@ -45,7 +59,7 @@ model = rcnn.load_digits()
 
 
 class Doubled:
-    """Two pages on one sheet, the darker ink winning, as in notebook 08: harder than what was learned."""
+    """Sheets that show two pages at once: each pixel is the darker one of the two, as in notebook 08."""
 
     pages = data.Digits(40, split="val")
     classes = pages.classes
@@ -58,7 +72,7 @@ class Doubled:
         return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
 
 
-sheets = Doubled()
+sheets = Doubled()  # harder than the pages of the training
 images = [image for image, _ in sheets]
 detections, targets = evaluate.predictions(model, sheets, progress=False)
 print(
@@ -71,18 +85,18 @@ print(
 )
 
 # %% by-hand-text [markdown]
-# ## 1  From the head's answers to a list
+# ## 1  From the outputs of the head to a list
 #
-# Each of R RoIs has a probability for each of L classes, and for each class a box of its own ([1] section 3). So there
-# are R × (L - 1) candidates; the background is none. Of these stay
+# Each of R RoIs has a probability for each of L classes, and a box for each class ([1] section 3). Background gives no
+# detection, so there are R × (L - 1) candidates. Four steps follow:
 #
-# 1. those with a score *greater than* `box_score_thresh`, here 0.05;
-# 2. clipped to the image, those with both sides of at least 0.01 pixels;
-# 3. what NMS leaves, *within each class*, at `box_nms_thresh`, here 0.5;
-# 4. the best `box_detections_per_img` of all classes together, here 100.
+# 1. Keep the candidates with a score *greater than* `box_score_thresh`, here 0.05.
+# 2. Clip the boxes to the image, and keep those whose sides are both at least 0.01 pixels.
+# 3. Apply NMS *within each class* with the threshold `box_nms_thresh`, here 0.5.
+# 4. Keep the `box_detections_per_img` detections with the highest scores of all classes, here 100.
 #
-# Predict how many are left after each step, for a sheet with 100 RoIs and four digits. The last line compares with
-# the detections of the model; `roi_heads.detect` is the same in the library.
+# **Predict**: how many candidates are left after each step, for a sheet with 100 RoIs and four digits? The cell compares
+# its result with the detections of the model. The function of the library is `roi_heads.detect`.
 
 # %% by-hand-steps
 trace, config = model.trace([images[17]]), model.config
@@ -95,37 +109,41 @@ all_candidates = boxes.clip(found, trace.image_sizes[0]), scores, labels
 likely = np.flatnonzero(scores > config.box_score_thresh)
 found, scores, labels = (array[likely] for array in all_candidates)
 large = boxes.remove_small(found, 1e-2)
-stay = large[nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)]
-best = stay[: config.box_detections_per_img]
-left = (all_candidates[1], likely, large, stay, best)
-print("candidates, likely, large, after NMS, best:", *map(len, left))
-print("largest difference:", np.abs(found[best] - trace.detections[0]["boxes"]).max(), "pixels")
+keep = large[nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)]
+best = keep[: config.box_detections_per_img]
+counts = [len(array) for array in (all_candidates[1], likely, large, keep, best)]
+print("all candidates, high scores, large boxes, after NMS, best:", *counts)
+difference = np.abs(found[best] - trace.detections[0]["boxes"]).max()
+print("largest difference from the model's boxes:", difference, "pixels")
+assert (len(trace.rois), len(targets[17]["labels"])) == (100, 4) and difference < 1e-3
 print("batched_nms of all candidates:")
 course.compare(nms.batched_nms, *all_candidates, config.box_nms_thresh)
 
 # %% per-class-text [markdown]
-# ## 2  Why suppression keeps to a class
+# ## 2  Why NMS works within each class
 #
-# Two objects of different classes may share a place: a rider and a horse, or here two digits. Their boxes overlap, and
-# both are right. Two boxes of *one* class in one place are more likely the same object twice. So the label decides who
-# may remove whom.
+# Two objects of different classes may overlap, like a rider and a horse, or two digits here. Both boxes are correct. Two
+# overlapping boxes of *one* class are more likely to show the same object. NMS therefore compares only boxes of the same
+# class.
 #
-# The price: a digit that might be a 4 or a 9 leaves two boxes, one of them wrong. Below, what is drawn has a score
-# above 0.3; the numbers are over all sheets. Guess first which way they go.
+# This has a cost: a digit that looks like a 4 and like a 9 gets two boxes, and one of them is wrong. The figure shows
+# the detections with scores above 0.3. The mean AP in its captions is over all sheets. **Predict** which of the two is
+# higher.
 
 
 # %% per-class-pictured
-def only(page, rows):
-    "The detections of a page in some rows."
+def select(page, rows):
+    """Return the detections of a page in some rows."""
     return {key: array[rows] for key, array in page.items()}
 
 
 def mean_ap(pages, **options):
-    "Of detections on the sheets."
+    """Return the mean AP of detections on the sheets."""
     return evaluate.evaluate_detections(pages, targets, len(sheets.classes), **options).mean_ap
 
 
-over_all = [only(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections]
+over_all = [select(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections]
+assert mean_ap(detections) > mean_ap(over_all)
 figure = plot.figure(10, 4.9)
 for ax, pages, name in zip(
     figure.subplots(1, 2),
@@ -133,7 +151,7 @@ for ax, pages, name in zip(
     ("NMS within each class", "NMS over all classes"),
     strict=True,
 ):
-    page = only(pages[17], pages[17]["scores"] > 0.3)
+    page = select(pages[17], pages[17]["scores"] > 0.3)
     plot.detections(
         ax,
         images[17],
@@ -147,90 +165,96 @@ for ax, pages, name in zip(
 figure
 
 # %% cut-text [markdown]
-# ## 3  Why the score cut is so low
+# ## 3  Why the score threshold is so low
 #
-# Nobody would show a user a box that is 5 % likely. But the list is made to be measured, and average precision looks at
-# the *order* of the detections. A doubtful one at the end of the list can find another object; if it is wrong, it comes
-# after all the others and takes nothing from them. So every cut can only lower the number, and 0.05 is where it costs
-# little and still spares time.
+# You would not show a user a box with a score of 0.05. But average precision uses the *order* of the detections. A
+# detection with a low score is at the end of the list. If it is correct, recall increases. If it is wrong, it is behind
+# all others and does not change their precision. A score threshold can therefore only lower the AP. A threshold of 0.05
+# lowers it a little, and saves time.
 #
-# > **What people get wrong.** Measuring with the cut that looks good. The measure falls, and two detectors with the
-# > same cut are not compared fairly either, for their scores need not mean the same. For showing, choose the cut from
-# > the curve, as in section 6.
+# > **What people get wrong.** Do not measure AP with the threshold that you use for display. The AP is lower, and the
+# > comparison of two detectors is not fair, because their scores may not mean the same. For display, choose the threshold
+# > from the curve, as in section 6.
 
 # %% cut-measured
-print(f"{'cut':>6}{'detections per sheet':>22}{'mean AP':>10}")
-uncut = model.predict(images, score_thresh=0)
+print(f"{'threshold':>9}{'detections per sheet':>22}{'mean AP':>10}")
+uncut, aps = model.predict(images, score_thresh=0), []
 for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
-    pages = [only(page, page["scores"] > cut) for page in uncut]
-    print(f"{cut:>6}{np.mean([len(page['labels']) for page in pages]):>22.1f}{mean_ap(pages):>10.3f}")
+    pages = [select(page, page["scores"] > cut) for page in uncut]
+    aps.append(mean_ap(pages))
+    print(f"{cut:>9}{np.mean([len(page['labels']) for page in pages]):>22.1f}{aps[-1]:>10.3f}")
+assert aps == sorted(aps, reverse=True)
 
 # %% assign-text [markdown]
-# ## 4  Right or wrong
+# ## 4  Correct or wrong
 #
-# Take the detections of one class, on one image, and its objects. The rule is greedy ([2] section 4.2):
+# Consider the detections of one class in one image, and the objects of this class. VOC assigns them greedily ([2]
+# section 4.2):
 #
-# - the detections have their turns **by falling score**;
-# - each is held against the one object that it **overlaps most**;
-# - it is right if their IoU is **at least** the threshold, and no detection before it was right with this object. ([2]
-#   writes that it must exceed 50 %; the challenge's own code is content with exactly 50 %.)
+# - Process the detections **by descending score**.
+# - Compare each detection with the one object that it **overlaps most**.
+# - The detection is correct if their IoU is **at least** the threshold, and no earlier detection was correct for this
+#   object. ([2] says that the IoU must exceed 50 %. The code of the challenge accepts exactly 50 %.)
 #
-# Everything else is wrong: too little overlap, no object at all, and also a second box on an object that was found.
+# All other detections are wrong: those with too low an IoU, those without any object, and duplicates.
 #
-# > **What people get wrong.** Duplicates do not count as half right or as nothing; they are wrong, which is why NMS
-# > matters to the measure. And a detection that is wrong claims nothing: the object stays free for the next.
+# > **What people get wrong.** A duplicate is wrong. It is neither half correct nor ignored, and this is why NMS matters
+# > for AP. A wrong detection claims no object: the object stays free for the next detection.
 #
-# COCO differs in one point: there a detection takes the best of the objects that are still *free*. Write VOC's rule,
-# which is what `evaluate.evaluate_detections` follows. Two traps: the order of the answer, and NumPy's `argmax` where
-# there is no object.
+# COCO differs in one point: there, a detection takes the best of the objects that are still *free*. Write VOC's rule,
+# which `evaluate.evaluate_detections` also follows. Two traps: the order of the result, and `argmax` of an array
+# without elements.
 
 
 # %% assign-yours
 def assign(box_array, scores, gt_boxes, iou_threshold):
-    """Which detections are right: (D,) bool, in the order in which the boxes were given.
+    """Return which detections are correct, (D,) bool, in the order of box_array.
 
-    box_array (D, 4), scores (D,), gt_boxes (G, 4), all of one class and one image; D or G may be 0. By
-    falling score, of equal scores the earlier first, each detection is held against the object that it
-    overlaps most. It is right if that IoU is at least iou_threshold and no detection before it was right
-    with the same object. `boxes.iou(a, b)` gives the IoU of all pairs, (len(a), len(b)).
+    box_array: (D, 4), the detected boxes of one class in one image; D may be 0.
+    scores: (D,)
+    gt_boxes: (G, 4), the objects of this class; G may be 0.
+
+    Process the detections by descending score; ties keep the first. Compare each one with the object that
+    it overlaps most. It is correct if that IoU is at least iou_threshold and no earlier detection was
+    correct for the same object. `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
     """
     ### BEGIN SOLUTION
-    right = np.zeros(len(box_array), bool)
+    correct = np.zeros(len(box_array), bool)
     if len(gt_boxes) == 0:
-        return right
+        return correct
     overlaps = boxes.iou(box_array, gt_boxes)  # (D, G)
-    taken = np.zeros(len(gt_boxes), bool)
+    claimed = np.zeros(len(gt_boxes), bool)
     for d in np.argsort(-np.asarray(scores), kind="stable"):
         g = overlaps[d].argmax()
-        if overlaps[d, g] >= iou_threshold and not taken[g]:
-            right[d] = taken[g] = True
-    return right
+        if overlaps[d, g] >= iou_threshold and not claimed[g]:
+            correct[d] = claimed[g] = True
+    return correct
     ### END SOLUTION
 
 
 # %% assign-check points=2
 checks.assign(assign)
-print("assign: right")
+print("assign: correct")
 
 # %% curve-text [markdown]
 # ## 5  Precision and recall
 #
-# Go down the list of a class. After $n$ detections, of which $r_n$ are right, with $G$ objects in all,
+# Go down the list of one class. Among the first $n$ detections, $r_n$ are correct, and there are $G$ objects in total:
 #
 # $$ \text{precision}_n = \frac{r_n}{n}, \qquad \text{recall}_n = \frac{r_n}{G} . $$
 #
-# Each detection is one point. One that is right moves the point to the right, by $1 / G$, and up (unless the precision
-# is 1 already); one that is wrong moves it straight down. So recall never falls, and precision jumps. Below are all 8s
-# of one sheet: the boxes, the list, the curve. Follow number 5 through all three.
+# Each detection adds one point to the curve. A correct detection moves the point to the right by $1 / G$, and up if the
+# precision is below 1. A wrong detection moves it straight down. Recall never decreases, and precision jumps. The figure
+# shows all 8s of one sheet: the boxes, the list and the curve. Follow detection 5 through all three panels.
 
 # %% curve-tied
 EIGHT, number = sheets.classes.index("8"), 31
-eights = only(detections[number], detections[number]["labels"] == EIGHT)
+eights = select(detections[number], detections[number]["labels"] == EIGHT)
 objects = targets[number]["boxes"][targets[number]["labels"] == EIGHT]
 wanted = {"boxes": objects, "labels": np.full(len(objects), EIGHT)}
 result = evaluate.evaluate_detections([eights], [wanted], len(sheets.classes))
 recall, precision = result.recall[EIGHT], result.precision[EIGHT]  # (D,), (D,)
-correct = np.diff(recall, prepend=0) > 0  # (D,), by falling score, as the detections are
+correct = np.diff(recall, prepend=0) > 0  # (D,), by descending score, like the detections
 figure = plot.figure(10.5, 4)
 left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
 plot.title(
@@ -238,16 +262,16 @@ plot.title(
     "The 8s of a sheet",
     f"dashed: {len(objects)} objects; tags: ranks",
 )
-plot.title(plot.ranking(middle, eights["scores"], correct), "The list", "by falling score")
+plot.title(plot.ranking(middle, eights["scores"], correct), "The list", "by descending score")
 plot.title(plot.ranked_curve(right, recall, precision, correct), "The curve", f"AP {result.ap[EIGHT]:.3f}")
 figure
 
 # %% threshold-text [markdown]
-# ## 6  A threshold is a point on the curve
+# ## 6  A score threshold is a point on the curve
 #
-# Whoever uses a detector needs a cut. Each cut is one point: everything above it counts, everything below is as if it
-# were not there. In a live notebook, move `threshold` and `index`. Where would you cut if a wrong box costs as much as a
-# missed digit? Where, if a person looks at every box anyway?
+# The user of a detector needs a score threshold. Each threshold is one point on the curve: the detections above it
+# count, and those below it are removed. In a live notebook, move `threshold` and `index`. Which threshold would you
+# choose if a wrong box costs as much as a missed digit? Which one, if a person looks at every box anyway?
 
 # %% threshold-explorer
 widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
@@ -255,21 +279,37 @@ widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
 # %% averages-text [markdown]
 # ## 7  One number, in three ways
 #
-# First the zigzag is removed. What counts at a recall $\rho$ is the best precision that is reached there *or further
-# right*, and 0 where the recall is never reached:
+# The first step removes the zigzag. The interpolated precision at a recall $\rho$ is the best precision at this recall
+# *or a higher one*, and 0 if the recall is never reached:
 #
 # $$ p(\rho) = \max_{n:\ \text{recall}_n \ge \rho} \text{precision}_n . $$
 #
 # - **VOC 2007**, eleven points ([2] section 4.2): $\ \frac{1}{11} \sum_{k=0}^{10} p(k / 10)$.
-# - **VOC 2012** (from 2010 on), all points: the area $\int_0^1 p(\rho)\, d\rho$, a sum of rectangles.
+# - **VOC 2012** (since 2010), all points: the area $\int_0^1 p(\rho)\, d\rho$, a sum of rectangles.
 # - **COCO**, 101 points: $\ \frac{1}{101} \sum_{k=0}^{100} p(k / 100)$.
 #
-# An example: two objects, and three detections, of which the first and the third are right. Recalls 1/2, 1/2, 1;
-# precisions 1, 1/2, 2/3. So $p = 1$ up to recall 1/2, and 2/3 beyond. VOC 2012: $\frac12 \cdot 1 + \frac12 \cdot
-# \frac23 = 0.833$. VOC 2007 reads 1 at six recalls (0 to 0.5) and 2/3 at five: $(6 + 5 \cdot \frac23) / 11 = 0.848$.
-# COCO reads 1 at 51 and 2/3 at 50: $(51 + 50 \cdot \frac23) / 101 = 0.835$.
+# An example: there are two objects and three detections. The first and the third detection are correct. The recalls are
+# 1/2, 1/2, 1, and the precisions are 1, 1/2, 2/3. So $p = 1$ up to recall 1/2, and $p = 2/3$ beyond.
+#
+# - VOC 2012: $\frac12 \cdot 1 + \frac12 \cdot \frac23 = 0.833$.
+# - VOC 2007 reads 1 at six recalls (0 to 0.5) and 2/3 at five: $(6 + 5 \cdot \frac23) / 11 = 0.848$.
+# - COCO reads 1 at 51 recalls and 2/3 at 50: $(51 + 50 \cdot \frac23) / 101 = 0.835$.
+
 
 # %% averages-pictured
+def averages(outcomes, num_objects):
+    """Return the APs (VOC 2007, VOC 2012, COCO) of detections that are correct or wrong, by descending score."""
+    outcomes = np.array(outcomes)
+    place = np.where(outcomes, np.cumsum(outcomes) - 1, num_objects + np.arange(len(outcomes)))  # (D,)
+    corners = np.arange(num_objects + len(outcomes))[:, None] * [40, 0, 40, 0] + [0.0, 0, 20, 20]
+    scores = np.linspace(1, 0.5, len(outcomes))
+    page = [{"boxes": corners[place], "scores": scores, "labels": np.ones(len(place), int)}]
+    objects = [{"boxes": corners[:num_objects], "labels": np.ones(num_objects, int)}]
+    voc = [evaluate.evaluate_detections(page, objects, 2, method=m).ap[1] for m in ("voc2007", "voc2012")]
+    return *voc, evaluate.evaluate_coco(page, objects, 2).ap50[1]
+
+
+assert np.round(averages([True, False, True], 2), 3).tolist() == [0.848, 0.833, 0.835]
 precision, recall = evaluate.precision_recall([True, False, True], num_objects=2)
 figure = plot.figure(10, 3.4)
 ways = (
@@ -284,10 +324,10 @@ figure
 
 # %% hand-yours
 def by_hand():
-    """(VOC 2007, VOC 2012, COCO): three average precisions that you worked out with pencil and paper.
+    """Return three average precisions that you computed on paper: (VOC 2007, VOC 2012, COCO).
 
-    Five detections, by falling score: right, wrong, right, right, wrong. There are four objects. Write
-    fractions, such as 51 / 101.
+    There are four objects and five detections. By descending score, the detections are: correct, wrong,
+    correct, correct, wrong. Write fractions, such as 51 / 101.
     """
     ### BEGIN SOLUTION
     return (3 + 5 * 3 / 4) / 11, 1 / 4 + 2 / 4 * 3 / 4, (26 + 50 * 3 / 4) / 101
@@ -295,97 +335,100 @@ def by_hand():
 
 
 # %% hand-check points=2
-place = np.array([[40 * i, 0, 40 * i + 20, 20] for i in range(6)], float)  # four objects, two empty places
-page = {"boxes": place[[0, 4, 1, 2, 5]], "scores": np.arange(5, 0, -1) / 5, "labels": np.ones(5, int)}
-page, objects = [page], [{"boxes": place[:4], "labels": np.ones(4, int)}]
-measured = [
-    evaluate.evaluate_detections(page, objects, 2, method=method).ap[1] for method in ("voc2007", "voc2012")
-] + [evaluate.evaluate_coco(page, objects, 2).ap50[1]]
-for name, mine, true in zip(("VOC 2007", "VOC 2012", "COCO"), by_hand(), measured, strict=True):
-    if not abs(mine - true) < 1e-9:
-        verdict = "too much" if mine > true else "too little"
+measured = averages([True, False, True, True, False], num_objects=4)
+for name, yours, expected in zip(("VOC 2007", "VOC 2012", "COCO"), by_hand(), measured, strict=True):
+    if not abs(yours - expected) < 1e-9:
+        verdict = "too high" if yours > expected else "too low"
         raise checks.CheckFailed(
-            f"{name}: {mine:.4f} is {verdict}. Write down the five points first, "
-            "then p, then how many of the recalls lie on each of its steps"
+            f"{name}: {yours:.4f} is {verdict}. First write down the five points of the curve. Then write "
+            "down p. Then count how many of the recalls lie on each step of p."
         )
-print("by_hand: right;", ", ".join(f"{value:.4f}" for value in measured))
+print("by_hand: correct;", ", ".join(f"{value:.4f}" for value in measured))
 
 # %% average-text [markdown]
-# The differences are small, but so are the differences between detectors. Eleven points are coarse: a class with few
-# objects can gain or lose a whole eleventh by one detection. Now write all three.
+# The differences are small, but the differences between detectors are also small. Eleven points are coarse: in a class
+# with few objects, one detection can change the AP by 1/11. Now write all three.
 #
-# > **What people get wrong.** Joining the points by straight lines (trapezoids) gives credit for recalls that no
-# > detection reaches. Taking the precision *at* a recall in place of the best beyond it charges one early mistake again
-# > and again. And `np.arange(0, 1.1, 0.1)` holds 0.30000000000000004, which a recall of 3/10 does not reach:
-# > `np.arange(11) / 10` does not have that fault. COCO's own code has it at ten of its 101 recalls, 0.35 the first, and
-# > `evaluate.evaluate_coco` has it too, to give the same numbers. The check takes either.
+# > **What people get wrong.**
+# >
+# > - If you join the points by straight lines (trapezoids), you count recalls that no detection reaches.
+# > - If you use the precision *at* a recall instead of the best one beyond it, one early error counts many times.
+# > - `np.arange(0, 1.1, 0.1)` contains 0.30000000000000004, and a recall of 3/10 does not reach this number.
+# >   `np.arange(11) / 10` is exact. COCO's own code has this fault at ten of its 101 recalls, first at 0.35.
+# >   `evaluate.evaluate_coco` reproduces it, to return the same numbers. The check accepts both versions.
 
 
 # %% average-yours
 def average_precision(recall, precision, method):
-    """The average precision of a curve, a number from 0 to 1.
+    """Return the average precision of a curve, a number from 0 to 1.
 
-    recall, precision (D,): after 1, 2, ..., D detections; the recall does not fall. method: "voc2007",
-    "voc2012" or "coco". Without a point (D = 0) it is 0. Where the recall is NaN, for there was no
-    object, it is NaN.
+    recall, precision: (D,), after 1, 2, ..., D detections; the recall never decreases; D may be 0.
+    method: "voc2007", "voc2012" or "coco".
+
+    Without a point, it is 0. If the recall is NaN because there are no objects, it is NaN.
     """
     ### BEGIN SOLUTION
     recall, precision = np.asarray(recall, float), np.asarray(precision, float)
     if np.isnan(recall).any():
         return np.nan
-    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)  # (D + 1,): p, and 0 beyond the last
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)  # (D + 1,): p, and 0 after the last
     if method == "voc2012":
         return float(np.diff(recall, prepend=0) @ best[:-1])
     steps = {"voc2007": 10, "coco": 100}[method]
-    first = np.searchsorted(recall, np.arange(steps + 1) / steps)  # the first point that reaches it
+    first = np.searchsorted(
+        recall, np.arange(steps + 1) / steps
+    )  # the first point that reaches each recall
     return float(best[first].mean())
     ### END SOLUTION
 
 
 # %% average-check points=3
 checks.average_precision(average_precision)
-print("average_precision: right, three ways")
+print("average_precision: correct for all three methods")
+too_high = np.flatnonzero(np.arange(101) / 100 < evaluate.coco.RECALLS)
+assert len(too_high) == 10 and too_high[0] == 35 and np.arange(0, 1.1, 0.1)[3] > 0.3
 
 # %% whole-text [markdown]
 # ## 8  The whole measure, from your two functions
 #
-# All sheets: assignment runs sheet by sheet, because a detection can only find an object of its own image. Then the
-# detections of *all* sheets go into one list by falling score, and that list has one curve. The check below does this
-# with your functions for each digit and compares with `evaluate.evaluate_detections`.
+# The assignment runs sheet by sheet, because a detection can only find an object of its own image. Then the detections
+# of *all* sheets form one list by descending score, and that list has one curve. The check does this with your functions
+# for each digit, and compares the result with `evaluate.evaluate_detections`.
 #
-# > **What people get wrong.** The mean of the AP of single images is another number. Most images hold one or two
+# > **What people get wrong.** The mean of the APs of single images is a different number. Most images contain one or two
 # > objects of a class, and the AP of one object can only be 1, 1/2, 1/3, ... or 0.
 
 # %% whole-check points=2
 official = evaluate.evaluate_detections(detections, targets, len(sheets.classes))
 print(f"{'digit':<7}{'objects':>8}{'detections':>12}{'yours':>8}{'rcnn':>8}")
 for label in range(1, len(sheets.classes)):
-    right, scores = [], []
+    correct, scores = [], []
     for page, target in zip(detections, targets, strict=True):
-        own, wanted = only(page, page["labels"] == label), target["boxes"][target["labels"] == label]
-        right.append(assign(own["boxes"], own["scores"], wanted, 0.5))
+        own, wanted = select(page, page["labels"] == label), target["boxes"][target["labels"] == label]
+        correct.append(assign(own["boxes"], own["scores"], wanted, 0.5))
         scores.append(own["scores"])
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    curve = evaluate.precision_recall(np.concatenate(right)[order], official.num_objects[label])
-    mine = average_precision(curve[1], curve[0], "voc2012")
+    curve = evaluate.precision_recall(np.concatenate(correct)[order], official.num_objects[label])
+    yours = average_precision(curve[1], curve[0], "voc2012")
     print(
-        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{mine:>8.4f}"
+        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{yours:>8.4f}"
         f"{official.ap[label]:>8.4f}"
     )
-    if not abs(mine - official.ap[label]) < 1e-9:
+    if not abs(yours - official.ap[label]) < 1e-9:
         raise checks.CheckFailed(
-            f"digit {label - 1}: {mine:.4f}, expected {official.ap[label]:.4f}. "
+            f"digit {label - 1}: {yours:.4f}, expected {official.ap[label]:.4f}. "
             "Do the checks of assign and of average_precision pass?"
         )
 
 # %% coco-text [markdown]
-# ## 9  COCO: ten thresholds, and what else differs
+# ## 9  COCO: ten thresholds and other differences
 #
-# With an IoU of 0.5 a box may be twice as wide as the object, or a third of its width beside it, and still be right.
-# COCO takes the mean over the thresholds 0.5, 0.55, ..., 0.95, so that a tight box is worth more ([3]). "AP" without a
-# number means this mean, "AP50" and "AP75" a single threshold. Besides, COCO looks at the best 100 detections of a
-# class in an image, and has numbers for small, medium and large objects. And VOC's own kit adds 1 to the sides of a
-# box, which COCO and rcnn do not. This is the core of the library's code, for all ten thresholds (T) at once:
+# At an IoU threshold of 0.5, a box can be twice as wide as the object, or shifted by a third of the object's width, and
+# still be correct. COCO takes the mean over the thresholds 0.5, 0.55, ..., 0.95, so that a more exact box gives a higher
+# AP ([3]). "AP" without a number means this mean; "AP50" and "AP75" mean a single threshold. COCO also uses at most 100
+# detections per class and image, and reports separate numbers for small, medium and large objects. VOC's own code adds 1
+# to the sides of a box; COCO and rcnn do not. The first cell shows the core of the library's code, for all ten
+# thresholds (T) at once.
 
 # %% coco-source
 course.source(evaluate.coco._curves)
@@ -396,6 +439,7 @@ by_threshold = coco.precision[:, :, 1:, 0, -1].mean(axis=(1, 2))  # (T,): over r
 print({name: round(coco.numbers[name], 3) for name in ("AP", "AP50", "AP75")})
 voc = {method: round(mean_ap(detections, method=method), 3) for method in evaluate.METHODS}
 print("mean AP:", voc)
+assert np.allclose(boxes.iou([[0, 0, 30, 10]], [[0, 0, 60, 10], [10, 0, 40, 10]]), 0.5)
 figure = plot.figure(6.5, 3.2)
 ax = plot.lines(
     figure.subplots(),
@@ -405,20 +449,22 @@ ax = plot.lines(
     "mean AP",
     levels=[coco.numbers["AP"]],
 )
+ax.set_ylim(0, 1)
 plot.title(ax, "AP at each of COCO's thresholds", "dotted: their mean")
 figure
 
 # %% flags-text [markdown]
-# ## 10  What does not count
+# ## 10  Ignored objects and empty classes
 #
-# - **difficult** (VOC): need not be found. A detection of it is neither right nor wrong.
-# - **crowd** (COCO): one box round many objects that nobody separated. Any number of detections may lie in it, without
-#   being right or wrong; what counts is the share of the *detection* inside it, not the IoU.
-# - **no objects of a class**: the recall is 0/0. Its AP is **NaN**, not 0, and the mean leaves it out. COCO's own code
-#   writes -1, and takes care not to average it.
+# - **difficult** (VOC): the object need not be found. A detection of it is neither correct nor wrong.
+# - **crowd** (COCO): one box around many objects that were not separated. Any number of detections may lie in it, and
+#   they are neither correct nor wrong. The criterion is not the IoU, but the fraction of the *detection* inside the box.
+# - **a class without objects**: its recall is 0/0. Its AP is **NaN**, not 0, and the mean ignores it. COCO's own code
+#   writes -1 and excludes it from the mean.
 #
-# Below: one page, two objects of class 1, and none of class 2. The first object is found. The second has a flag or has
-# none, and is missed, found twice, or found in a corner only. Predict the AP of class 1 in the nine cases.
+# The cell evaluates one page with two objects of class 1 and none of class 2. The first object is found. The second has
+# no flag or one of the two flags, and is missed, found twice, or found only in a corner. **Predict** the AP of class 1 in
+# the nine cases.
 
 # %% flags-looked-at
 objects = {"boxes": np.array([[0, 0, 20, 20], [40, 0, 80, 40]], float), "labels": np.array([1, 1])}
@@ -441,20 +487,21 @@ for name, second in seconds.items():
             f"second object {name:<12} flag {flag:<10} AP of class 1 {result.ap[1]:.3f}, "
             f"of class 2 {result.ap[2]:.3f}, mean {result.mean_ap:.3f}"
         )
+        assert np.isnan(result.ap[2])
 
 # %% number-text [markdown]
-# So the question at the top has two answers. Of two lists, the one with the higher AP is better, by a measure that has
-# to be named with the number. And where the list ends is for its user to decide, on the curve.
-#
 # ## A number to check
 #
-# What a duplicate costs. One object, and two detections of it, both with an IoU above 0.5. Right is the first,
-# wrong the second: recalls 1, 1, precisions 1, 1/2, and so AP **1**. The duplicate costs nothing. Now there are two
-# objects, and the duplicate of the first stands before the detection of the second: right, wrong, right. That is the
-# example of section 7: **0.833** = 5/6. With $k$ duplicates in between, the last precision is $2 / (k + 2)$, and AP
-# is $\frac12 + \frac{1}{k + 2}$. For $k = 8$ that is **0.6**.
+# What does a duplicate cost? There is one object with two detections, both with an IoU above 0.5. The first detection is
+# correct and the second is wrong. The recalls are 1, 1, the precisions 1, 1/2, and the AP is **1**: this duplicate costs
+# nothing.
+#
+# Now there are two objects, and the duplicate of the first comes before the detection of the second: correct, wrong,
+# correct. This is the example of section 7, with AP **0.833** = 5/6. With $k$ duplicates in between, the last precision
+# is $2 / (k + 2)$ and the AP is $\frac12 + \frac{1}{k + 2}$. For $k = 8$, it is **0.6**.
 
 # %% number-checked
+assert averages([True, False], num_objects=1)[1] == 1
 place = np.array([[0, 0, 20, 20], [40, 0, 60, 20]], float)
 for k in (0, 1, 2, 8):
     page = {
@@ -464,11 +511,22 @@ for k in (0, 1, 2, 8):
     }
     result = evaluate.evaluate_detections([page], [{"boxes": place, "labels": np.ones(2, int)}], 2)
     print(f"{k} duplicates: AP {result.ap[1]:.4f}, by the formula {0.5 + 1 / (k + 2):.4f}")
+    assert np.isclose(result.ap[1], 0.5 + 1 / (k + 2))
 
 # %% next [markdown]
+# ## Summary
+#
+# - Post-processing keeps candidates above a low score threshold, applies NMS within each class, and keeps the best.
+# - A detection is correct if it is the first, by descending score, that overlaps its object enough. Duplicates are wrong.
+# - AP summarises the precision-recall curve in one number, and its definition must be named with it. The user chooses a
+#   point on the curve, which decides where the list ends.
+#
+# **Where to go next.** Notebook 13 uses these measurements to find faults. `rcnn/roi_heads.py` contains the
+# post-processing, and `rcnn/evaluate` the measures. [2] section 4.2 explains why VOC uses AP.
+#
 # ## To try
 #
-# 1. Multiply all scores of the detections by 0.5, or take their square roots. Which of the numbers change, and why?
-# 2. Give every detection the score 1. The order is then that of the sheets. What is left of the mean AP?
-# 3. Find a cut for each digit that makes precision and recall equal. Are the ten cuts alike?
-# 4. `model.predict(images, nms_thresh=1.0)` suppresses nothing. Guess its mean AP before you measure it.
+# 1. Multiply all scores by 0.5, or take their square roots. Which numbers change, and why?
+# 2. Give every detection the score 1. The order is then that of the sheets. What is the mean AP?
+# 3. For each digit, find the threshold that makes precision and recall equal. Are the ten thresholds similar?
+# 4. `model.predict(images, nms_thresh=1.0)` removes no duplicates. Predict its mean AP before you measure it.
