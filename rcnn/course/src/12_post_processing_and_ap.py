@@ -298,7 +298,7 @@ widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
 
 # %% averages-pictured
 def averages(outcomes, num_objects):
-    """Return the APs (VOC 2007, VOC 2012, COCO) of detections that are correct or wrong, by descending score."""
+    """Return the APs (VOC 2007, VOC 2012, COCO) of a list of correct (True) and wrong detections."""
     outcomes = np.array(outcomes)
     place = np.where(outcomes, np.cumsum(outcomes) - 1, num_objects + np.arange(len(outcomes)))  # (D,)
     corners = np.arange(num_objects + len(outcomes))[:, None] * [40, 0, 40, 0] + [0.0, 0, 20, 20]
