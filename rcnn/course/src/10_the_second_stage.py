@@ -16,15 +16,17 @@
 # %% question [markdown]
 # # The second stage
 #
-# **Goals.** After this notebook you can
+# *Goals.* After this notebook, you can
 #
-# - explain why training adds the ground-truth boxes to the proposals,
-# - compute the RoIs, labels and deltas from which the second stage learns,
-# - derive the gradient of the second stage's loss,
+# - explain why training adds the ground-truth boxes to the proposals;
+# - compute the RoIs, labels and deltas from which the second stage learns;
+# - derive the gradient of the second stage's loss;
 # - say which loss gives a gradient to which part of the detector, and which gradient Faster R-CNN ignores.
 #
-# **Prerequisites.** Notebooks 01 (IoU), 05 (matching and sampling), 06 (deltas), 07 (losses) and 09 (RoIAlign); the
-# chain rule. **Time.** About 90 minutes.
+# *Prerequisites.* Notebooks 01 (IoU), 05 (matching and sampling), 06 (deltas), 07 (losses) and 09 (RoIAlign); the chain
+# rule.
+#
+# *Time.* About 90 minutes.
 #
 # **The question.** The RPN proposes boxes that may contain *some* object. The second stage predicts the class of each
 # proposal and a better box. It learns from proposals, and the RPN that makes the proposals is still learning itself.
@@ -41,7 +43,7 @@
 # | `class_logits` | (R, L) | the predicted logits of each RoI |
 # | `box_deltas` | (R, L, 4) | the predicted deltas of each RoI, for every class |
 #
-# **History.** R-CNN (2014) trained its classifiers and its box regressors one after the other. Fast R-CNN [2] put both
+# *History.* R-CNN (2014) trained its classifiers and its box regressors one after the other. Fast R-CNN [2] put both
 # into one network with one loss, and this is the second stage of Faster R-CNN [1]. Cascade R-CNN (2018) later used
 # several such stages, each with a higher IoU threshold than the one before.
 #
@@ -502,15 +504,12 @@ assert round(cls_loss.item(), 3) == 2.398
 assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 
 # %% next [markdown]
-# ## Summary
+# ## What you have learned
 #
 # - In training, the ground-truth boxes join the proposals, and a balanced sample of both gets labels and deltas.
 # - The loss uses the logits of all classes, but only the deltas of the true class.
 # - The losses of the second stage train the RoI heads and the backbone. Proposals are constants, so the RPN head gets no
 #   gradient from these losses.
-#
-# **Where to go next.** Notebook 11 trains all stages together. `rcnn/roi_heads.py` is the second stage of rcnn, and
-# `rcnn/model.py` connects the stages. Section 3.2 of [1] compares the ways to train them.
 #
 # ## To try
 #
@@ -521,3 +520,8 @@ assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 # 3. Replace `roi_heads.find_targets` by a function that returns `roi_heads.RoITargets(*roi_targets(...))`. Then train
 #    on `pages` for some steps with `rcnn.train.fit`.
 # 4. Move the RoI of section 9 up and down, or enlarge it. Is its loss lowest where its IoU is highest?
+#
+# ## Where to go next
+#
+# Notebook 11 trains all stages together. `rcnn/roi_heads.py` is the second stage of rcnn, and `rcnn/model.py` connects
+# the stages. Section 3.2 of [1] compares the ways to train them.

@@ -16,14 +16,16 @@
 # %% question [markdown]
 # # Post-processing and average precision
 #
-# **Goals.** After this notebook you can
+# *Goals.* After this notebook, you can
 #
-# - turn the outputs of the second stage into a list of detections,
-# - decide which detections are correct,
-# - draw a precision-recall curve, and choose a score threshold from it,
+# - turn the outputs of the second stage into a list of detections;
+# - decide which detections are correct;
+# - draw a precision-recall curve, and choose a score threshold from it;
 # - compute average precision (AP) as PASCAL VOC 2007, VOC 2012 and COCO define it, and say how the three differ.
 #
-# **Prerequisites.** Notebooks 01 (IoU), 06 (deltas), 08 (NMS) and 10 (the second stage). **Time.** About 90 minutes.
+# *Prerequisites.* Notebooks 01 (IoU), 06 (deltas), 08 (NMS) and 10 (the second stage).
+#
+# *Time.* About 90 minutes.
 #
 # **The question.** Two detectors return two lists of boxes with scores. One list contains more of the objects, and also
 # more errors. Which detector is better? And where should the list end?
@@ -40,7 +42,7 @@
 # | curve, per class | correct or wrong (D,), by descending score | precision (D,), recall (D,) |
 # | average precision | precision (D,), recall (D,) | a number from 0 to 1 |
 #
-# **History.** The PASCAL VOC challenge [2] took average precision from text retrieval and read the curve at eleven
+# *History.* The PASCAL VOC challenge [2] took average precision from text retrieval and read the curve at eleven
 # recalls; from 2010 on, it used the area. In 2014, COCO [3] added the mean over ten IoU thresholds. Most papers since
 # then report COCO's number.
 #
@@ -514,15 +516,12 @@ for k in (0, 1, 2, 8):
     assert np.isclose(result.ap[1], 0.5 + 1 / (k + 2))
 
 # %% next [markdown]
-# ## Summary
+# ## What you have learned
 #
 # - Post-processing keeps candidates above a low score threshold, applies NMS within each class, and keeps the best.
 # - A detection is correct if it is the first, by descending score, that overlaps its object enough. Duplicates are wrong.
 # - AP summarises the precision-recall curve in one number, and its definition must be named with it. The user chooses a
 #   point on the curve, which decides where the list ends.
-#
-# **Where to go next.** Notebook 13 uses these measurements to find faults. `rcnn/roi_heads.py` contains the
-# post-processing, and `rcnn/evaluate` the measures. [2] section 4.2 explains why VOC uses AP.
 #
 # ## To try
 #
@@ -530,3 +529,8 @@ for k in (0, 1, 2, 8):
 # 2. Give every detection the score 1. The order is then that of the sheets. What is the mean AP?
 # 3. For each digit, find the threshold that makes precision and recall equal. Are the ten thresholds similar?
 # 4. `model.predict(images, nms_thresh=1.0)` removes no duplicates. Predict its mean AP before you measure it.
+#
+# ## Where to go next
+#
+# Notebook 13 uses these measurements to find faults. `rcnn/roi_heads.py` contains the post-processing, and
+# `rcnn/evaluate` the measures. [2] section 4.2 explains why VOC uses AP.

@@ -16,15 +16,17 @@
 # %% question [markdown]
 # # Failure lab
 #
-# **Goals.** After this notebook you can
+# *Goals.* After this notebook, you can
 #
-# - measure each stage of a detector, and find the first stage with a wrong number,
-# - tell faults in the annotations from faults in the detector,
-# - sort detection errors into kinds and read a confusion matrix,
-# - write a function that diagnoses six common faults,
+# - measure each stage of a detector, and find the first stage with a wrong number;
+# - tell faults in the annotations from faults in the detector;
+# - sort detection errors into kinds and read a confusion matrix;
+# - write a function that diagnoses six common faults;
 # - say which faults a loss curve shows and which it hides.
 #
-# **Prerequisites.** Notebooks 08 (proposals), 11 (training) and 12 (average precision). **Time.** About two hours.
+# *Prerequisites.* Notebooks 08 (proposals), 11 (training) and 12 (average precision).
+#
+# *Time.* About two hours.
 #
 # **The question.** A detector finds nothing, or finds the wrong things. There is no error, no warning, and the loss is
 # some number. Where do you look for the fault?
@@ -50,7 +52,7 @@
 # The faults were planted into a trained detector, so they show clearly and within seconds. Section 7 shows what happens
 # if a detector is *trained* with a fault.
 #
-# **History.** In 2012, Hoiem et al. [2] sorted the errors of detectors into kinds. TIDE [3] later measured how much AP
+# *History.* In 2012, Hoiem et al. [2] sorted the errors of detectors into kinds. TIDE [3] later measured how much AP
 # each kind costs, with the kinds that this notebook uses.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Hoiem, Chodpathumwan, Dai: *Diagnosing Error in
@@ -602,14 +604,11 @@ print("IoU of each with its large one:", np.diag(overlaps).tolist(), " by hand:"
 assert (np.diag(overlaps) == 1 / 16).all() and round(float(overlaps.max()), 2) == 0.51
 
 # %% next [markdown]
-# ## Summary
+# ## What you have learned
 #
 # - Measure the stages in their order, and start with the first number that is wrong.
 # - Detector and annotations can both be wrong. Undo the suspected fault, and measure again.
 # - A loss curve shows faults of the training, but can hide faults of the data.
-#
-# **Where to go next.** Notebook 14 goes from a folder of images to a detector. `rcnn/doctor` contains the doctor, and
-# `rcnn/evaluate/errors.py` the kinds of error. Read [4] before you train your own network.
 #
 # ## To try
 #
@@ -620,3 +619,8 @@ assert (np.diag(overlaps) == 1 / 16).all() and round(float(overlaps.max()), 2) =
 # 3. Train shapes with swapped boxes for 300 steps instead of 80. A convolution has almost no information about the
 #    position on the page. What is the best that the network can do?
 # 4. Plant two faults in one detector. Does the rule of the first wrong number find both, one after the other?
+#
+# ## Where to go next
+#
+# Notebook 14 goes from a folder of images to a detector. `rcnn/doctor` contains the doctor, and
+# `rcnn/evaluate/errors.py` the kinds of error. Read [4] before you train your own network.
