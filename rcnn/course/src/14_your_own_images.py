@@ -16,20 +16,36 @@
 # %% question [markdown]
 # # Your own images
 #
-# **The question.** There is a folder of images in which somebody has drawn boxes. What has to happen between it and a
-# detector whose numbers one can believe, in which order, and how long does it take without a GPU?
+# *Goals.* After this notebook, you can
 #
-# | | step | with | what goes wrong without it |
+# - write, read and validate an annotated folder of images;
+# - repair common faults in annotations with your own code;
+# - choose anchors that cover the objects of a data set, and say what limits them;
+# - train from existing weights with a written plan, and estimate how long it takes;
+# - find the stage to work on next.
+#
+# *Prerequisites.* Notebooks 02 (data), 04 (anchors), 11 (training), 12 (average precision) and 13 (failures).
+#
+# *Time.* About two hours, without your own folder.
+#
+# **The question.** You have a folder of images with annotated boxes. Which steps lead to a detector whose numbers you can
+# believe, in which order, and how long do they take without a GPU?
+#
+# | | step | with | without this step |
 # |---|---|---|---|
-# | 1 | read the folder | `data.load` | boxes in somebody else's convention (notebook 02) |
-# | 2 | look for faults, and mend them | `data.validate` | a detector that learns from lies |
-# | 3 | fit the anchors | `evaluate.coverage`, `evaluate.suggest` | objects that no anchor can learn (notebook 04) |
-# | 4 | decide, and write down what was decided | `plan` | a result that nobody can repeat |
-# | 5 | train, from weights that know something | `train.fit` | hours where minutes do |
-# | 6 | measure, and find the weakest stage | `evaluate`, `doctor` | a number without a reason |
+# | 1 | read the folder | `data.load` | boxes in another convention (notebook 02) |
+# | 2 | find faults and repair them | `data.validate` | a detector that learns from wrong boxes |
+# | 3 | fit the anchors | `evaluate.coverage`, `evaluate.suggest` | objects that no anchor covers (notebook 04) |
+# | 4 | write a plan | `plan` | a result that nobody can repeat |
+# | 5 | train, from existing weights | `train.fit` | hours instead of minutes |
+# | 6 | measure, and find the weakest stage | `evaluate`, `doctor` | a number without an explanation |
 #
-# You will write `repair`, after which the validator is silent, and `choose_anchors`, which reaches a stated coverage on
-# pages that it has not seen. At the end come a real photo with the pyramid of a large detector, and a folder of yours.
+# You will write `repair`, after which the validator reports no problem, and `choose_anchors`, which reaches a given
+# coverage on new images. The last sections use a real photo, the anchors of a large detector, and your own folder.
+#
+# *History.* R-CNN (2014) already started from weights that were trained on another task, ImageNet classification.
+# Today, a detector for a new data set usually starts from weights that were trained on COCO [4]. YOLO9000 [3] fitted
+# anchors to a data set by clustering.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Lin, Dollár, Girshick, He, Hariharan,
 # Belongie: *Feature Pyramid Networks*, 2017 (arXiv 1612.03144). [3] Redmon, Farhadi: *YOLO9000*, 2017 (arXiv
@@ -37,8 +53,10 @@
 # transferable are features in deep neural networks?*, 2014 (arXiv 1411.1792).
 
 # %% settings
-FOLDER = None  # at the end of the notebook: "voc:photos", "coco:photos", "csv:photos" or "masks:photos"
-COCO_WEIGHTS = None  # "coco" fetches 160 MB once; or the path of such a .pth or .safetensors file
+FOLDER = (
+    None  # your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos" or "masks:photos"
+)
+COCO_WEIGHTS = None  # "coco" downloads 160 MB once; or the path of such a .pth or .safetensors file
 
 import dataclasses
 import tempfile
@@ -52,24 +70,25 @@ import rcnn
 from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
 from rcnn.train import defaults, plan
 
-rcnn.set_num_threads(1)  # enough for small images
-scratch = tempfile.TemporaryDirectory()  # goes with the notebook
+rcnn.set_num_threads(1)  # on small images, more threads save little time
+scratch = tempfile.TemporaryDirectory()  # deleted when the notebook ends
 root = Path(scratch.name)
 
 # %% folder [markdown]
 # ## 1  A folder
 #
-# So that everything here runs offline, we make a folder such as an annotation program leaves behind: images in
-# `JPEGImages`, an XML file in VOC's form for each in `Annotations`, and in `ImageSets/Main` two lists, `train.txt` and
-# `val.txt`, of which is for what. The images are blackboards: pages of handwritten digits, as the shipped detector
-# knows them, but in white on dark. The detector has never seen one.
+# To run offline, the notebook makes a folder like those that annotation programs write: images in `JPEGImages`, one VOC
+# XML file for each image in `Annotations`, and the lists `train.txt` and `val.txt` in `ImageSets/Main`. The images are
+# blackboards: pages of handwritten digits in white on dark. The digit detector of rcnn was trained on dark digits and
+# has never seen a blackboard.
 #
-# A data set is any class with a length, `classes`, and `[i]` giving `(image, target)`; so a few lines make one of
-# another. `data.write_voc` writes it. What is read back has the same boxes to the last bit, and says more of each object:
-# whether it is `difficult` or `truncated`, which VOC's files state; whether it is a `crowd`, which COCO's do; its area.
+# A data set is any object with a length, an attribute `classes`, and items `(image, target)`, so a few lines make a new
+# data set from another. `data.write_voc` writes it as a folder. `data.load` reads the same boxes back, to the last bit.
+# It also reads whether an object is `difficult` or `truncated` (from VOC files) or a `crowd` (from COCO files), and its
+# area.
 #
-# Then look, before anything else; `rcnn check` draws sixteen images, as `plot.contact_sheet` does. And let the
-# validator look. It is silent here, and it should be, for this folder was written by a program.
+# Look at the images first. `rcnn check` draws sixteen of them, as `plot.contact_sheet` does. Then run the validator.
+# It reports no problem here, because a program wrote this folder.
 
 
 # %% folder-made
@@ -99,19 +118,24 @@ for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
 figure
 
 # %% damage [markdown]
-# ## 2  What people leave behind
+# ## 2  Common faults
 #
-# Folders that people made are seldom clean. The next cell writes twelve more boards and damages six, in the files
-# themselves, as it happens: an image is lost; a class is written in other letters (the classes are called `zero` to
-# `nine` here); two corners are exchanged; a box is drawn beyond the border; an image is shrunk after it was annotated;
-# an object is annotated twice.
+# Folders that people made are rarely without faults. The next cell writes twelve more boards and damages the files of
+# six:
 #
-# `data.load` refuses such a folder at the first fault, naming file and box. `data.read_annotations` gives what is
-# written, right or wrong, and this is what `validate` reads, so that one fault does not hide the next.
+# - an image is missing,
+# - class names are written with other capital letters (the classes here are `zero` to `nine`),
+# - x1 and x2 are exchanged,
+# - a box extends beyond the border,
+# - an image was shrunk after the annotation,
+# - an object is annotated twice.
 #
-# > **What people get wrong.** `on_error="skip"` trains without what is wrong, and says what it left out. It is there for
-# > the one file in a thousand. If a fifth of a folder goes that way, what is left is no sample of it any more: if it is
-# > images with objects at the border that go, the detector learns little of just these.
+# `data.load` refuses such a folder at the first fault, and names the file and the box. `data.read_annotations` reads
+# what is in the files, right or wrong. `validate` uses it and lists all faults.
+#
+# > **What people get wrong.** `on_error="skip"` leaves faulty objects out of the training and reports them. Use it for
+# > one file in a thousand. If a fifth of a folder is skipped, the rest is no longer a fair sample: if the skipped images
+# > are those with objects at the border, the detector learns little about such objects.
 
 # %% damage-done
 dozen = Blackboards(12, "train")
@@ -140,66 +164,183 @@ photos = root / "damaged" / "JPEGImages"
 (photos / "train_000001.png").unlink()
 edit(3, lambda xml: xml.replace("five", "Five").replace("two", "TWO"))
 edit(4, lambda xml: xml.replace("xmin", "?").replace("xmax", "xmin").replace("?", "xmax"))
-edit(10, lambda xml: xml.replace("<xmax>152", "<xmax>167"))  # of 160
+edit(10, lambda xml: xml.replace("<xmax>152", "<xmax>167"))  # the image is 160 pixels wide
 Image.open(photos / "train_000008.png").resize((80, 60)).save(photos / "train_000008.png")
 edit(9, lambda xml: xml.replace("<object>", "<object>" + xml.split("<object>")[1] + "<object>", 1))
 
 damaged = data.read_annotations(f"voc:{root / 'damaged'}", None)
-for problem in data.validate(damaged, progress=False, to_learn=False).problems:
+problems = data.validate(damaged, progress=False, to_learn=False).problems
+assert len(problems) == 6
+for problem in problems:
     print(f"{problem.kind} ({problem.count}): {problem.sentence}\n    {problem.examples[0]}")
 
 # %% repair [markdown]
-# **Your turn.** What is wrong can be read off a record, and all but the lost image can be saved. A `Record` holds
-# `image` (a path), `size` (the height and width that the annotation states), `boxes` (G, 4), `names` (G,) as they are
-# written, and `labels` (G,), which are -1 where the name is none of the classes; then `difficult`, `crowd`, `truncated`
-# and `areas`, (G,) each. `names` is a tuple, the others are arrays. `Image.open(path).size` is a file's (width, height),
-# in this order. `annotations` has `records`, a list, and `classes`, the background first.
+# **Your turn.** Repair these faults in four steps. Each step has its own check:
 #
-# Records and annotations are frozen: `dataclasses.replace(record, boxes=...)` makes another. Think about the order: what
-# happens to a box of a shrunk image that is cut at the border first? And what shall become of two boxes that differ in
-# their corners' order alone?
+# 1. `repair_names` corrects the class names of an image.
+# 2. `repair_boxes` corrects the boxes of an image. Think about the order: what happens to a box of a shrunk image if you
+#    clip it first?
+# 3. `distinct_rows` finds objects that are annotated twice.
+# 4. `repair` applies the three functions to all records.
 #
-# One more question, which no program answers: a box that reached beyond the border ends there afterwards. Is it right?
+# One more question has no automatic answer: if a box extends beyond the border and is clipped, is it correct then?
+
+
+# %% names-yours
+def repair_names(names, classes):
+    """Return the names in the spelling of the classes, and their labels: (tuple of G str, (G,) int).
+
+    names: G names. Each one equals a class, apart from capital letters. G may be 0.
+    classes: the class names, background first. A label is an index into classes.
+    """
+    ### BEGIN SOLUTION
+    lower = [name.lower() for name in classes]
+    labels = np.array([lower.index(name.lower()) for name in names], np.int64)  # (G,)
+    return tuple(classes[label] for label in labels), labels
+    ### END SOLUTION
+
+
+# %% names-check points=1
+def expect(function, arguments, expected, hint):
+    """Raise CheckFailed unless a function returns the expected arrays."""
+    result = function(*arguments)
+    results, wanted = (r if isinstance(r, tuple) else (r,) for r in (result, expected))
+    same = len(results) == len(wanted) and all(map(np.array_equal, results, wanted))
+    if not same:
+        shown = ", ".join(map(repr, arguments))
+        raise checks.CheckFailed(
+            f"{function.__name__}({shown}) returns {result!r}, expected {expected!r}\nHint: {hint}"
+        )
+
+
+classes = ("background", "cat", "Dog")
+for names, spelled, labels, hint in (
+    (("cat", "Dog"), ("cat", "Dog"), [1, 2], "These names are correct already."),
+    (
+        ("DOG", "Cat"),
+        ("Dog", "cat"),
+        [2, 1],
+        "Compare names without capital letters. A class may have some, too.",
+    ),
+    ((), (), [], "An image may have no objects."),
+):
+    expect(repair_names, (names, classes), (spelled, np.array(labels, int)), hint)
+print("repair_names: correct")
+
+
+# %% boxes-yours
+def repair_boxes(box_array, stated, actual):
+    """Return the repaired boxes of an image, (G, 4), as a new array.
+
+    box_array: (G, 4), as annotated; G may be 0.
+    stated: the size (height, width) in the annotation.
+    actual: the size (height, width) of the image file.
+
+    - If x2 < x1 or y2 < y1, exchange the two.
+    - Multiply by the actual width or height, divided by the stated one.
+    - Clip the boxes to the image file; `boxes.clip(box_array, size)` does this.
+    """
+    ### BEGIN SOLUTION
+    y, x = actual[0] / stated[0], actual[1] / stated[1]
+    corners = (box_array * [x, y, x, y]).reshape(-1, 2, 2)  # (G, 2, 2)
+    ordered = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)  # (G, 4)
+    return boxes.clip(ordered, actual)
+    ### END SOLUTION
+
+
+# %% boxes-check points=1
+good, size = np.array([[10.0, 20, 30, 60], [0, 0, 5, 8]]), (100, 80)
+for given, stated, expected, hint in (
+    (good, size, good, "These boxes are correct already."),
+    (good[:, [2, 1, 0, 3]], size, good, "x1 and x2 are exchanged."),
+    (good[:, [0, 3, 2, 1]], size, good, "y1 and y2 are exchanged."),
+    (
+        good + [0, 0, 70, 70],
+        size,
+        np.array([[10.0, 20, 80, 100], [0, 0, 75, 78]]),
+        "Clip x to the width, y to the height.",
+    ),
+    (
+        good * [2, 3, 2, 3],
+        (300, 160),
+        good,
+        "Scale x by the ratio of the widths, and y by the ratio of the heights.",
+    ),
+    (
+        good * 2 + [0, 0, 200, 0],
+        (200, 160),
+        np.array([[10.0, 20, 80, 60], [0, 0, 80, 8]]),
+        "Scale first, then clip.",
+    ),
+    (good[:0], size, good[:0], "An image may have no objects."),
+):
+    before = given.copy()
+    expect(repair_boxes, (given, stated, size), expected, hint)
+    if not np.array_equal(given, before):
+        raise checks.CheckFailed("repair_boxes changes its argument. Work on a copy.")
+print("repair_boxes: correct")
+
+
+# %% rows-yours
+def distinct_rows(box_array, labels):
+    """Return the indices of the objects to keep, in ascending order: of equal objects, only the first.
+
+    box_array, labels: (G, 4), (G,), after the repair; G may be 0. Two objects are equal if they have the
+    same box and the same label.
+    """
+    ### BEGIN SOLUTION
+    rows = [(*box, label) for box, label in zip(box_array.tolist(), labels.tolist(), strict=True)]
+    return [i for i, row in enumerate(rows) if row not in rows[:i]]
+    ### END SOLUTION
+
+
+# %% rows-check points=1
+for rows, labels, kept, hint in (
+    ([0, 1], [1, 1], [0, 1], "These boxes differ."),
+    ([0, 0], [1, 2], [0, 1], "The same box with two classes is no duplicate. Compare the labels, too."),
+    ([1, 0, 1, 0, 1], [1, 2, 1, 2, 1], [0, 1], "Keep the first of equal objects, in the original order."),
+    ([], [], [], "An image may have no objects."),
+):
+    rows, labels = np.array(rows, int), np.array(labels, int)
+    expect(distinct_rows, (good[rows], labels), np.array(kept, int), hint)
+print("distinct_rows: correct")
 
 
 # %% repair-yours
 def repair(annotations):
-    """The Annotations with every fault mended, as a new object; what was given stays as it was.
+    """Return new Annotations without faults, and leave the given ones unchanged.
 
-    - A record whose image does not exist is left out; every other one stays.
-    - A name that differs from a class in capitals alone becomes the class, in `names` and in `labels`.
-    - Where x2 < x1 or y2 < y1, the two are exchanged.
-    - Where `size` is not that of the file, boxes are multiplied by the file's width or height over the
-      stated one, and `size` becomes the file's, as (height, width).
-    - Boxes end at the border of their image.
-    - Of objects with the same box and the same class, one stays.
-    - All arrays, and `names`, keep a row per object: the row that belongs to it. What `areas` says is free.
+    annotations.records: a list of `Record`; annotations.classes: the class names, background first.
+    A record has
+    - image: a path; size: the stated (height, width), or None;
+    - boxes (G, 4), names (a tuple of G), labels (G,), which are -1 if the name is not among the classes;
+    - the arrays difficult, crowd, truncated and areas, (G,) each.
+
+    Leave out each record whose image does not exist, and keep all others. Apply your three functions to
+    the names, labels and boxes of each one. Set its size to that of the file: `Image.open(path).size` is
+    (width, height). All arrays, and names, keep one row for each object. The values of areas may be wrong.
+    Records and annotations are frozen: make new ones with `dataclasses.replace(record, boxes=...)`.
     """
     ### BEGIN SOLUTION
-    lower = [name.lower() for name in annotations.classes]
     records = []
     for record in annotations.records:
         if not record.image.exists():
             continue
         with Image.open(record.image) as file:
-            width, height = file.size
-        stated = record.size or (height, width)
-        y, x = height / stated[0], width / stated[1]
-        corners = (record.boxes * [x, y, x, y]).reshape(-1, 2, 2)  # (G, 2, 2)
-        found = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)  # (G, 4)
-        found = boxes.clip(found, (height, width))
-        labels = np.array([lower.index(name.lower()) for name in record.names], np.int64)  # (G,)
-        rows = [(*box, label) for box, label in zip(found.tolist(), labels.tolist(), strict=True)]
-        kept = [i for i, row in enumerate(rows) if row not in rows[:i]]
-        arrays = {name: getattr(record, name)[kept] for name in ("difficult", "crowd", "truncated")}
+            size = file.size[::-1]  # (height, width)
+        found = repair_boxes(record.boxes, record.size or size, size)
+        names, labels = repair_names(record.names, annotations.classes)
+        keep = distinct_rows(found, labels)
+        arrays = {
+            name: getattr(record, name)[keep] for name in ("difficult", "crowd", "truncated", "areas")
+        }
         records.append(
             dataclasses.replace(
                 record,
-                size=(height, width),
-                boxes=found[kept],
-                labels=labels[kept],
-                names=tuple(annotations.classes[label] for label in labels[kept]),
-                areas=record.areas[kept] * x * y,
+                size=size,
+                boxes=found[keep],
+                labels=labels[keep],
+                names=tuple(names[i] for i in keep),
                 **arrays,
             )
         )
@@ -210,72 +351,91 @@ def repair(annotations):
 # %% repair-check points=4
 checks.repair(repair)
 
-mended = repair(damaged)
-problems = data.validate(mended, progress=False, to_learn=False).problems
-print("left to mend:", ", ".join(problem.kind for problem in problems) or "nothing")
-four = [i for i, record in enumerate(mended.records) if record.image.stem[-2:] in ("04", "08", "09", "10")]
-figure, clean = plot.figure(10, 2.6), data.AnnotatedImages(mended)
+repaired = repair(damaged)
+problems = data.validate(repaired, progress=False, to_learn=False).problems
+print("remaining problems:", ", ".join(problem.kind for problem in problems) or "none")
+four = [
+    i for i, record in enumerate(repaired.records) if record.image.stem[-2:] in ("04", "08", "09", "10")
+]
+figure, clean = plot.figure(10, 2.6), data.AnnotatedImages(repaired)
 titles = {"04": "Exchanged corners", "08": "Shrunk", "09": "Annotated twice", "10": "Beyond the border"}
 for ax, index in zip(figure.subplots(1, 4), four, strict=True):
     image, target = clean[index]
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=mended.classes)
-    plot.title(ax, titles[mended.records[index].image.stem[-2:]])
+    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=repaired.classes)
+    plot.title(ax, titles[repaired.records[index].image.stem[-2:]])
 figure
 
 # %% coverage [markdown]
-# The box that was beyond the border is the one at the right edge of the last board: it is legal now, and still too wide.
-# A validator asks for what is possible. Whether it is true, somebody has to look.
+# The box that extended beyond the border is at the right edge of the last board. It is valid now, but still too wide. A
+# validator checks whether a box is possible. Whether it is correct, you must see in the image.
 #
 # ## 3  Anchors that fit
 #
-# An anchor is positive where its IoU with an object is 0.7 or more ([1] section 3.1.2). *Coverage* asks of each object:
-# what is the highest IoU that any anchor has with it? A *size* is the square root of an area. The paper's anchors have
-# the sizes 128, 256 and 512 pixels, those of the ready-made small network 14, 24 and 40, and most digits lie between 10
-# and 40. Predict: for what share of them do the paper's anchors reach 0.5, and 0.7? And the small network's?
+# An anchor is positive if its IoU with an object is at least 0.7 ([1] section 3.1.2). *Coverage* is the highest IoU of
+# each object with any anchor. A *size* is the square root of an area. The paper's anchors have the sizes 128, 256 and
+# 512 pixels, those of the small network of rcnn 14, 24 and 40, and most digits have sizes between 10 and 40.
+# **Predict**: for which fraction of the digits do the paper's anchors reach 0.5, and 0.7? And those of the small
+# network?
 
 # %% coverage-shown
-model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)  # boards as they are, 120 × 160
+model = rcnn.faster_rcnn_small(
+    boards.classes, min_size=120, max_size=240
+)  # boards keep their size, 120 × 160
 strides = model.strides()
 sets = {
-    "the paper's": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
-    "ready-made": model.anchor_generator,
+    "paper": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
+    "small network": model.anchor_generator,
 }
 covered = {
     name: evaluate.coverage(boards, generator, strides, 120, 240, progress=False)
     for name, generator in sets.items()
 }
 for name, of_set in covered.items():
-    print(f"{name:<13}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: {of_set.recall(0.7):6.1%}")
+    print(f"{name:<14}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: {of_set.recall(0.7):6.1%}")
 
 figure = plot.figure(10, 4)
 left, right = figure.subplots(1, 2)
-before = covered["ready-made"]
+before = covered["small network"]
+assert np.mean((before.sizes >= 10) & (before.sizes <= 40)) > 0.9
 cell = anchors.cell_anchors(model.config.anchor_sizes, model.config.aspect_ratios)
 plot.coverage(left, before.sizes, before.ratios, before.best_iou, cell)
-plot.title(left, "Objects and ready-made anchors")
-plot.title(plot.coverage_histogram(right, before.best_iou), "How well these cover them")
+plot.title(left, "Objects and anchors of the small network")
+plot.title(plot.coverage_histogram(right, before.best_iou), "Coverage by these anchors")
 figure
 
 # %% reach [markdown]
 # ### How far an anchor reaches
 #
-# Remember the table of notebook 04. Lay an anchor of size $s$ on an object of the same shape, with the same centre, and
-# of size $S > s$. All of the anchor is inside, so $\mathrm{IoU} = (s / S)^2$. Let the areas be equal instead, and one
-# ratio $f$ times the other: each side then differs by $\sqrt f$, one way and the other, and
+# Remember the table of notebook 04. Take an anchor of size $s$ and an object of size $S > s$ with the same shape and the
+# same centre. The anchor lies inside the object, so $\mathrm{IoU} = (s / S)^2$. Now take equal areas and a ratio that
+# differs by the factor $f$. Each side differs by $\sqrt f$, and
 #
 # $$ \mathrm{IoU} = \frac{1}{2 \sqrt f - 1} . $$
 #
-# Ask for 0.7. A size may be wrong by a factor of $1 / \sqrt{0.7} = 1.2$ either way, a ratio by $f = 1.47$. So *sizes must
-# be close, ratios need not be*: one size covers objects whose sizes differ by 1.43, one ratio those that differ by 2.2.
-# What [3] section 2 finds by clustering, for a detector of its own kind, follows the same measure: IoU, not distance.
+# For an IoU of 0.7, a size may differ by a factor of $1 / \sqrt{0.7} = 1.20$ in either direction, and a ratio by
+# $f = 1.47$. So *sizes must be close, ratios need not be*. One size covers objects whose sizes differ by a factor of 1.43,
+# and one ratio covers ratios that differ by 2.17. The clustering of [3] section 2 uses the same measure for another
+# detector: IoU instead of distance.
 #
-# And the centres differ. Anchors stand on a grid, so an object lies up to half a stride off, along x and along y. Of a
-# square of 12 pixels, 4 off both ways, an anchor of the same size covers $8 \times 8$ pixels, and the IoU is
-# $64 / (2 \cdot 144 - 64) = 0.29$. No square does better than 0.36, that of 20 pixels which just contains it. With a
-# stride of 8, *no choice of sizes* reaches 0.7 on all small objects. The next cell separates the two causes: it enlarges
-# images and anchors alike, and leaves the stride.
+# The centres also differ. Anchors are on a grid, so an object can be half a stride away along x and along y. Consider a
+# square of 12 pixels and an anchor of the same size that is 4 pixels away in both directions. They share
+# $8 \times 8$ pixels, so the IoU is $64 / (2 \cdot 144 - 64) = 0.29$. The best square has 20 pixels, just contains the
+# object, and reaches an IoU of 0.36. With a stride of 8, *no choice of sizes* reaches 0.7 on all small objects. The
+# next cell separates the two causes: it enlarges images and anchors, and keeps the stride.
 
 # %% reach-shown
+assert round(0.7**-0.5, 2) == 1.2 and round(1 / 0.7, 2) == 1.43
+f = ((1 / 0.7 + 1) / 2) ** 2
+assert round(f, 2) == 1.47 and round(f**2, 2) == 2.17
+widths = np.arange(2, 60)[:, None]
+squares = np.concatenate(
+    [4 - widths / 2, 4 - widths / 2, 4 + widths / 2, 4 + widths / 2], axis=1
+)  # (58, 4)
+overlap = boxes.iou(squares, [[-6, -6, 6, 6]])[:, 0]
+assert (
+    round(overlap[10], 2) == 0.29 and widths[overlap.argmax(), 0] == 20 and round(overlap.max(), 2) == 0.36
+)
+
 sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
@@ -283,32 +443,34 @@ for factor in (1, 2, 3):
     print(
         f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
         f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
-        f"{one.num_positive.mean():.1f} positive each"
+        f"{one.num_positive.mean():.1f} positive anchors per object"
     )
 
 # %% choose [markdown]
-# Larger images cost four or nine times the work. It is the price of small objects, and why a pyramid, whose first level
-# has a stride of 4, is worth its own ([2] section 4.1).
+# Images of two or three times the side need four or nine times the work. This is the cost of small objects. A feature
+# pyramid, whose first level has a stride of 4, is an alternative ([2] section 4.1).
 #
-# **Your turn.** Choose at most three sizes and three ratios for images of which you know only the data set. What is asked
-# for: on *other* images of the same kind, at least **99%** of the objects have an anchor of an IoU of 0.5, and **90%** one
-# of 0.7. The images are drawn afresh, three kinds of them: with wide, with nearly square and with tall objects, whose sizes
-# differ by a factor of about 2.4 and whose ratios by about 2. `evaluate.suggest` finds such anchors by search, and you may
-# call it; but a few lines that know what the last section says will do.
+# **Your turn.** Choose at most three sizes and three ratios, from the data set alone. The check applies them to *other*
+# images of the same kind. There, at least **99 %** of the objects must have an anchor with an IoU of 0.5, and **90 %** one
+# with an IoU of 0.7. The check draws new images of three kinds: with wide, with almost square and with tall objects. Their
+# sizes differ by a factor of about 2.4, and their ratios by about 2. You may call `evaluate.suggest`, which searches for
+# such anchors, but a few lines with the ideas of the last section are enough. Work in two steps: first collect the sizes
+# and ratios of all objects, and print their quantiles. Then choose three of each.
 #
-# > **What people get wrong.** Anchors are in pixels of the *batch*, the boxes of a data set in pixels of their images.
-# > If 600 pixels become 800, an object of 60 becomes one of 80. If you fit anchors to all images, those of
-# > validation included, you measure a little of your own choice.
+# > **What people get wrong.** Anchors are in pixels of the *batch*, and the boxes of a data set are in pixels of their
+# > images. If an image is resized from 600 to 800 pixels, an object of 60 pixels gets 80. Another mistake: if you fit
+# > anchors to all images, including those for validation, your measurement is biased.
 
 
 # %% choose-yours
 def choose_anchors(dataset, strides, min_size, max_size):
-    """(sizes, ratios): at most three of each, that cover the objects of images like these.
+    """Return (sizes, ratios), at most three of each, which cover the objects of images like these.
 
-    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}), G may be 0.
-    strides: [(rows, columns)] of the one level.
-    min_size, max_size: decide how images are resized, as `transform.resized_size` says.
-    sizes are square roots of areas in pixels of the resized image; ratios are height / width.
+    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}); G may be 0.
+    strides: [(rows, columns)] of the only level.
+    min_size, max_size: the settings of `transform.resized_size`, which computes the resized size.
+
+    A size is the square root of an area, in pixels of the resized image. A ratio is height / width.
     """
     ### BEGIN SOLUTION
     found_sizes, found_ratios = [], []
@@ -319,7 +481,7 @@ def choose_anchors(dataset, strides, min_size, max_size):
         width, height = (scaled[:, 2:] - scaled[:, :2]).T  # (G,) each
         found_sizes.append(np.sqrt(width * height))
         found_ratios.append(height / width)
-    middles = (1 / 6, 1 / 2, 5 / 6)  # of three equal parts
+    middles = (1 / 6, 1 / 2, 5 / 6)  # the middles of three equal parts
     return (
         np.quantile(np.concatenate(found_sizes), middles),
         np.quantile(np.concatenate(found_ratios), middles),
@@ -331,49 +493,56 @@ def choose_anchors(dataset, strides, min_size, max_size):
 checks.choose_anchors(choose_anchors)
 
 chosen = choose_anchors(boards, strides, 120, 240)
-mine = anchors.AnchorGenerator(*(tuple(map(float, numbers)) for numbers in chosen))
-on_unseen = evaluate.coverage(unseen, mine, strides, 120, 240, progress=False)
+yours = anchors.AnchorGenerator(*(tuple(map(float, numbers)) for numbers in chosen))
+on_unseen = evaluate.coverage(unseen, yours, strides, 120, 240, progress=False)
 print("sizes", np.round(chosen[0], 1), "  ratios", np.round(chosen[1], 2))
 print(f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for {on_unseen.recall(0.7):.1%}")
 
 # %% suggest [markdown]
 # ### What a search finds
 #
-# `evaluate.suggest` goes on from such a start: it moves one number at a time to where recall at 0.5, recall at 0.7 and the
-# mean of the best IoU rise most, judged by the true grid and rounding. Given the anchors to beat, it never falls below
-# them. Below is what it finds with as many numbers as the ready-made anchors have. On these small images the stride is
-# the limit, for your anchors as well. Where objects are unlike the digits that the ready-made anchors were made for, the
-# choice decides.
+# `evaluate.suggest` starts in the same way. Then it changes one number at a time, and keeps the change that increases
+# most the recall at 0.5, the recall at 0.7 and the mean highest IoU. It uses the true grid and the true rounding, and its
+# result is never worse than the given anchors. The cell searches for as many numbers as the small network has. On these
+# small images, the stride is the limit, for your anchors as well. If your objects differ from digits, the choice of
+# anchors matters more.
 
 # %% suggest-shown
 found = evaluate.suggest(
     boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator, progress=False
 )
 print(found)
+assert found.after.recall(0.7) > found.before.recall(0.7)
 after = evaluate.coverage(unseen, found.generator, strides, 120, 240, progress=False)
 print(f"on unseen boards: 0.5 for {after.recall(0.5):.1%}, 0.7 for {after.recall(0.7):.1%}")
 
 figure = plot.figure(10, 3.8)
-left, right = figure.subplots(1, 2)
-plot.title(plot.coverage_histogram(left, found.before.best_iou), "Before", "boards to train with")
-plot.title(plot.coverage_histogram(right, found.after.best_iou), "After", "boards to train with")
+left, right = figure.subplots(1, 2, sharey=True)
+plot.title(
+    plot.coverage_histogram(left, found.before.best_iou), "Anchors of the small network", "training boards"
+)
+plot.title(plot.coverage_histogram(right, found.after.best_iou), "Suggested anchors", "training boards")
+top = max(ax.dataLim.y1 for ax in (left, right))
+right.set_ylim(0, 1.3 * top)  # the same scale for both, with room for the legends
 figure
 
 # %% plan [markdown]
-# ## 4  A plan, written down and followed
+# ## 4  A written plan
 #
-# `defaults.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows; `defaults.resolve` fills in what the data
-# decide: class names, anchors. As a TOML file it says everything, and with the same files it gives the same weights,
-# bit for bit. A few lines of it are ours here: few steps of four boards, for this is a notebook, with a short warm-up and
-# no validation on the way, and `weights`. They name what to begin with: the shipped detector of dark digits on light
-# paper. It was made for another task, but a near one, and features transfer the better, the nearer the tasks are ([5]).
+# `defaults.for_dataset` makes the plan that `rcnn train voc:FOLDER` follows. `defaults.resolve` adds the settings that
+# the data decide: class names and anchors. As a TOML file, the plan contains every setting. With the same files, it
+# gives the same weights, bit for bit. The cell changes some lines: few steps of four boards, a short warm-up, no
+# validation during the training, and `weights`, the weights at the start. These are the weights of the digit detector.
+# It was trained for a similar task, and features transfer better between similar tasks ([5]).
 #
-# The plan is then followed twice, once from these weights and once from random ones: 80 steps of four boards, less than
-# three passes through the folder. Predict the average precision of both on the 40 unseen boards, and that of the shipped
-# detector as it is, which reads pages of dark digits at 0.98.
+# The cell after the plan trains twice, from these weights and from random ones: 80 steps of four boards, less than three
+# epochs. **Predict** the average precision of both on the 40 unseen boards. What is the AP of the digit detector without
+# any training on boards? (On pages with dark digits it is 0.985, as notebook 11 measures.)
 
 # %% plan-written
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
+default = defaults.for_dataset(spec)
+assert (default.recipe.steps, default.recipe.batch_size) == (1200, 2)
 begun = defaults.for_dataset(spec, steps=80)
 recipe = dataclasses.replace(begun.recipe, batch_size=4, warmup_steps=20, val_every=0)
 begun = dataclasses.replace(begun, recipe=recipe, weights=str(root / "digits.safetensors"))
@@ -397,20 +566,20 @@ shown = (
 )
 lines = (root / "run.toml").read_text().splitlines()
 print("\n".join(line for line in lines if line.split(" =")[0] in shown))
-print(f"({len(lines)} lines in all)")
+print(f"({len(lines)} lines in total)")
 
 # %% train-done
-from_digits, left_out = decided.make_model()
-print("left out of the weights:", ", ".join(left_out) or "nothing, for the classes are the same")
+from_digits, skipped = decided.make_model()
+print("skipped weights:", ", ".join(skipped) or "none, because the classes are the same")
 from_random, _ = dataclasses.replace(decided, weights=None).make_model()
-runs = {
-    "from the weights of digits": train.fit(from_digits, boards, recipe, progress=False),
-    "from random weights": train.fit(from_random, boards, recipe, progress=False),
-}
-names = ("the shipped detector as it is", *runs)
+runs = {}
+for name, one in (("from the weights of digits", from_digits), ("from random weights", from_random)):
+    runs[name] = train.fit(one, boards, recipe, progress=False)
+names, aps = ("digit detector, not trained on boards", *runs), []
 for name, one in zip(names, (rcnn.load_digits(), from_digits, from_random), strict=True):
-    result = evaluate.evaluate(one, unseen, progress=False)
-    print(f"{name:<31}AP at IoU 0.5: {result.mean_ap:.3f}")
+    aps.append(evaluate.evaluate(one, unseen, progress=False).mean_ap)
+    print(f"{name:<38} AP at IoU 0.5: {aps[-1]:.3f}")
+assert aps[0] < 0.05 and aps[1] > 0.85 and aps[2] < 0.3
 
 figure = plot.figure(8, 3.4)
 totals = {name: run.history["total_loss"] for name, run in runs.items()}
@@ -418,21 +587,21 @@ plot.loss_curves(figure.subplots(), totals, smoothing=8)
 figure
 
 # %% evaluation [markdown]
-# What the shipped detector knows of dark digits is worth nothing on boards as it is, and nearly everything after a few
-# steps. Random weights get there as well, with more of everything: from 400 pages of dark digits they reach about 0.95 in
-# 2,400 steps. This is what `weights = "coco"` is for, and `weights_backbone = "imagenet"`: on photos, begin with a network
-# that has seen photos.
+# Without training on boards, the digit detector finds almost nothing on them. After a few steps from its weights, it
+# finds almost everything. Random weights need many more steps and boards. For photos, start from a network that was
+# trained on photos: set `weights = "coco"` or `weights_backbone = "imagenet"` in the plan.
 #
-# > **What people get wrong.** A new task has other classes, and the last layer has other shapes. `load_into(model, path,
-# > skip_mismatched=True)` leaves out what does not fit and *says* what; a plan does the same. A loader that skips in
-# > silence will also skip a backbone whose names have another prefix, and then one trains from random weights and wonders.
+# > **What people get wrong.** A new task has other classes, so the last layer has another shape. `load_into(model, path,
+# > skip_mismatched=True)` skips what does not fit and *reports* it; a plan does the same. A loader that skips weights
+# > without a report also skips a backbone whose parameters have another prefix. The training then starts from random
+# > weights, and nobody notices.
 #
-# ## 5  Measure, and ask where it breaks
+# ## 5  Measure, and find the weakest stage
 #
-# One number says how good a detector is, and not why. The doctor walks through the stages and gives each its own number,
-# on boards that were trained on and on others. Read it from the top: a stage cannot be better than what it is handed. The
-# boards below it show detections from a score of 0.5 on, and the ground truth dashed; the doctor counts those with low
-# scores, too. Which stage would you work on next?
+# One number says how good a detector is, but not why. The doctor gives each stage its own number, on boards from the
+# training and on unseen boards. Read the report from the top: a stage cannot be better than its input. The figure below
+# it shows detections with a score of at least 0.5, and the ground truth dashed. The doctor also counts detections with
+# lower scores. Which stage would you work on next?
 
 # %% evaluation-shown
 print(
@@ -457,29 +626,27 @@ for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
 figure
 
 # %% time [markdown]
-# Nearly every object gets a proposal, and nearly every proposed object is detected: what remains to be learned is which
-# digit it is, and the doctor shows this on boards that were trained on, too. So more steps come first, then more boards.
+# Almost every object has a proposal, and almost every proposed object is detected. What the detector still confuses are
+# the classes, and it does so on training boards, too. So first train for more steps, and then add boards.
 #
-# How long does the real thing take? On two threads of the machine on which the README was measured, a step of this
-# network (four pages of 128 × 128) takes 43 ms. A folder of 800 such pages gets 4,800 steps of two pages from
-# `rcnn train`, about two minutes there, and ends at an AP of 0.98. Images of twice the side take about four times as
-# long, and a ResNet-50 with a pyramid has a multiple of this network's layers and channels: at 800 × 1200, a training
-# step takes a processor some seconds. So `rcnn train` brings images of one's own to a short side of at most 320 pixels
-# and fits the anchors to that. How long a step then takes on your machine, its progress bar says; whether the night is
-# long enough, you can work out before it begins.
+# **How long does a full training take?** Multiply the number of steps by the time of one step, which the progress bar of
+# `rcnn train` shows after the first steps. For this folder, `rcnn train` plans 1,200 steps of two boards. Images with
+# twice the side take about four times as long. A ResNet-50 with a pyramid has many more layers and channels, and one
+# training step at 800 × 1200 takes some seconds on a CPU. `rcnn train` therefore resizes your images to a short side of at
+# most 320 pixels, and fits the anchors to that size.
 #
-# ## 6  A photo, and the detector of COCO
+# ## 6  A photo, and the COCO detector
 #
-# The public detector on a ResNet-50 with a pyramid knows the 80 classes of COCO [4]. Its weights are 160 MB, so this
-# notebook does not fetch them unless `COCO_WEIGHTS` at the top says so. But what a photo meets on its way needs no
-# weights: it is resized to 800 × 1199, padded to 800 × 1216, and five levels of anchors are laid on it, one size each,
-# three ratios ([2] section 4.1). Each panel shows the anchors of the cell that is nearest to the pagoda's middle. Before
-# you look: which level covers the pagoda, which is about 370 pixels high in the photo, and so about 700 in the batch?
+# The public detector with a ResNet-50 and a pyramid knows the 80 classes of COCO [4]. Its weights have 160 MB, so this
+# notebook does not download them unless you set `COCO_WEIGHTS` at the top. The steps before the network need no weights:
+# the photo is resized to 800 × 1199 and padded to 800 × 1216. Then five levels of anchors are placed on it, with one
+# size and three ratios each ([2] section 4.1). Each panel shows the anchors of the cell nearest to the middle of the
+# pagoda. **Predict**: which level covers the pagoda? It is 371 pixels high in the photo, and 695 in the batch.
 
 # %% photo-shown
 photo = load_sample_image("china.jpg")  # (427, 640, 3)
-pagoda = np.array([[63, 29, 372, 400]], float)  # drawn by hand, down to where the trees begin
-imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, deviation
+pagoda = np.array([[63, 29, 372, 400]], float)  # drawn by hand, down to the trees
+imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, standard deviation
 batch = transform.make_batch([photo], 800, 1333, *imagenet)
 padded, resized = batch.images.shape[2:], batch.image_sizes[0]
 pyramid = anchors.AnchorGenerator([(size,) for size in (32, 64, 128, 256, 512)], (0.5, 1.0, 2.0))
@@ -487,6 +654,8 @@ features = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in (4,
 levels = pyramid(padded, features)  # five of (A_l, 4)
 object_box = transform.scale_boxes(pagoda, photo.shape[:2], resized)
 in_batch = transform.to_images(batch, *imagenet)[0]
+assert (tuple(resized), tuple(padded)) == ((800, 1199), (800, 1216))
+assert round(float(object_box[0, 3] - object_box[0, 1])) == 695
 
 figure = plot.figure(10, 5.8)
 middle = (object_box[0, :2] + object_box[0, 2:]) / 2
@@ -494,25 +663,25 @@ middle = (object_box[0, :2] + object_box[0, 2:]) / 2
 for ax, level, (rows, columns) in zip(axes, levels, features, strict=True):
     plot.anchor_level(ax, in_batch, level, near=middle, max_dots=19)
     best = boxes.iou(level, object_box).max()
+    assert best < 0.7
     plot.title(ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}")
 plot.title(plot.boxes(plot.image(last, in_batch), object_box), "The pagoda", f"{resized[0]} × {resized[1]}")
 figure
 
 # %% coco [markdown]
-# No anchor reaches 0.7 on the pagoda: it is larger than the largest size. Such an object is learned all the same, because
-# the best anchor of an object is positive whatever its IoU ([1] section 3.1.2, notebook 05). In a folder full of
-# pagodas, `evaluate.suggest` would move the sizes.
+# No anchor reaches 0.7 on the pagoda, because it is larger than the largest size. The detector can learn such an object
+# anyway, because the best anchor of an object is positive, whatever its IoU ([1] section 3.1.2, notebook 05). For a
+# folder full of pagodas, `evaluate.suggest` would change the sizes.
 #
-# The next cell is what one would write in a script. With `COCO_WEIGHTS = "coco"` it downloads the file once, checks it
-# against its hash and keeps it; with a path it reads that file. This page was made without, and says no more than that.
-# torchvision's detector gives the same boxes from the same file, to the last decimals that float32 allows. Do not expect
-# the pagoda to be found: COCO has no such class, and a detector can only name what it was taught. Boats and people are
-# among what it knows.
+# The next cell is the code for a script. With `COCO_WEIGHTS = "coco"`, it downloads the file once, checks its hash and
+# keeps it. With a path, it reads that file. This page was made without weights. torchvision's detector returns the same
+# boxes from the same file, up to the rounding errors of float32. The pagoda will not be found, because COCO has no such
+# class. Boats and people are among its classes.
 
 # %% coco-shown
 figure = None
 if COCO_WEIGHTS is None:
-    print('nothing is detected here: COCO_WEIGHTS is None; "coco" fetches the weights (160 MB, once)')
+    print('no detections here, because COCO_WEIGHTS is None; "coco" downloads the weights (160 MB, once)')
 else:
     detector = rcnn.faster_rcnn_resnet_50_fpn(weights=COCO_WEIGHTS)
     one = detector.predict([photo], score_thresh=0.5)[0]
@@ -520,15 +689,17 @@ else:
     ax = plot.detections(
         figure.subplots(), photo, one["boxes"], one["scores"], one["labels"], detector.config.class_names
     )
-    plot.title(ax, "The public detector of COCO", f"{len(one['boxes'])} detections, score at least 0.5")
+    plot.title(
+        ax, "The public COCO detector", f"{len(one['boxes'])} detections with a score of at least 0.5"
+    )
 figure
 
 # %% own [markdown]
 # ## 7  Your folder
 #
-# Set `FOLDER` at the top, and the cell below does steps 1 to 4 with your images: the report, three images to look at,
-# what the anchors cover before and after, and the plan. Images that cannot be used are in the report, and left out of
-# what follows it. The rest is long enough for a terminal; a run is named after its folder:
+# Set `FOLDER` at the top. The cell below then applies steps 1 to 4 to your images: the report, three images, the
+# coverage before and after the fit of the anchors, and the plan. It reports images that cannot be used, and skips them.
+# The rest takes longer and belongs in a terminal. A run has the name of its folder:
 #
 #     rcnn check voc:photos
 #     rcnn train voc:photos --model resnet50 --plan run.toml
@@ -537,18 +708,21 @@ figure
 #     rcnn eval voc:photos --weights runs/photos --errors --plots plots
 #     rcnn doctor runs/photos
 #
-# As long as `FOLDER` is `None`, the boards take the place of your images.
+# While `FOLDER` is `None`, the cell uses the boards.
 
 # %% own-shown
 own_spec = FOLDER or spec
 report = data.validate(data.read_annotations(own_spec, "train"), progress=False)
 print("\n".join(map(str, report.problems)) or "no problems found")
-print("training may start" if report.ok else "training must not start")
+print("the data are ready for training" if report.ok else "repair the errors before you train")
 
-left_out = {} if report.ok else {"on_error": "skip"}
-own = data.load(own_spec, "train", options=left_out)
-first = defaults.for_dataset(own_spec, options=left_out)
-print(f"short side {first.settings['min_size']}, {first.recipe.steps} steps of {first.recipe.batch_size}")
+options = {} if report.ok else {"on_error": "skip"}
+own = data.load(own_spec, "train", options=options)
+first = defaults.for_dataset(own_spec, options=options)
+print(
+    f"short side {first.settings['min_size']}, "
+    f"{first.recipe.steps} steps of {first.recipe.batch_size} images"
+)
 small = rcnn.faster_rcnn_small(own.classes, **first.settings)
 print(
     evaluate.suggest(
@@ -572,26 +746,38 @@ figure
 # %% number [markdown]
 # ## A number to check
 #
-# How many anchors does the photo of section 6 get? The padded batch is 800 × 1216, the strides are 4, 8, 16, 32 and 64,
-# what does not divide is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
+# How many anchors does the photo of section 6 have? The padded batch has 800 × 1216 pixels, and the strides are 4, 8, 16,
+# 32 and 64. The number of cells is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
 #
 # $$ 3 \, (200 \cdot 304 + 100 \cdot 152 + 50 \cdot 76 + 25 \cdot 38 + 13 \cdot 19) = 242{,}991 . $$
 #
-# The cell counts the rows of the arrays. In training all of them are held against all objects, so it also measures what
-# that costs, in the reference and in the kernel, here for eight objects.
+# The cell counts the rows of the arrays. In training, all anchors are compared with all objects. The cell also measures
+# this step for eight objects, with the NumPy reference and with the kernel.
 
 # %% number-shown
 everything = np.concatenate(levels)
 print("anchors:", len(everything), "=", " + ".join(str(len(level)) for level in levels))
+assert len(everything) == 242_991
 eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)]).astype(np.float32)
 course.compare(boxes.iou, everything, eight, repeat=5)
 
 # %% next [markdown]
+# ## What you have learned
+#
+# - Look at the images, validate the annotations and repair them before you train.
+# - Fit the anchors in pixels of the batch. On small objects, the stride limits the coverage.
+# - Start from weights of a similar task, write a plan, and let the weakest stage decide what to do next.
+#
 # ## To try
 #
-# 1. How few boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
-# 2. Leave the anchors as they were for digits: `dataclasses.replace(begun, anchors=None)`. What changes, and why so
-#    little?
-# 3. Train on the faults: add 3 pixels to x1 and x2 of every box before writing the folder. What does `validate` say, what
-#    does the doctor say, and what does AP at an IoU of 0.75 say (`evaluate.evaluate(..., iou_threshold=0.75)`)?
-# 4. `dataclasses.replace(recipe, flip=0.5)` mirrors every second board. Which digits does it cost?
+# 1. How many boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
+# 2. Keep the anchors of the small network: `dataclasses.replace(begun, anchors=None)`. What changes, and why so little?
+# 3. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
+#    doctor report? What is the AP at an IoU of 0.75 (`evaluate.evaluate(..., iou_threshold=0.75)`)?
+# 4. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
+#
+# ## Where to go next
+#
+# `docs/annotating.md` shows how to annotate your own photos, and `docs/your_own_images.md` how to train on them.
+# `rcnn/data` reads the folders, and `rcnn/train/defaults.py` chooses the settings. [5] measures how well features
+# transfer.
