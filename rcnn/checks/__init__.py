@@ -8,9 +8,11 @@ Each check takes a function. The docstring of the check describes the arguments 
 every result is right, the check returns None. Otherwise, it raises `CheckFailed`, whose message shows a failing input,
 the function's output, the expected output and a hint. The input is as small as possible. Every call uses new random
 inputs, unless you pass `seed=`. The check does not measure speed. It fails if the function changes its arguments.
+After a check has failed, `checks.hint()` prints a second hint, and then where the course explains the exercise.
 """
 
 from rcnn.checks._engine import CheckFailed
+from rcnn.checks._hints import hint
 from rcnn.checks.anchor_levels import anchor_generator
 from rcnn.checks.anchors import cell_anchors, grid_anchors
 from rcnn.checks.boxes import convert, decode, encode, iou
@@ -48,6 +50,7 @@ __all__ = [
     "find_faults",
     "grid_anchors",
     "head_loss_gradient",
+    "hint",
     "iou",
     "learning_rate",
     "match",

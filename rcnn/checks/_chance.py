@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rcnn.checks._engine import Failure
 
-DRAWS = 400  # number of choices from the same candidates, to count how often each candidate is chosen
-DEVIATIONS = 6  # standard deviations; a count is this far off by chance less than once in 1e7
+DEVIATIONS = 6  # standard deviations; a count is this far off by chance less than once in 1e8
 
 
 @dataclass(frozen=True)
@@ -65,19 +64,47 @@ def unrepeated(choose: Callable[[np.random.Generator], Hashable], seeded: Seeded
     )
 
 
-def unlike_chance(counts: np.ndarray, share: float) -> np.ndarray:
+def unlike_chance(counts: np.ndarray, share: float, draws: int) -> np.ndarray:
     """Return which counts are too far from the expected count to be explained by chance.
 
     Parameters
     ----------
     counts : (A,) array of int
-        Number of times that each of the A candidates was chosen in `DRAWS` choices.
+        Number of times that each of the A candidates was chosen.
     share : float
         Probability that one choice contains a given candidate.
+    draws : int
+        Number of choices.
 
     Returns
     -------
     (A,) array of bool
         True for each count that is more than `DEVIATIONS` standard deviations from the expected count.
     """
-    return np.abs(counts - DRAWS * share) > DEVIATIONS * np.sqrt(DRAWS * share * (1 - share))
+    return np.abs(counts - draws * share) > DEVIATIONS * np.sqrt(draws * share * (1 - share))
+
+
+def uneven(counts: Sequence[int], kinds: int) -> bool:
+    """Return True if equally likely outcomes have counts that chance does not explain.
+
+    The statistic is Pearson's chi-squared, compared with its distribution by the Wilson-Hilferty approximation.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Number of times that each outcome occurred. Outcomes that did not occur may be left out.
+    kinds : int
+        Number of possible outcomes.
+
+    Returns
+    -------
+    bool
+        True if the statistic is more than `DEVIATIONS` standard deviations above its mean.
+    """
+    if kinds < 2:
+        return False
+    expected = sum(counts) / kinds
+    squared = sum((count - expected) ** 2 for count in counts) + (kinds - len(counts)) * expected**2
+    free = kinds - 1
+    variance = 2 / (9 * free)
+    return ((squared / expected / free) ** (1 / 3) - (1 - variance)) / variance**0.5 > DEVIATIONS

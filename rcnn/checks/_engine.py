@@ -2,31 +2,49 @@
 
 A check tries its cases in order, from the simplest to the most complex. When a case fails, the check removes rows from
 the input as long as the case still fails. The message then shows the input, the output, the expected output and a hint.
-It never shows the solution.
+It never shows the solution. If the
+output is a known transformation of the expected output, such as its transpose, the message says so.
+
+After the last case, the check repeats some calls, also with arrays that are read-only or not contiguous. This finds
+functions whose result depends on earlier calls or on the memory layout of their input.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from rcnn._validate import integer, optional
+from rcnn.checks import _hints
+from rcnn.checks._recognise import Groups, first_difference, recognise
 
 Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
 MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing case
-ROUNDED = 4  # digits after the decimal point in a message
+TINY = 1e-35  # smaller numbers may be 0, as in float32
+REPEATED = 8  # number of cases that are repeated with another memory layout
+COMPARED = 12  # number of further cases that are used to recognise a mistake
+ROUNDED, MOST_ROUNDED = 4, 12  # digits after the decimal point in a message
+LONGEST = 300  # characters of a value that is not an array
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
 class CheckFailed(AssertionError):
-    """Error for a wrong function. Its message shows a failing input and a hint."""
+    """Error for a wrong function. Its message shows a failing input and a hint.
+
+    In a notebook, only the message is shown, without the traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines that IPython shows for this error."""
+        return str(self).splitlines()
 
 
 @dataclass(frozen=True)
@@ -41,11 +59,14 @@ class Case:
         Hint to show if the result is wrong.
     named : tuple of str
         Names of the arguments that are passed by keyword.
+    layout : str
+        Memory layout of the arrays among the arguments, a key of `LAYOUTS`.
     """
 
     arguments: Arguments
     hint: str
     named: tuple[str, ...] = ()
+    layout: str = "plain"
 
     def call(self, function: Function) -> Any:
         """Call a function with the arguments of this case, without copying them.
@@ -78,16 +99,24 @@ class Failure:
         The expected output to show in the message, or None to show none.
     hint : str or None
         Hint that replaces the hint of the case; None keeps the hint of the case.
+    note : str or None
+        Sentence about the output, such as "Your result is the transpose of the expected result."
     """
 
     sentence: str
     got: Any = None
     expected: Any = None
     hint: str | None = None  # replaces the hint of the case
+    note: str | None = None
 
 
 def run(
-    name: str, function: Function, reference: Function, cases: Iterable[Case], rows: Sequence[Sequence[str]] = ()
+    name: str,
+    function: Function,
+    reference: Function,
+    cases: Iterable[Case],
+    rows: Sequence[Sequence[str]] = (),
+    groups: Groups | None = None,
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -102,6 +131,9 @@ def run(
     rows : sequence of sequences of str, optional
         Groups of argument names. To shrink a failing case, the check removes rows from the arguments of a group. All
         arguments of a group lose the same rows.
+    groups : callable, optional
+        Function that takes the arguments of a case and returns named groups of elements of the result, such as "boxes
+        that touch". The message names a group if the result is wrong only there.
 
     Raises
     ------
@@ -111,11 +143,59 @@ def run(
         If `function` is not callable.
     """
     check_callable(name, function)
-    for case in cases:
-        failure = examine(function, reference, case)
+    with judging(name):
+        _run(name, function, reference, cases, rows, groups)
+
+
+def _run(
+    name: str,
+    function: Function,
+    reference: Function,
+    cases: Iterable[Case],
+    rows: Sequence[Sequence[str]],
+    groups: Groups | None,
+) -> None:
+    remaining = iter(cases)
+    passed: list[tuple[Case, Any, Any]] = []
+    for case in remaining:
+        got, failure = _examined(function, reference, case)
         if failure is not None:
+            found = _recognised(function, reference, [case, *remaining], groups)
             case, failure = _smallest(function, reference, case, failure, rows)
-            raise CheckFailed(message(name, case, failure))
+            raise failed(name, case, failure if found is None else replace(failure, note=failure.note or found))
+        passed.append((case, got, _snapshot(got)))
+    for case, got, before in passed[-REPEATED:]:
+        if got is not None and _snapshot(got) != before:
+            raise failed(name, case, Failure("changes the result of an earlier call", hint=FRESH))
+    layouts = [layout for layout in LAYOUTS if layout != "plain"]
+    for number, (case, _, _) in enumerate(passed[:2] + passed[-REPEATED:]):
+        laid_out = replace(case, layout=layouts[number % len(layouts)])
+        failure = examine(function, reference, laid_out)
+        if failure is not None:
+            again = examine(function, reference, case)
+            hint = LAYOUTS[laid_out.layout] if again is None else ANOTHER_RESULT
+            raise failed(name, laid_out, replace(failure, hint=hint))
+
+
+def failed(name: str, case: Case, failure: Failure) -> CheckFailed:
+    """Return the error for a mistake, and prepare the further hints that `checks.hint()` gives.
+
+    Parameters
+    ----------
+    name : str
+        Name of the check.
+    case : Case
+        The failing case.
+    failure : Failure
+        The mistake.
+
+    Returns
+    -------
+    CheckFailed
+        The error.
+    """
+    _hints.remember(name)
+    return CheckFailed(message(name, case, failure))
 
 
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
@@ -133,9 +213,41 @@ def examine(function: Function, reference: Function, case: Case) -> Failure | No
     Failure or None
         None if the output is right.
     """
-    expected = copied(case).call(reference)
+    return _examined(function, reference, case)[1]
+
+
+def _examined(function: Function, reference: Function, case: Case) -> tuple[Any, Failure | None]:
+    """Return the output of a function for a case, and what is wrong with it."""
+    expected = copied(replace(case, layout="plain")).call(reference)
     got, failure = answer(function, case)
-    return replace(failure, expected=expected) if failure is not None else compare(got, expected)
+    return got, replace(failure, expected=expected) if failure is not None else compare(got, expected)
+
+
+def _recognised(function: Function, reference: Function, cases: Iterable[Case], groups: Groups | None) -> str | None:
+    """Return a description that fits the wrong outputs of a function in all of these cases, or None."""
+    wrong: list[tuple[np.ndarray, np.ndarray]] = []
+    masks: list[Mapping[str, np.ndarray]] = []
+    for case, _ in zip(cases, range(COMPARED), strict=False):
+        expected = copied(case).call(reference)
+        got, failure = answer(function, case)
+        if failure is None:
+            failure = compare(got, expected)
+        if failure is None:
+            continue
+        if not isinstance(failure.got, np.ndarray) or not isinstance(failure.expected, np.ndarray):
+            return None
+        if failure.got.dtype.kind not in "fiub" or not failure.got.size:
+            continue
+        wrong.append((failure.got, failure.expected))
+        masks.append({} if groups is None else groups(case.arguments))
+    return recognise(wrong, masks, CLOSE)
+
+
+def _snapshot(got: Any) -> Any:
+    """Return the contents of an array, or of a tuple or list of arrays, as a value that can be compared."""
+    if isinstance(got, (tuple, list)):
+        return tuple(_snapshot(part) for part in got if isinstance(part, np.ndarray))
+    return got.tobytes() if isinstance(got, np.ndarray) else None
 
 
 def answer(function: Function, case: Case, **live: Any) -> tuple[Any, Failure | None]:
@@ -192,8 +304,39 @@ def attempt(function: Function, *arguments: Any) -> tuple[Any, Failure | None]:
         return function(*arguments), None
     except NotImplementedError:
         return None, Failure(NOT_WRITTEN)
+    except (Exception, SystemExit) as error:  # a learner's function may call exit()
+        hint = READ_ONLY if "read-only" in str(error) else None
+        return None, Failure(f"raises {type(error).__name__}: {error}", hint=hint)
+
+
+@contextmanager
+def judging(name: str) -> Iterator[None]:
+    """Raise CheckFailed for errors in a block that reads a learner's output, which may be of any type.
+
+    Parameters
+    ----------
+    name : str
+        Name of the check.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    CheckFailed
+        If the block raises an error. The message shows this error.
+    """
+    try:
+        yield
+    except CheckFailed:
+        raise
     except Exception as error:
-        return None, Failure(f"raises {type(error).__name__}: {error}")
+        _hints.remember(name)
+        raise CheckFailed(
+            f"{name}: your function returns a value that cannot be read ({type(error).__name__}: {error})\n"
+            "Hint: Compare the types and the shapes of your result with the description in the exercise."
+        ) from error
 
 
 def check_callable(name: str, function: Any) -> None:
@@ -257,21 +400,63 @@ def compare(got: Any, expected: Any) -> Failure | None:
         return Failure("returns None", None, expected, "A function without `return` returns None.")
     if isinstance(expected, tuple):
         return _compare_parts(got, expected)
-    try:
-        array = np.asarray(got)
-    except ValueError:
-        return Failure("returns rows of different lengths", got, expected)
+    array, failure = as_array(got)
+    if failure is not None:
+        return replace(failure, got=got, expected=expected)
     wanted = np.asarray(expected)
-    if array.dtype.kind not in "fiub":
-        return Failure(f"returns a value of type {type(got).__name__}, which does not contain numbers", got, expected)
-    if array.shape != wanted.shape and not array.size == wanted.size == 0:
+    if array.shape != wanted.shape and not _is_empty_list(got, array, wanted):
         return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
         return Failure("returns wrong numbers", array, wanted)
+    if wanted.dtype.kind in "iub" and wanted.size and wanted.ndim and array.dtype.kind not in "iub":
+        return Failure(f"returns {array.dtype} values; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
+    if wanted.dtype.kind in "iu" and wanted.size and wanted.ndim and array.dtype.kind == "b":
+        return Failure(f"returns a mask; expected {_kind(wanted)}", array, wanted)
     return None
 
 
+def as_array(got: Any) -> tuple[np.ndarray, Failure | None]:
+    """Convert an output of any type to an array of numbers.
+
+    Parameters
+    ----------
+    got : Any
+        The output.
+
+    Returns
+    -------
+    array : np.ndarray
+        The array; it is empty if the output cannot be converted.
+    failure : Failure or None
+        The failure if the output does not consist of numbers, otherwise None.
+    """
+    try:
+        array = np.asarray(got.filled(np.nan) if isinstance(got, np.ma.MaskedArray) else got)
+    except Exception:  # rows of different lengths, or an error in the output's own conversion
+        kind = "rows of different lengths" if isinstance(got, (list, tuple)) else f"a {type(got).__name__}"
+        return np.zeros(0), Failure(f"returns {kind}", got)
+    if array.dtype.kind in "fiub":
+        return array, None
+    if array.dtype.kind == "c":
+        return np.zeros(0), Failure("returns complex numbers", got)
+    if isinstance(got, np.ndarray):
+        return np.zeros(0), Failure(f"returns an array of dtype {array.dtype}, which does not contain numbers", got)
+    return np.zeros(0), Failure(f"returns a value of type {type(got).__name__}, which does not contain numbers", got)
+
+
+def _is_empty_list(got: Any, array: np.ndarray, wanted: np.ndarray) -> bool:
+    """Return True for an empty list where an array without elements is expected: a list cannot have shape (0, 4)."""
+    return array.size == wanted.size == 0 and isinstance(got, (list, tuple)) and array.shape[0] == wanted.shape[0]
+
+
+def _kind(wanted: np.ndarray) -> str:
+    return "bools" if wanted.dtype.kind == "b" else "integers"
+
+
 def _compare_parts(got: Any, expected: tuple[Any, ...]) -> Failure | None:
+    scalars = not any(isinstance(part, (tuple, list, np.ndarray)) for part in expected)
+    if isinstance(got, np.ndarray) and got.ndim == 1 and scalars:
+        got = got.tolist()
     if not isinstance(got, (tuple, list)) or len(got) != len(expected):
         return Failure(f"must return a tuple of {len(expected)} values", got, expected)
     for number, (part, wanted) in enumerate(zip(got, expected, strict=True)):
@@ -285,7 +470,27 @@ def _equal(got: np.ndarray, expected: np.ndarray) -> bool:
     if expected.dtype.kind in "iub":
         return bool((got == expected).all())
     finite = np.abs(expected[np.isfinite(expected)])
-    return bool(np.allclose(got, expected, rtol=CLOSE, atol=CLOSE * float(finite.max(initial=0)), equal_nan=True))
+    atol = CLOSE * float(finite.max(initial=0)) + TINY
+    return bool(np.allclose(got, expected, rtol=CLOSE, atol=atol, equal_nan=True))
+
+
+# ---------------------------------------------------------------------- copies of arguments
+
+READ_ONLY = "The argument is read-only here. Work on a copy, because the caller may still need the original."
+FRESH = "Create a new array in each call. An array that all calls share is overwritten by the next call."
+ANOTHER_RESULT = (
+    "The same input passed before. The result must depend on the arguments alone, not on earlier calls or on random "
+    "numbers."
+)
+NOT_FLOATS = "An array of floats cannot be used as an index or as a mask. Convert the array, or create it with a dtype."
+LAYOUTS = {  # each layout with a hint
+    "plain": "",
+    "read-only": READ_ONLY,
+    "apart": "The same numbers passed before. Here the array is a part of a larger one (a slice with a step), so its "
+    "elements are not next to each other in memory. Use its shape and its indices, not its memory.",
+    "by columns": "The same numbers passed before. Here the columns of the array, not its rows, are contiguous in "
+    "memory. Use its shape and its indices, not its memory.",
+}
 
 
 def copied(case: Case) -> Case:
@@ -301,7 +506,22 @@ def copied(case: Case) -> Case:
     Case
         The copy.
     """
-    return replace(case, arguments={name: copy.deepcopy(value) for name, value in case.arguments.items()})
+    return replace(case, arguments={name: _laid_out(value, case.layout) for name, value in case.arguments.items()})
+
+
+def _laid_out(value: Any, layout: str) -> Any:
+    """Return a deep copy of a value. If it is an array with an axis, it gets this memory layout."""
+    own = copy.deepcopy(value)
+    if not isinstance(own, np.ndarray) or own.ndim == 0 or layout == "plain":
+        return own
+    if layout == "by columns":
+        return np.asfortranarray(own)
+    if layout == "apart":
+        wider = np.zeros((*own.shape[:-1], 2 * own.shape[-1]), own.dtype)
+        wider[..., ::2] = own
+        return wider[..., ::2]
+    own.setflags(write=False)
+    return own
 
 
 def _unchanged(before: Any, after: Any) -> bool:
@@ -370,32 +590,65 @@ def message(name: str, case: Case, failure: Failure) -> str:
     """
     lines = [f"{name}: your function {failure.sentence}", "for"]
     lines += [_assigned(argument, value) for argument, value in case.arguments.items()]
+    different = first_difference(failure.got, failure.expected, CLOSE)
+    digits = ROUNDED if different is None else _digits(different.got, different.expected)
     if failure.got is not None:
-        lines.append(_assigned("got", failure.got))
+        lines.append(_assigned("got", failure.got, digits))
     if failure.expected is not None:
-        lines.append(_assigned("expected", failure.expected))
+        lines.append(_assigned("expected", failure.expected, digits))
+    if different is not None and different.index:
+        where = ", ".join(map(str, different.index))
+        got, expected = (_number(value, digits) for value in (different.got, different.expected))
+        lines.append(f"The first difference is at [{where}]: got {got}, expected {expected}.")
+    if failure.note is not None:
+        lines.append(failure.note)
     return "\n".join([*lines, f"Hint: {failure.hint or case.hint}"])
 
 
-def _assigned(name: str, value: Any) -> str:
+def _digits(got: float, expected: float) -> int:
+    """Return how many digits after the decimal point show the difference between two numbers."""
+    if not (np.isfinite(got) and np.isfinite(expected)):
+        return ROUNDED
+    shown = (digits for digits in range(ROUNDED, MOST_ROUNDED) if round(got, digits) != round(expected, digits))
+    return next(shown, MOST_ROUNDED)
+
+
+def _number(value: float, digits: int) -> str:
+    return str(value) if isinstance(value, (bool, int)) else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def _assigned(name: str, value: Any, digits: int = ROUNDED) -> str:
     """Return a line, or several lines for a matrix, that show a value and its name."""
     heading = f"  {name} = "
     if isinstance(value, tuple):
         if not any(isinstance(part, (tuple, list, np.ndarray)) for part in value):
-            return heading + repr(value)
-        return "\n".join(_assigned(f"{name}[{i}]", part) for i, part in enumerate(value))
-    try:
-        array = np.asarray(value)
-    except ValueError:  # rows of different lengths
-        return heading + repr(value)
-    if array.dtype.kind not in "fiub":
-        return heading + repr(value)
+            return heading + _shown(value)
+        return "\n".join(_assigned(f"{name}[{i}]", part, digits) for i, part in enumerate(value))
+    array, failure = as_array(value)
+    if failure is not None:
+        return heading + _shown(value)
     if array.ndim == 0:
         return heading + repr(array.item())
+    largest = float(np.abs(array[np.isfinite(array)]).max(initial=0)) if array.dtype.kind == "f" else 1.0
     text = np.array2string(
-        array, precision=ROUNDED, suppress_small=True, separator=", ", threshold=60, prefix=heading, max_line_width=120
+        array,
+        precision=digits,
+        suppress_small=largest >= 10.0**-digits,
+        separator=", ",
+        threshold=60,
+        prefix=heading,
+        max_line_width=120,
     )
     return heading + text + (f"  shape {array.shape}" if array.size == 0 else "")
+
+
+def _shown(value: Any) -> str:
+    """Return the repr of a value, shortened."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
 
 
 def _ordinal(number: int) -> str:

@@ -112,6 +112,22 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "The offset is a fraction of the level's own stride, so it moves the anchors of a deeper level farther.",
         offset=0.5,
     )
+    for image_size, feature_sizes in (
+        ((96, 32), [(12, 4), (6, 2), (3, 1)]),
+        ((64, 64), [(8, 8), (4, 4)]),
+        ((75, 130), [(19, 33), (10, 17), (5, 9)]),
+    ):
+        yield Case(
+            {
+                "image_size": image_size,
+                "feature_sizes": feature_sizes,
+                "sizes": tuple((float(12 * 2**level),) for level in range(len(feature_sizes))),
+                "ratios": (4.0, 0.25),
+                "offset": float(rng.choice([0, 0.25, 1])),
+            },
+            "The image may be tall, wide or square, and its side need not be a multiple of the stride. The stride of "
+            "each level is image side // side of the feature map, separately for each axis.",
+        )
     for count in (1, 3, 4):
         strides = [(2**level * rows, 2**level * columns) for level in range(count)]
         yield levels(

@@ -140,6 +140,20 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
         "float32 is valid input and must give the same result.",
     )
+    for count in (2, 3):
+        sizes, ratios = _clear(rng, count, count)
+        yield shapes(
+            sizes.tolist(),
+            ratios.tolist(),
+            "There are as many sizes as ratios, in any order. All sizes of the first ratio come first, in the given "
+            "order, then all sizes of the second ratio.",
+        )
+    yield shapes(
+        [8 * whole, 4 * whole, 16 * whole],
+        [4, 0.25, 1],
+        "The sizes and the ratios are not sorted. Keep their order: do not sort them.",
+    )
+    yield shapes([1024 * whole], [0.25, 4], "Anchors may be large, and extend far beyond an image.")
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)
         yield shapes(
@@ -227,6 +241,23 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
     )
     yield grid(two.astype(np.float32), (2, 2), "float32 is valid input and must give the same result.")
+    for size, offset in (((2, 3), None), ((3, 3), 0.5), ((4, 2), 0.25)):
+        yield grid(
+            rng.permutation(np.arange(-30.0, 30))[:8].reshape(2, 4),
+            size,
+            "A cell anchor need not be symmetric around the origin: its corners are rounded. Add the position to each "
+            "of the four coordinates.",
+            offset,
+        )
+    even = Case(
+        {"cell": _cell(rng, 3), "feature_size": (3, 3), "stride": (8, 8), "offset": 1.0},
+        "With an offset of 1, the anchors of the first position lie one stride to the right and one stride below.",
+    )
+    yield even
+    yield Case(
+        {"cell": _cell(rng, 1), "feature_size": (9, 2), "stride": (4, 32)},
+        "The map may be tall, and its strides may be very different. Rows belong to y, and columns to x.",
+    )
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(
             _cell(rng, count),

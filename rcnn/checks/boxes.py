@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from rcnn import boxes
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 FORMATS = ("xyxy", "xywh", "cxcywh")
@@ -43,7 +45,23 @@ def iou(function: Function, seed: int | None = None) -> None:
     ...     print(str(failed).splitlines()[0])
     iou: your function returns an array of shape (2, 1); expected (1, 2)
     """
-    run("iou", function, boxes.iou, _iou_cases(generator_of(seed)), rows=(("boxes1",), ("boxes2",)))
+    cases = _iou_cases(generator_of(seed))
+    run("iou", function, boxes.iou, cases, rows=(("boxes1",), ("boxes2",)), groups=_pairs_of_boxes)
+
+
+def _pairs_of_boxes(arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return groups of pairs (N, M) that wrong functions treat in another way."""
+    one, other = (np.asarray(arguments[name], float) for name in ("boxes1", "boxes2"))
+    sides = np.minimum(one[:, None, 2:], other[:, 2:]) - np.maximum(one[:, None, :2], other[:, :2])  # (N, M, 2)
+    areas, other_areas = ((array[:, 2:] - array[:, :2]).prod(axis=1) for array in (one, other))
+    below, other_below = ((array < 0).any(axis=1) for array in (one, other))
+    return {
+        "boxes that touch": (sides == 0).any(axis=2),
+        "boxes without area": (areas == 0)[:, None] | (other_areas == 0),
+        "boxes that do not overlap": (sides <= 0).any(axis=2),
+        "boxes that overlap": (sides > 0).all(axis=2),
+        "boxes with negative coordinates": below[:, None] | other_below,
+    }
 
 
 def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -94,7 +112,11 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
         [x, y, x, y + h],
         "These boxes have no area: the union is 0, and 0/0 is NaN. The IoU is defined as 0 here.",
     )
+    yield pair(box, [x + w, y + h, x + 2 * w, y + 2 * h], "These boxes share a corner, but no area.")
     yield pair([x, y, x, y], box, "A point has no area, so its intersection with a box is 0.")
+    yield pair(
+        [x + w / 2, y, x + w / 2, y + h], box, "A line inside a box has no area, so the intersection is 0 as well."
+    )
     yield Case(
         {"boxes1": _drawn(rng, 2), "boxes2": _drawn(rng, 3)},
         "Compare every box of `boxes1` with every box of `boxes2`. The result has one row for each box of `boxes1` "
@@ -112,6 +134,18 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"boxes1": whole, "boxes2": whole + [1, 0, 1, 0]},
         "Integers are valid input, but their quotient need not be an integer.",
+    )
+    yield Case(
+        {"boxes1": _inputs.integers(rng, 3), "boxes2": _inputs.integers(rng, 3)},
+        "Integers are valid input, also negative ones, but their quotient need not be an integer.",
+    )
+    for kind, (rows, columns) in _inputs.box_kinds():
+        boxes1 = kind.draw(rng, rows)
+        yield Case({"boxes1": boxes1, "boxes2": kind.draw(rng, columns, boxes1)}, kind.hint)
+    some = _drawn(rng, 4)
+    yield Case(
+        {"boxes1": some, "boxes2": some[::-1].copy()},
+        "There are as many boxes in `boxes1` as in `boxes2`. Compare every pair, not only boxes of the same row.",
     )
     for count in (1, 2, 4, 30):
         yield Case(
@@ -210,13 +244,26 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
         "xywh",
         "A box may start to the left of the image or above it, so negative coordinates are valid.",
     )
-    for source, target in (("xyxy", "cxcywh"), ("xywh", "cxcywh")):
-        yield case(
-            np.array([same[source]]).astype(np.int64),
-            source,
-            target,
-            "Integers are valid input, but half of an integer need not be an integer.",
-        )
+    yield case(
+        boxes.convert(np.array([[-x, -y, w, h]], float), "xyxy", "cxcywh"),
+        "cxcywh",
+        "xyxy",
+        "The centre of this box is close to the border, so the box begins outside the image. Do not clip it.",
+    )
+    whole = _inputs.integers(rng, 3)
+    for source in FORMATS:
+        for target in FORMATS:
+            yield case(
+                np.concatenate([whole[:, :2], whole[:, 2:] - whole[:, :2]], axis=1) if source != "xyxy" else whole,
+                source,
+                target,
+                "Integers are valid input, but half of an integer need not be an integer.",
+            )
+    for number, (kind, (count, _)) in enumerate(_inputs.box_kinds()):
+        for source in FORMATS:
+            target = FORMATS[(FORMATS.index(source) + 1 + number) % len(FORMATS)]
+            given = boxes.convert(kind.draw(rng, count), "xyxy", source)
+            yield case(given.astype(kind.dtype), source, target, kind.hint)
     for count in (1, 2, 4, 30):
         given = _drawn(rng, count)
         for source in FORMATS:
@@ -345,6 +392,20 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
         },
         "Integers are valid input, but their deltas need not be integers.",
     )
+    for number, (kind, counts) in enumerate(_inputs.box_kinds()):
+        given = kind.draw(rng, max(counts))
+        weights = {"weights": _inputs.different(rng)} if number % 2 else {}
+        yield Case({"gt_boxes": kind.draw(rng, len(given), given), "boxes": given, **weights}, kind.hint)
+    for count in (2, 3, 4):
+        yield Case(
+            {"gt_boxes": _quarters(rng, count), "boxes": _quarters(rng, count), "weights": _inputs.different(rng)},
+            "The four weights belong to the four columns dx, dy, dw, dh. Every row is multiplied by them.",
+        )
+    whole = _inputs.integers(rng, 3)
+    yield Case(
+        {"gt_boxes": whole + [1, 2, 5, 4], "boxes": whole, "weights": (10, 10, 5, 5)},
+        "Integers are valid input, also negative ones, but their deltas need not be integers.",
+    )
     for dtype in (np.float64, np.float32):
         for count in (1, 2, 4, 30):
             yield Case(
@@ -470,6 +531,31 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"deltas": np.zeros((0, 3, 4)), "boxes": np.zeros((0, 4))},
         "Zero boxes are valid input, even if there are several classes.",
+    )
+    for count, classes in ((1, 2), (4, 4), (3, 1), (2, 5)):
+        large = _deltas(rng, count, classes)
+        large[..., 2:] += rng.choice([0, 4, 6], large[..., 2:].shape)
+        large[..., :2] *= rng.choice([1, 8], large[..., :2].shape)
+        yield Case(
+            {"deltas": large, "boxes": _quarters(rng, count)},
+            "The cap applies to dw and dh of every class: they are the last two numbers of the last axis.",
+        )
+        yield Case(
+            {"deltas": 5 * large, "boxes": _quarters(rng, count), "weights": _inputs.different(rng)},
+            "The four weights belong to the last axis: dx, dy, dw, dh. Every class is divided by them, then capped.",
+        )
+    for number, (kind, (count, _)) in enumerate(_inputs.box_kinds()):
+        weights = {"weights": _inputs.different(rng)} if number % 2 else {}
+        deltas = _deltas(rng, count) if number % 3 else _deltas(rng, count, 3)
+        yield Case({"deltas": deltas.astype(kind.dtype), "boxes": kind.draw(rng, count), **weights}, kind.hint)
+    for count in (2, 3, 4):
+        yield Case(
+            {"deltas": _deltas(rng, count), "boxes": _quarters(rng, count), "weights": _inputs.different(rng)},
+            "The four weights belong to the four columns dx, dy, dw, dh. Every row is divided by them.",
+        )
+    yield Case(
+        {"deltas": np.array([[-200, 100, 200, 300]], np.float32), "boxes": np.array([box], np.float32)},
+        "exp(200) is infinite in float32. Apply the cap before exp.",
     )
     for dtype in (np.float64, np.float32):
         for count in (1, 2, 4, 30):

@@ -15,13 +15,13 @@ from rcnn._ext.dispatch import original
 from rcnn.checks._engine import (
     NOT_WRITTEN,
     Case,
-    CheckFailed,
     Failure,
     Function,
     attempt,
     check_callable,
+    failed,
     generator_of,
-    message,
+    judging,
     run,
 )
 from rcnn.data import Digits
@@ -37,7 +37,9 @@ FALSE_ALARMS = {  # hints for pages that are reported with this fault but do not
     "elsewhere": "These boxes lie on ink. Compare the median of the page with the mean inside each box, and average "
     "over the boxes of the page.",
 }
-PAGES, ROUNDS = 12, 5
+A_DICT = "Return a dict {index: kind} with the faulty pages only: each key is the index of a page, each value one kind."
+CLASSES = (11, 14, 7, 11, 20, 5)  # number of classes in each round
+PAGES, ROUNDS = 12, 6
 POOL, PAGE_SIZE = 60, (96, 144)
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
@@ -96,17 +98,18 @@ def find_faults(function: Function, seed: int | None = None) -> None:
     rng = generator_of(seed)
     for number in range(ROUNDS):
         pages = _planted_set(rng, number)
-        found = _examine(function, pages)
-        if found is None:
-            continue
-        index, failure = found
-        alone = None if index is None else _examine(function, [pages[index]])
-        if index is not None and alone is not None:
-            failure = alone[1]
-        shown = pages[index or 0]
-        raise CheckFailed(
-            message("find_faults", Case(shown.arguments(), shown.hint or "Work through this page by hand."), failure)
-        )
+        with judging("find_faults"):
+            found = _examine(function, pages)
+            if found is None:
+                continue
+            index, failure = found
+            alone = None if index is None else _examine(function, [pages[index]])
+            if index is not None and alone is not None:
+                failure = alone[1]
+            shown = pages[index or 0]
+            raise failed(
+                "find_faults", Case(shown.arguments(), shown.hint or "Work through this page by hand."), failure
+            )
 
 
 # ---------------------------------------------------------------------- boxes resized with their image
@@ -189,6 +192,31 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Integers are valid input, but scaled boxes need not be integers.",
         np.int64,
     )
+    for tall in (False, True):
+        (height, width), least = _uneven(rng, tall)
+        yield case(
+            [[-9, -4, 12, 30], [x, y, width + 8, height + 5], [0.25, 0.5, 0.75, 0.625]],
+            (height, width),
+            least,
+            10 * least,
+            "A box may extend beyond its image, and a side may be shorter than a pixel. Boxes are scaled, not clipped.",
+        )
+        size, most = _limited(rng, tall)
+        yield case(
+            [[x, y, x + 7, y + 4], [x, y, x + 3, y + 20]],
+            size,
+            2 * most,
+            most,
+            "The longer side would exceed `max_size`, so it becomes `max_size`. The shorter side is scaled by the same "
+            "factor and rounded down.",
+        )
+    yield case(
+        [[x, y, x + 7, y + 4]] * 4,
+        (64, 64),
+        96,
+        512,
+        "The image may be a square, and an object may be annotated several times. Return one row for each box.",
+    )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
@@ -197,7 +225,7 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             rows,
             size,
             least,
-            int(rng.integers(least + 1, 2 * least)) + 1,
+            10 * least,
             "These boxes are random. Work out the new sides of the image first, then the ratio new / old for each "
             "side.",
             np.float32,
@@ -214,6 +242,15 @@ def _uneven(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
             return size, least
 
 
+def _limited(rng: np.random.Generator, tall: bool) -> tuple[Size, int]:
+    """Draw (size, max_size) for which max_size decides, and no rounding error of a float changes a side."""
+    while True:
+        short, long, most = (int(v) for v in rng.integers((60, 150, 30), (100, 240, 90)))
+        part = Fraction(short * most, long) % 1
+        if Fraction(3, 10) < part < Fraction(9, 10) and int(long * (most / long)) == most:
+            return ((long, short) if tall else (short, long)), most
+
+
 # ---------------------------------------------------------------------- finding faults
 
 
@@ -226,6 +263,7 @@ class _Planted:
     labels: np.ndarray
     kind: str | None
     hint: str
+    classes: tuple[str, ...] = Digits.classes
 
     def page(self) -> Page:
         return self.image.copy(), {"boxes": self.boxes.copy(), "labels": self.labels.copy()}
@@ -234,7 +272,7 @@ class _Planted:
         """Return the values that a message shows for this page."""
         return {
             "image.shape": self.image.shape,
-            "len(dataset.classes)": len(Digits.classes),
+            "len(dataset.classes)": len(self.classes),
             "boxes": self.boxes,
             "labels": self.labels,
         }
@@ -243,9 +281,8 @@ class _Planted:
 class _Pages:
     """A data set of pages in memory."""
 
-    classes = Digits.classes
-
     def __init__(self, pages: list[_Planted]) -> None:
+        self.classes = pages[0].classes
         self._pages = [page.page() for page in pages]
 
     def __len__(self) -> int:
@@ -275,8 +312,21 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
     if got is None:
         return None, Failure("returns None", None, expected, "A function without `return` returns None.")
     if not isinstance(got, Mapping):
-        return None, Failure(f"returns {type(got).__name__}; expected a dict {{index: kind}}", got, expected)
-    answer = {int(index): kind for index, kind in got.items()}
+        return None, Failure(f"returns {type(got).__name__}; expected a dict {{index: kind}}", got, expected, A_DICT)
+    answer: dict[int, Any] = {}
+    for key, kind in got.items():
+        if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
+            return None, Failure(
+                f"returns a dict with the key {key!r}; expected the index of a page", dict(got), expected, A_DICT
+            )
+        if not isinstance(kind, str):
+            return None, Failure(
+                f"returns {type(kind).__name__} for page {key}; expected one kind, as a string",
+                dict(got),
+                expected,
+                A_DICT,
+            )
+        answer[int(key)] = str(kind)
     for i in sorted({*answer, *expected}):
         if answer.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
@@ -315,11 +365,18 @@ def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     """Draw pages in random order: one for each kind of fault, in its variant `number`, and others without a fault."""
-    chosen = [_pool()[i] for i in rng.choice(len(_pool()), PAGES, replace=False)]
+    classes = tuple([*Digits.classes, *map(str, range(10, 30))][: CLASSES[number]])
+    chosen = [_relabelled(_pool()[i], len(classes)) for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
-    pages = [maker(rng, page, number) for maker, page in zip(makers, chosen, strict=False)]
-    pages += [_harmless(rng, page, i) for i, page in enumerate(chosen[len(pages) :])]
-    return [pages[i] for i in rng.permutation(len(pages))]
+    pages = [maker(rng, page, number, len(classes)) for maker, page in zip(makers, chosen, strict=False)]
+    pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(chosen[len(pages) :])]
+    return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
+
+
+def _relabelled(page: Page, classes: int) -> Page:
+    """Return the page with labels that are valid for this number of classes."""
+    image, target = page
+    return image, {**target, "labels": (target["labels"] - 1) % (classes - 1) + 1}
 
 
 @functools.cache
@@ -329,6 +386,9 @@ def _pool() -> list[Page]:
     pages: list[Page] = []
     for i in range(len(drawn)):
         image, target = drawn[i]
+        if i % 3 == 0:  # a tall page
+            image = np.ascontiguousarray(image.swapaxes(0, 1))
+            target = {**target, "boxes": target["boxes"][:, [1, 0, 3, 2]]}
         boxes = target["boxes"]
         if len(boxes) >= 3 and ink(image, boxes).min() >= INK and _moved(image, boxes, i) is not None:
             pages.append((image, target))
@@ -381,7 +441,7 @@ def _moved(image: np.ndarray, boxes: np.ndarray, first: int) -> tuple[np.ndarray
     return None
 
 
-def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     """Return a page that may look faulty but has no fault."""
     image, target = page
     boxes, labels = target["boxes"].copy(), target["labels"].copy()
@@ -407,7 +467,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             "round, so up to one pixel more is allowed.",
         )
     if number == 2:
-        boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % 10 + 1)
+        boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % (classes - 1) + 1)
         return _Planted(
             image,
             boxes,
@@ -416,7 +476,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             "The same box with *another* label is a doubtful annotation, not the same object twice.",
         )
     if number == 3:
-        labels[:] = len(Digits.classes) - 1
+        labels[:] = classes - 1
         return _Planted(
             image,
             boxes,
@@ -424,15 +484,27 @@ def _harmless(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             None,
             "A page may have many objects with the same label. Here it is the last valid label, L-1.",
         )
+    if number == 4:
+        x1, y1, x2, y2 = boxes[int(rng.integers(len(boxes)))]
+        grey = image.mean(axis=2)[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))]
+        column, row = int(x1) + grey.mean(axis=0).argmin(), int(y1) + grey.mean(axis=1).argmin()  # the darkest
+        thin = [[column + 0.25, y1, column + 0.5, y2], [x1, row + 0.25, x2, row + 0.75]]
+        return _Planted(
+            image,
+            np.concatenate([boxes, thin]).astype(np.float32),
+            np.append(labels, [1, 2]),
+            None,
+            "A box with x2 > x1 and y2 > y1 is not empty, even if it is thinner than a pixel.",
+        )
     return _Planted(image, boxes, labels, None, "")
 
 
-def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _plant_label(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
     labels, i = target["labels"].copy(), int(rng.integers(len(target["labels"])))
     value, hint = (
         (0, "0 is the label of the background, so no object may have it."),
-        (len(Digits.classes), "The last valid label is L-1, because `classes` includes the background."),
+        (classes, "The last valid label is L-1, because `classes` includes the background."),
         (-1, "Labels start at 1. Code that reads annotation files uses -1 for an unknown class."),
     )[number % 3]
     labels[i], boxes = value, target["boxes"].copy()
@@ -441,7 +513,7 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     return _Planted(image, boxes, labels, "label", hint)
 
 
-def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
     hint = "Every box must have both x2 > x1 and y2 > y1."
@@ -456,6 +528,8 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
             np.nan,
             "NaN is neither greater nor less than a number. Test the condition that must hold, and negate the result.",
         )
+    elif number == 5:
+        boxes[i, [1, 3]], hint = boxes[i, 3], "If y2 equals y1, the box is only a line, and its area is 0."
     else:  # x, y, width, height; the width of the rightmost box is at most its x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
@@ -467,13 +541,19 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     return _Planted(image, boxes, target["labels"], "empty", hint)
 
 
-def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _plant_outside(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
     excess = float(rng.uniform(1.5, 4))
-    edge = ((2, PAGE_SIZE[1] + excess), (3, PAGE_SIZE[0] + excess), (0, -excess), (1, -excess), (2, PAGE_SIZE[1] + 20))[
-        number
-    ]
+    height, width = image.shape[:2]
+    edge = (
+        (2, width + excess),
+        (3, height + excess),
+        (0, -excess),
+        (1, -excess),
+        (2, width + 20),
+        (3, height + 20),
+    )[number]
     boxes[i, edge[0]] = edge[1]
     return _Planted(
         image,
@@ -485,7 +565,7 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int) -> _Plante
     )
 
 
-def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _plant_twice(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
     i = 0 if number == 0 else int(rng.integers(len(target["boxes"])))
     position = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
@@ -500,7 +580,7 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int) -> _Planted:
     )
 
 
-def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int) -> _Planted:
+def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     del rng
     image, target = page
     moved = _moved(image, target["boxes"], number)

@@ -155,6 +155,43 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         "deltas": np.array([[9, -9, 9, 0], [0, 0, 0, 0]]),
     }
     yield Case(whole, "Integers are valid input, but a derivative need not be an integer.")
+    row = _sixteenths(rng, 1, classes)
+    for number in np.delete(np.arange(classes), label).tolist():
+        yield _head_case(
+            rng,
+            row + 1000.0 * (np.arange(classes) == number),
+            [label],
+            [still],
+            "One logit of this row is far above all others, wherever it stands. Before taking exponentials, subtract "
+            "the largest logit of the row, so that every exponential is at most 1.",
+        )
+    case = _head_case(
+        rng,
+        (row + 100.0 * (np.arange(classes) == label + 1)).astype(np.float32),
+        [label],
+        [still],
+        "exp(100) is too large for float32. Before taking exponentials, subtract the largest logit of the row.",
+    )
+    yield case
+    fits = _head_case(
+        rng,
+        _sixteenths(rng, 3, classes),
+        [label, 0, classes - 1],
+        [[far, near, -near, -far]] * 3,
+        "The target deltas of these RoIs are all 0, because the boxes are already right. A RoI is background if its "
+        "label is 0, not if its deltas are 0.",
+    )
+    wrong_by = rng.choice([-1.0, 1.0], fits.arguments["box_deltas"].shape) * rng.integers(1, 9, (3, classes, 4))
+    yield Case({**fits.arguments, "deltas": np.zeros((3, 4)), "box_deltas": wrong_by}, fits.hint)
+    for count in (classes, 4):
+        labels = [classes - 1, *rng.integers(0, classes, count - 1).tolist()]
+        yield _head_case(
+            rng,
+            _sixteenths(rng, count, classes),
+            labels,
+            np.where(np.array(labels)[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0),
+            "RoIs and classes, or RoIs and deltas, may be equally many. Look at each axis: RoI, class, delta.",
+        )
     for count in (1, 2, 5, 20):
         labels = rng.integers(0, classes, count)
         moves = np.where(labels[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0)

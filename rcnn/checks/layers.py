@@ -163,6 +163,21 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         },
         single.hint,
     )
+    for n, channels, filters, size, kernel in (
+        (2, 2, 2, (5, 5), (2, 2)),
+        (2, 3, 2, (7, 4), (3, 2)),
+        (3, 2, 3, (4, 8), (1, 3)),
+    ):
+        for stride, padding in ((1, 1), (2, 0), (3, 2)):
+            yield _conv2d(
+                rng,
+                (n, channels, *size),
+                (filters, *kernel),
+                "There are several images, channels and filters, and their numbers may be equal. Look at each axis: "
+                "grad_out is (image, filter, row, column), weight is (filter, channel, row, column).",
+                stride=stride,
+                padding=padding,
+            )
     for _ in range(4):
         n, channels, filters = rng.integers(1, 4, 3).tolist()
         height, width = rng.integers(4, 8, 2).tolist()
@@ -315,6 +330,22 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         (3, 4),
         (2, 2),
         "Zero images are valid input: the result is an empty array with the shape of the finer level.",
+    )
+    for images, finer, coarser in (((2, 2), (5, 9), (3, 5)), ((3, 2), (8, 3), (4, 2)), ((2, 4), (7, 7), (4, 4))):
+        yield _levels(
+            rng,
+            images,
+            finer,
+            coarser,
+            "There are several images and channels, and the sides may be equal. Enlarge the last two axes only.",
+        )
+    yield _levels(
+        rng,
+        (1, 2),
+        (7, 10),
+        (2, 3),
+        "The sides are more than twice as long here. Row i of the enlarged map is row floor(i * h / H) of the coarser "
+        "level: use the ratio of the sides, not the number 2.",
     )
     for _ in range(5):
         n, channels, h, w = rng.integers(1, 5, 4).tolist()

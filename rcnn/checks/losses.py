@@ -11,7 +11,8 @@ from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
 
-BETAS = (0.5, 1.0, 2.0)
+BETAS = (1 / 9, 0.5, 1.0, 2.0, 3.0)
+FLOAT32 = 100.0  # a logit whose exponential is infinite in float32, but not in float64
 NOT_SAMPLED = -1
 
 
@@ -212,7 +213,16 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
         {"prediction": _eighths(rng, (2, 4)).astype(np.float32), "target": _eighths(rng, (2, 4)), "beta": 1.0},
         "A network returns predictions as float32.",
     )
-    for count in (1, 3, 6, 20):
+    yield Case(
+        {"prediction": _eighths(rng, (3, 4)) * 1e4, "target": _eighths(rng, (3, 4)), "beta": 1.0},
+        "These predictions are far from their targets, on both sides.",
+    )
+    yield Case(
+        {"prediction": _eighths(rng, (4, 4)) / 64, "target": _eighths(rng, (4, 4)) / 64, "beta": 1 / 9},
+        "Beta may be any positive number. Faster R-CNN uses 1/9. Here many differences are smaller than beta, and some "
+        "are larger.",
+    )
+    for count in (1, 3, 4, 6, 20):
         yield Case(
             {
                 "prediction": _eighths(rng, (count, 4)),
@@ -328,6 +338,32 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Integers are valid input, but a probability need not be an integer.",
     )
     yield rows(_logits(rng, 3, classes).astype(np.float32), [label, 0, label], "A network returns logits as float32.")
+    spread = _logits(rng, 1, classes)
+    for number in np.delete(np.arange(classes), label).tolist():
+        yield rows(
+            spread + 1000.0 * (np.arange(classes) == number),
+            [label],
+            "One logit of this row is far above all others, wherever it stands. Before taking exponentials, subtract "
+            "the largest logit of the row, so that every exponential is at most 1.",
+        )
+    yield rows(
+        spread - 1000.0 * (np.arange(classes) == label),
+        [label],
+        "The logit of the true class is far below all others. Its softmax is 0, and the gradient is still finite.",
+    )
+    single = _logits(rng, 3, classes) + FLOAT32 * rng.permutation([1, -1, 0])[:, None]
+    single[0, label] += FLOAT32
+    yield rows(
+        single.astype(np.float32),
+        [label, 0, classes - 1],
+        "exp(100) is too large for float32. Before taking exponentials, subtract the largest logit of each row.",
+    )
+    for count in (classes, 2, 4):
+        yield rows(
+            _logits(rng, count, classes if count != 2 else 2),
+            rng.integers(0, 2, count).tolist(),
+            "Rows and classes may be equally many. A sum or a maximum over the classes is a sum along each row.",
+        )
     for count in (1, 2, 5, 30):
         yield rows(
             _logits(rng, count, classes),
@@ -424,6 +460,19 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, 0, 1])},
         "A network returns logits as float32.",
     )
+    for sign in (1, -1):
+        logits = np.array([FLOAT32, -FLOAT32, z, 300], np.float32) * sign
+        yield Case(
+            {"logits": logits.astype(np.float32), "labels": np.array([0, 1, 1, 0])},
+            "exp(100) is too large for float32, but the loss of these anchors is finite. Compute exponentials of "
+            "negative numbers only.",
+        )
+    for given in ([1, 1], [0, 0, 0]):
+        yield _anchors(
+            _logits(rng, len(given)).tolist(),
+            given,
+            "All anchors have the same label here. The loss is the mean over all anchors, not over one kind.",
+        )
     for count in (1, 2, 8, 40):
         yield _anchors(
             _logits(rng, count).tolist(),
@@ -537,6 +586,18 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, -1, 1])},
         "A network returns logits as float32.",
     )
+    for sign in (1, -1):
+        logits = np.array([FLOAT32, -FLOAT32, z, 300], np.float32) * sign
+        yield Case(
+            {"logits": logits.astype(np.float32), "labels": np.array([0, 1, -1, 1])},
+            "exp(100) is too large for float32. Compute exponentials of negative numbers only.",
+        )
+    for given in ([1, 1], [0, 0, 0], [-1, 1, 1, -1, -1], [0, -1, -1]):
+        yield _anchors(
+            _logits(rng, len(given)).tolist(),
+            given,
+            "All sampled anchors have the same label here. The mean is over the sampled anchors.",
+        )
     for count in (1, 3, 10, 50):
         yield _anchors(
             _logits(rng, count).tolist(),

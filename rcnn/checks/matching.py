@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -11,9 +12,21 @@ import numpy as np
 
 from rcnn import matching
 from rcnn._ext.dispatch import original
-from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, generator_of, message, run
+from rcnn.checks._chance import Seeded, uneven, unlike_chance, unrepeated
+from rcnn.checks._engine import (
+    Case,
+    Failure,
+    Function,
+    answer,
+    as_array,
+    check_callable,
+    failed,
+    generator_of,
+    judging,
+    run,
+)
 
+DRAWS = 4000  # number of choices from the same candidates, enough to reveal a shuffle that is not uniform
 HIGH, LOW = 0.75, 0.25  # thresholds that every float type represents exactly
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
@@ -114,23 +127,48 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield boxes(np.zeros((2, 0)), "With `force_best`, an image without objects forces no match.", True)
     yield boxes(np.zeros((0, 2)), "With `force_best`, zero boxes are valid input, too: the result is empty.", True)
     yield boxes([[below], [least]], "With `force_best=False`, no match is forced.", False)
-    for count, dtype in ((3, np.float32), (2, np.float64), (5, np.float64), (12, np.float64)):
+    yield boxes(
+        [[above, middle], [more, above], [above, least]],
+        "Several boxes may be matched to the same object. A box is matched to the object that it overlaps most, even "
+        "if another box overlaps this object more.",
+    )
+    yield boxes(
+        [[0.0, 0.0], [below, 0.0]],
+        "A box that overlaps no object is background, and its column of highest IoU does not matter.",
+    )
+    yield boxes([[middle, above]], "The thresholds are arguments.", high=1.0, low=middle)
+    yield boxes(
+        [[middle, least], [middle, below], [least, middle], [below, middle]],
+        "With `force_best`, if several boxes tie for the highest IoU with an object, all of them are matched. This "
+        "holds for every object.",
+        True,
+    )
+    for count, objects, dtype in (
+        (3, 2, np.float32),
+        (2, 2, np.float64),
+        (3, 3, np.float64),
+        (5, 3, np.float64),
+        (4, 7, np.float32),
+        (12, 5, np.float64),
+    ):
         for force_best in (False, True):
-            yield Case(
-                {
-                    "iou": _overlaps(rng, count, 1 + count // 2).astype(dtype),
-                    "high": 0.7,
-                    "low": 0.3,
-                    "force_best": force_best,
-                },
-                "Work this out by hand. Find the best object of each row and its IoU. With `force_best`, also find "
-                "the highest IoU of each column, and the rows that have it.",
-            )
+            for high, low in ((0.7, 0.3), (0.55, 0.55), (0.4, 0.1)):
+                yield Case(
+                    {
+                        "iou": _overlaps(rng, count, objects).astype(dtype),
+                        "high": high,
+                        "low": low,
+                        "force_best": force_best,
+                    },
+                    "Work this out by hand. Find the best object of each row and its IoU. With `force_best`, also find "
+                    "the highest IoU of each column, and the rows that have it.",
+                )
 
 
 def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
-    """Draw IoUs (A, G) with ties and zeros. None is within 0.02 of 0.7 or 0.3."""
-    return np.asarray(rng.choice([0, 0, 0.04, 0.08, 0.15, 0.22, 0.35, 0.45, 0.5, 0.6, 0.75, 0.9], (boxes, objects)))
+    """Draw IoUs (A, G) with ties and zeros, many of them low or many of them high. None is close to a threshold."""
+    low, high = [0, 0, 0.04, 0.08, 0.15, 0.22, 0.35, 0.45, 0.5, 0.6, 0.75, 0.9], [0, 0.15, 0.5, 0.6, 0.75, 0.8, 0.9, 1]
+    return np.asarray(rng.choice(low if rng.integers(2) else high, (boxes, objects)))
 
 
 # ---------------------------------------------------------------------- a random minibatch
@@ -164,6 +202,12 @@ def sample(function: Function, seed: int | None = None) -> None:
     """
     check_callable("sample", function)
     seeds = generator_of(seed)
+    with judging("sample"):
+        _check_choices(function, seeds)
+
+
+def _check_choices(function: Function, seeds: np.random.Generator) -> None:
+    """Raise CheckFailed unless every choice is valid, repeatable, and as random as it should be."""
     for case in _sample_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
     hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"
@@ -171,13 +215,13 @@ def sample(function: Function, seed: int | None = None) -> None:
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
     )
-    few = _sample_case(_labels(seeds, 6, 6, 3), 6, 0.5, seeds, hint)
+    few = _sample_case(_labels(seeds, 8, 8, 3), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
 
 
 def _raise_if(failure: Failure | None, case: Case) -> None:
     if failure is not None:
-        raise CheckFailed(message("sample", case, failure))
+        raise failed("sample", case, failure)
 
 
 def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -231,6 +275,20 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield boxes(5, 5, 0, 0, 0.5, "A batch of 0 boxes contains no positives and no negatives.")
     yield boxes(5, 5, 0, 4, 0.0, "A fraction of 0 allows no positives.")
     yield boxes(5, 5, 0, 4, 1.0, "A fraction of 1 leaves room for negatives only if there are too few positives.")
+    labels = _labels(rng, 7, 9, 6)
+    yield _sample_case(
+        np.where(labels == -1, rng.choice([-1, -2, -5], labels.shape), labels * rng.integers(1, 90, labels.shape)),
+        10,
+        0.3,
+        rng,
+        "A label below 0 is ignored, whatever it is (`match` uses -2). A label of 1 or above is positive.",
+    )
+    yield _sample_case(
+        _labels(rng, 9, 9, 2).astype(np.int32), 8, 0.75, rng, "`positive_fraction` is an argument. It may be above 1/2."
+    )
+    yield _sample_case(
+        np.repeat([-1, 1, 0], [3, 6, 6]), 5, 0.6, rng, "The labels may be sorted. An index refers to `labels`."
+    )
     for count in (4, 16, 64):
         positive, negative, ignored = rng.integers(0, count, 3).tolist()
         yield boxes(
@@ -283,11 +341,8 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
     """Return what is wrong with the indices of one kind, or None. `allowed` (A,) is True for the boxes of this kind."""
-    try:
-        indices = np.asarray(part)
-    except ValueError:  # rows of different lengths
-        indices = np.zeros((0, 0))
-    if indices.ndim != 1 or indices.size and indices.dtype.kind not in "iu":
+    indices, failure = as_array(part)
+    if failure is not None or indices.ndim != 1 or indices.size and indices.dtype.kind not in "iu":
         return Failure(
             f"must return the {kind} boxes as a 1-D array of integers",
             part,
@@ -340,7 +395,7 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         drawn = [choice[number] for choice in choices]
         share = len(drawn[0]) / candidates.sum()
         counts = np.bincount(np.concatenate(drawn).astype(int), minlength=len(labels))  # (A,)
-        unlike = unlike_chance(counts, share)
+        unlike = unlike_chance(counts, share, DRAWS)
         if (unlike & candidates).any():
             index = int((unlike & candidates).argmax())
             return Failure(
@@ -349,10 +404,20 @@ def _unequal(function: Function, case: Case) -> Failure | None:
                 hint="Every candidate must have the same probability, wherever it is in the array. Look at the first "
                 "and the last candidate.",
             )
-        if len(set(drawn)) < math.comb(int(candidates.sum()), len(drawn[0])):
+        sets = Counter(drawn)
+        possible = math.comb(int(candidates.sum()), len(drawn[0]))
+        if len(sets) < possible:
             return Failure(
                 f"never chooses some sets of {kind} boxes in {DRAWS} calls",
                 hint="Each box is equally likely, but not each set of boxes. Does your function choose neighbours "
                 "together?",
+            )
+        if uneven(list(sets.values()), possible):
+            often, times = sets.most_common(1)[0]
+            return Failure(
+                f"chooses the {kind} boxes {list(often)} together {times} times in {DRAWS} calls; expected about "
+                f"{DRAWS / possible:.0f}",
+                hint="Every set of boxes must have the same probability. A shuffle that exchanges each element with "
+                "any other is not uniform, and random keys must be so many that no two are equal.",
             )
     return None

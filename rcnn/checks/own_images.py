@@ -13,18 +13,51 @@ import numpy as np
 
 from rcnn import anchors, evaluate
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, attempt, check_callable, generator_of, message
+from rcnn.checks._engine import (
+    Case,
+    CheckFailed,
+    Failure,
+    Function,
+    attempt,
+    check_callable,
+    failed,
+    generator_of,
+    judging,
+)
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
-PAGES, POOL, PAGE_SIZE = 11, 40, (64, 96)
+PAGES, POOL, PAGE_SIZE = 15, 60, (64, 96)
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
 A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
+AREA = 10.0  # factor by which an area may differ from the area of the box
 NEAR = 1.0  # pixels by which a repaired box may differ from the correct one
 STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: largest / smallest size, and ratio
+SHORT = 96  # shorter side of most images
+SHAPES: tuple[tuple[Size, ...], ...] = (  # sizes (height, width) of the images of a data set: wide, tall and mixed
+    ((96, 144), (144, 216), (48, 72)),
+    ((144, 96), (216, 144), (72, 48)),
+    ((96, 144), (144, 96), (60, 60), (80, 240)),
+)
 MOST = 3  # maximum number of sizes, and of ratios
 ASKED = {0.5: 0.99, 0.7: 0.90}  # required recall of the anchors at each IoU threshold
+
+
+PLANTED = (  # the faults of the records, in this order, each with its variant
+    ("missing", 0),
+    ("capitals", 0),
+    ("exchanged", 0),
+    ("exchanged", 1),
+    ("beyond", 0),
+    ("beyond", 1),
+    ("beyond", 2),
+    ("beyond", 3),
+    ("other-size", 0),
+    ("other-size", 1),
+    ("twice", 0),
+    ("same box", 0),
+)
 
 
 @original
@@ -52,6 +85,19 @@ def repair(function: Function, seed: int | None = None) -> None:
     damaged, truth, planted = _damaged(generator_of(seed))
     before = copy.deepcopy(damaged)
     got, failure = attempt(function, damaged)
+    with judging("repair"):
+        _check_repaired(got, failure, before, damaged, truth, planted)
+
+
+def _check_repaired(
+    got: Any,
+    failure: Failure | None,
+    before: Annotations,
+    damaged: Annotations,
+    truth: Mapping[str, Record],
+    planted: Mapping[str, tuple[str, Record]],
+) -> None:
+    """Raise CheckFailed unless `got` is right. `damaged` are the annotations after the call, and `before` a copy."""
     if failure is not None:
         raise _failed(
             None,
@@ -75,6 +121,16 @@ def repair(function: Function, seed: int | None = None) -> None:
                 "Work on copies. If a new record shares an array with the original record, writing into that array "
                 "also changes the original.",
             )
+    if not all(isinstance(record, Record) for record in got.records):
+        odd = next(record for record in got.records if not isinstance(record, Record))
+        raise _failed(
+            None,
+            f"returns a {type(odd).__name__} among the records",
+            "`records` contains one Record for each image file that exists, and nothing else. Leave a record out; do "
+            "not replace it with None.",
+        )
+    if tuple(got.classes) != before.classes:
+        raise _failed(None, "returns other classes", "The classes are right. Their names may contain capital letters.")
     _check_order_of_sizes(got)
     _check_problems(got, planted)
     _check_truth(got, truth, planted)
@@ -103,10 +159,12 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
     """
     check_callable("choose_anchors", function)
     rng = generator_of(seed)
-    for ratio in rng.permutation([0.25, 1.0, 2.2]):
-        kind = _Kind((96, 144), int(rng.integers(2, 4)) * 96, float(rng.uniform(20, 24)), float(ratio))
+    for sizes, ratio in zip(SHAPES, rng.permutation([0.25, 1.0, 2.2]), strict=True):
+        factor = int(rng.integers(2, 4))
+        kind = _Kind(sizes, factor * SHORT, factor * float(rng.uniform(20, 24)), float(ratio))
         dataset, others = kind.images(rng), kind.images(rng)
-        _check_choice(function, dataset, others, kind.min_size)
+        with judging("choose_anchors"):
+            _check_choice(function, dataset, others, kind.min_size)
 
 
 # ---------------------------------------------------------------------- repaired annotations
@@ -122,6 +180,8 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "other-size": "The annotation was made for an image of another size. Multiply x by the ratio (width of the file / "
     "width in the record), and y by the same ratio of the heights. Store the size of the image file in the "
     "record. Clip the boxes only after that.",
+    "same box": "This record has no fault. Two objects with the same box but different classes are different objects, "
+    "so keep both.",
     "twice": "The same box appears twice with the same class. Keep only one of the two in boxes, names, labels and "
     "all other arrays of the record.",
 }
@@ -137,7 +197,7 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
             "record.names": record.names,
             "record.labels": record.labels,
         }
-    return CheckFailed(message("repair", Case(shown, hint), Failure(sentence)))
+    return failed("repair", Case(shown, hint), Failure(sentence))
 
 
 def _check_order_of_sizes(got: Annotations) -> None:
@@ -204,6 +264,13 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
                 f"returns `{wrong}` with a wrong row",
                 f"In `names` and in every array of a record, the rows must be in the order of `boxes`. {hint}",
             )
+        for name_of, value in (("source", true.source), ("image_id", true.image_id)):
+            if getattr(given, name_of) != value:
+                raise _failed(
+                    record,
+                    f"returns another `{name_of}` for this record",
+                    "`dataclasses.replace(record, boxes=...)` copies all other fields of a record.",
+                )
     if len(got.records) != len(truth):
         raise _failed(
             None,
@@ -234,10 +301,17 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
-    """Return the name of an array with a wrong row, or None. Row i of `true` belongs to row pairs[i] of `given`."""
+    """Return the name of an array with a wrong row, or None. Row i of `true` belongs to row pairs[i] of `given`.
+
+    Areas may be measured in different ways, so they only need to be within a factor of `AREA` of the box's area.
+    """
     if [given.names[i] for i in pairs] != list(true.names):
         return "names"
     marks = ("difficult", "crowd", "truncated")
+    of_boxes = (true.boxes[:, 2:] - true.boxes[:, :2]).prod(axis=1)
+    ratios = np.asarray(given.areas, float)[list(pairs)] / of_boxes
+    if not ((ratios > 1 / AREA) & (ratios < AREA)).all():
+        return "areas"
     return next(
         (
             name
@@ -266,7 +340,7 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
     """Return annotations with every fault, and dicts: image name to correct record, and to (fault, damaged record)."""
-    everything = _folder()[1]
+    everything = _with_capitals(rng, _folder()[1])
     several = [record for record in everything.records if len(record.boxes) >= 2]
     while True:
         chosen = [_marked(rng, several[i]) for i in rng.choice(len(several), PAGES, replace=False)]
@@ -274,10 +348,8 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
         if len(labels) == len(everything.classes) - 1:  # the validator reports a class without objects
             break
     truth, planted, records = {}, {}, []
-    faults = ["missing", "capitals", "exchanged", "exchanged", "beyond", "beyond", "other-size", "other-size", "twice"]
-    for number, record in enumerate(chosen):
-        fault = faults[number] if number < len(faults) else ""
-        true, wrong = _plant(rng, record, fault, first=number % 2 == 0)
+    for record, (fault, variant) in zip(chosen, [*PLANTED, *[("", 0)] * PAGES], strict=False):
+        true, wrong = _plant(rng, record, fault, variant, everything.classes)
         if fault != "missing":
             truth[true.image.name] = true
         if fault:
@@ -287,34 +359,57 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
     return replace(everything, records=[records[i] for i in order]), truth, planted
 
 
+def _with_capitals(rng: np.random.Generator, annotations: Annotations) -> Annotations:
+    """Return a copy of the annotations in which some class names begin with a capital letter."""
+    capital = rng.permutation(len(annotations.classes)) % 2 == 0
+    classes = tuple(name.title() if capital[i] and i else name for i, name in enumerate(annotations.classes))
+    records = [
+        replace(record, names=tuple(classes[label] for label in record.labels)) for record in annotations.records
+    ]
+    return replace(annotations, classes=classes, records=records)
+
+
 def _marked(rng: np.random.Generator, record: Record) -> Record:
-    """Return the record with one of its objects marked as truncated."""
-    return replace(record, truncated=np.arange(len(record.boxes)) == rng.integers(len(record.boxes)))
+    """Return the record with one of its objects marked as truncated, and sometimes one as difficult or as a crowd."""
+    objects = np.arange(len(record.boxes))
+    one, other, third = rng.integers(len(objects), size=3)
+    marks = {"truncated": objects == one, "difficult": objects == other, "crowd": objects == third}
+    del marks[str(rng.choice(["difficult", "crowd"]))]
+    return replace(record, **marks)
 
 
-def _plant(rng: np.random.Generator, record: Record, fault: str, first: bool) -> tuple[Record, Record]:
-    """Return the correct record, and the record with the fault. `first` chooses between two variants of the fault."""
+def _plant(
+    rng: np.random.Generator, record: Record, fault: str, variant: int, classes: Sequence[str]
+) -> tuple[Record, Record]:
+    """Return the correct record, and the record with the fault, in one of its variants."""
     boxes, i = record.boxes.copy(), int(rng.integers(len(record.boxes)))
+    first = variant == 0
     if fault == "missing":
         return record, replace(record, image=record.image.with_name(f"lost-{record.image.name}"))
     if fault == "capitals":
         names, labels = list(record.names), record.labels.copy()
-        names[i], labels[i] = names[i].upper(), -1
+        names[i], labels[i] = names[i].swapcase(), -1
         return record, replace(record, names=tuple(names), labels=labels)
     if fault == "exchanged":
         boxes[i] = boxes[i][[2, 1, 0, 3] if first else [0, 3, 2, 1]]
         return record, replace(record, boxes=boxes)
     if fault == "beyond":
-        side = int(boxes[:, 2].argmax()) if first else int(boxes[:, 0].argmin())
-        column, edge = (2, float(PAGE_SIZE[1])) if first else (0, 0.0)
+        column, edge = ((2, float(PAGE_SIZE[1])), (0, 0.0), (3, float(PAGE_SIZE[0])), (1, 0.0))[variant]
+        side = int(boxes[:, column].argmax()) if edge else int(boxes[:, column].argmin())
         true, boxes = boxes.copy(), boxes.copy()
         true[side, column] = edge
-        boxes[side, column] = edge + float(rng.integers(4, 30)) * (1 if first else -1)
+        boxes[side, column] = edge + float(rng.integers(4, 30)) * (1 if edge else -1)
         return replace(record, boxes=true), replace(record, boxes=boxes)
     if fault == "other-size":
         factors = (2.0, 2.0) if first else (1.5, 0.5)
         size = (int(PAGE_SIZE[0] * factors[0]), int(PAGE_SIZE[1] * factors[1]))
         return record, replace(record, boxes=boxes * np.tile(factors[::-1], 2), size=size)
+    if fault == "same box":  # no fault: two objects of different classes may have the same box
+        both = _rows(record, [*range(len(boxes)), i])
+        labels = both.labels.copy()
+        labels[-1] = labels[-1] % (len(classes) - 1) + 1
+        true = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
+        return true, true
     if fault == "twice":
         return record, _rows(record, [*range(len(boxes)), i])
     return record, record
@@ -330,42 +425,52 @@ def _rows(record: Record, rows: Sequence[int]) -> Record:
 
 
 class _Boxes:
-    """A data set of blank images of one size, with boxes."""
+    """A data set of blank images, with boxes."""
 
     classes = ("background", "thing")
 
-    def __init__(self, size: Size, boxes_list: list[np.ndarray]) -> None:
-        self._size, self._boxes = size, boxes_list
+    def __init__(self, sizes: list[Size], boxes_list: list[np.ndarray]) -> None:
+        self._sizes, self._boxes = sizes, boxes_list
 
     def __len__(self) -> int:
         return len(self._boxes)
 
     def annotation(self, index: int) -> tuple[Size, dict[str, np.ndarray]]:
         boxes = self._boxes[index]  # an IndexError ends a loop over the images
-        return self._size, {"boxes": boxes.copy(), "labels": np.ones(len(boxes), np.int64)}
+        return self._sizes[index], {"boxes": boxes.copy(), "labels": np.ones(len(boxes), np.int64)}
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        return np.full((*self._size, 3), 200, np.uint8), self.annotation(index)[1]
+        return np.full((*self._sizes[index], 3), 200, np.uint8), self.annotation(index)[1]
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of image: its size, `min_size`, and the `smallest` size and `lowest` ratio of the objects."""
+    """A kind of image: the `sizes` of images, `min_size`, and the `smallest` size and `lowest` ratio of the objects.
 
-    size: Size
+    The smallest size is in pixels of the resized image.
+    """
+
+    sizes: tuple[Size, ...]
     min_size: int
     smallest: float
     lowest: float
 
     def images(self, rng: np.random.Generator) -> _Boxes:
         """Draw images of this kind. The last image has no object."""
-        count = (IMAGES_TO_FIT, OBJECTS)
-        sizes = self.smallest * SPREAD[0] ** rng.uniform(size=count)
-        ratios = self.lowest * SPREAD[1] ** rng.uniform(size=count)
-        sides = np.stack([sizes / np.sqrt(ratios), sizes * np.sqrt(ratios)], axis=2)  # (P, G, 2), width and height
-        corner = rng.uniform(size=(*count, 2)) * np.maximum(np.array(self.size[::-1]) - sides, 0)
-        boxes = np.concatenate([corner, corner + sides], axis=2).astype(np.float32)
-        return _Boxes(self.size, [*boxes, np.zeros((0, 4), np.float32)])
+        images = [self.sizes[i % len(self.sizes)] for i in range(IMAGES_TO_FIT)]
+        drawn = []
+        for size in images:
+            longer = self.smallest * SPREAD[0] ** rng.uniform(size=OBJECTS) / _scale(size, self.min_size)
+            ratios = self.lowest * SPREAD[1] ** rng.uniform(size=OBJECTS)
+            sides = np.stack([longer / np.sqrt(ratios), longer * np.sqrt(ratios)], axis=1)  # (G, 2), width and height
+            corner = rng.uniform(size=(OBJECTS, 2)) * np.maximum(np.array(size[::-1]) - sides, 0)
+            drawn.append(np.concatenate([corner, corner + sides], axis=1).astype(np.float32))
+        return _Boxes([*images, images[0]], [*drawn, np.zeros((0, 4), np.float32)])
+
+
+def _scale(size: Size, min_size: int) -> float:
+    """Return the factor by which an image of this size is enlarged."""
+    return resized_size(size, min_size, 2 * min_size)[0] / size[0]
 
 
 def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size: int) -> None:
@@ -373,7 +478,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
     strides, max_size = [(STRIDE, STRIDE)], 2 * min_size
     case = Case(
         {
-            "(height, width) of the images": dataset.annotation(0)[0],
+            "(height, width) of the first images": tuple(dataset.annotation(i)[0] for i in range(3)),
             "min_size": min_size,
             "strides": strides,
             "boxes of the first image": dataset.annotation(0)[1]["boxes"],
@@ -395,7 +500,7 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
     try:
         sizes, ratios = (tuple(float(x) for x in numbers) for numbers in got)
         generator = anchors.AnchorGenerator(sizes, ratios)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise _no_choice(
             case, f"returns invalid sizes and ratios: {error}", "Return two sequences of positive numbers.", got
         ) from error
@@ -413,16 +518,16 @@ def _check_choice(function: Function, dataset: _Boxes, others: _Boxes, min_size:
                 case,
                 f"returns anchors that cover {recall:.1%} of the objects in new images at an IoU of "
                 f"{threshold:g}; at least {asked:.0%} are required",
-                _what_is_missed(reached, sizes, ratios, dataset.annotation(0)[0], min_size),
+                _what_is_missed(reached, sizes, ratios, dataset, min_size),
                 (sizes, ratios),
             )
 
 
 def _what_is_missed(
-    reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], size: Size, min_size: int
+    reached: evaluate.Coverage, sizes: Sequence[float], ratios: Sequence[float], dataset: _Boxes, min_size: int
 ) -> str:
     """Return a hint that explains why anchors of these sizes and ratios do not cover enough objects."""
-    scale = resized_size(size, min_size, 2 * min_size)[0] / size[0]
+    scale = float(np.median([_scale(dataset.annotation(i)[0], min_size) for i in range(len(dataset))]))
     middle, of_anchors = float(np.median(reached.sizes)), float(np.median(sizes))
     shape, of_shapes = float(np.median(reached.ratios)), float(np.median(ratios))
     near = 1.25
@@ -437,7 +542,8 @@ def _what_is_missed(
         f"In the resized images, the sizes of all objects are {reached.sizes.min():.0f} to {reached.sizes.max():.0f} "
         f"pixels, and their ratios are {reached.ratios.min():.2g} to {reached.ratios.max():.2g}. "
         f"Objects missed at an IoU of 0.7 have a median size of {np.median(reached.sizes[missed]):.0f} pixels "
-        f"and a median ratio of {np.median(reached.ratios[missed]):.2g}."
+        f"and a median ratio of {np.median(reached.ratios[missed]):.2g}. Images may be wide or tall, and each has its "
+        "own size."
     )
 
 
@@ -447,4 +553,4 @@ def _apart(one: float, other: float) -> float:
 
 
 def _no_choice(case: Case, sentence: str, hint: str, got: Any = None) -> CheckFailed:
-    return CheckFailed(message("choose_anchors", replace(case, hint=hint), Failure(sentence, got)))
+    return failed("choose_anchors", replace(case, hint=hint), Failure(sentence, got))

@@ -238,10 +238,23 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         "These bins contain no pixel of the map. The value of an empty bin is 0.",
     )
     yield _pooled(
+        _maps(rng) - 2000,
+        [[-6, -4, 2, 3], [width - 2, height - 3, width + 6, height + 4], [-6, height - 2, 1, height + 5]],
+        (4, 4),
+        "Some bins of this RoI contain no pixel of the map, and others do. The value of an empty bin is 0, even if all "
+        "pixels are negative.",
+    )
+    yield _pooled(
         _peak(_maps(rng), 2, 1),
         [-0.5, 1, 2, 3],
         (1, 2),
         "Negative halves are rounded away from zero, too: -0.5 becomes -1.",
+    )
+    yield _pooled(
+        _maps(rng) - 2000,
+        [[-40, -30, 60, 50], [-3.25, -2.5, width + 2.75, height + 3.5]],
+        (3, 2),
+        "This RoI extends beyond the map on every side. Divide the whole RoI into bins first. Then clip the bins.",
     )
     yield _pooled(
         _maps(rng, 1, 3, SMALL),
@@ -262,7 +275,15 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _pooled(
         _maps(rng).astype(np.float32), [[0, 1, 4, 3]], (2, 2), "float32 is valid input: networks compute in float32."
     )
-    for channels, count in ((1, 1), (1, 4), (3, 8)):
+    for size in ((9, 4), (4, 9)):
+        yield _pooled(
+            _maps(rng, 2, 2, size) - 500,
+            _reaching_out(rng, 4, size),
+            (3, 2),
+            "The map may be tall or wide. Rows belong to y and to the height, and columns to x and to the width.",
+            images=[0, 1, 1, 0],
+        )
+    for channels, count in ((1, 1), (1, 4), (3, 8), (2, 2)):
         yield _pooled(
             _maps(rng, channels, 2, SMALL) - 500,
             _drawn(rng, count, 0.5),
@@ -448,7 +469,13 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield _aligned(
         _maps(rng),
-        [[-2.0, 1, 2, 3], [width - 1.5, 1, width + 0.5, 3], [1.0, -2, 3, 2]],
+        [
+            [-2.0, 1, 2, 3],
+            [width - 1.5, 1, width + 0.5, 3],
+            [1.0, -2, 3, 2],
+            [1.0, height - 1.5, 3, height + 0.5],
+            [width - 1.5, height - 1.5, width + 0.5, height + 0.5],
+        ],
         (1, 1),
         2,
         "These samples are exactly one pixel outside the map, at -1 or at the width or height of the map. That is not "
@@ -490,7 +517,29 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         3,
         "The number of samples is an argument: each bin has sampling_ratio x sampling_ratio samples.",
     )
-    for channels, count in ((1, 1), (1, 4), (3, 8)):
+    for size in ((9, 4), (4, 9)):
+        for aligned, ratio in ((False, 2), (True, 1)):
+            yield _aligned(
+                _maps(rng, 2, 2, size),
+                _reaching_out(rng, 4, size),
+                (2, 4) if aligned else (4, 1),
+                ratio,
+                "The map may be tall or wide, and a RoI may extend beyond it on any side. Rows belong to y and to the "
+                "height, and columns to x and to the width. For each sample, decide along each axis: is it more than "
+                "one pixel outside?",
+                aligned=aligned,
+                images=[0, 1, 1, 0],
+            )
+    for aligned in (False, True):
+        yield _aligned(
+            _maps(rng) - 2000,
+            [[-40, -30, 56, 50], [-3.25, -2.5, width + 2.75, height + 3.5]],
+            (2, 4),
+            4,
+            "This RoI extends beyond the map on every side. Only its samples outside the map count as 0.",
+            aligned=aligned,
+        )
+    for channels, count in ((1, 1), (1, 4), (3, 8), (2, 2)):
         for aligned in (False, True):
             yield _aligned(
                 _maps(rng, channels, 2, SMALL),
@@ -639,6 +688,15 @@ def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1
     return np.stack([left, top, right, bottom], axis=1) / (4 * scale)
+
+
+def _reaching_out(rng: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Generate RoIs (count, 4) that extend beyond maps of this size: to the left, right, top and bottom in turn."""
+    height, width = size
+    rois = np.tile([0.5, 0.5, width - 1.5, height - 1.5], (count, 1))
+    edge = rng.permutation(count) % 4
+    rois[np.arange(count), edge] += np.where(edge < 2, -1, 1) * rng.integers(6, 17, count) / 4
+    return rois
 
 
 def _bins(rng: np.random.Generator) -> tuple[int, int]:

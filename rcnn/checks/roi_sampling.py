@@ -11,15 +11,28 @@ import numpy as np
 
 from rcnn import boxes
 from rcnn._ext.dispatch import original
-from rcnn.checks._chance import DRAWS, Seeded, unlike_chance, unrepeated
-from rcnn.checks._engine import Case, CheckFailed, Failure, Function, answer, check_callable, generator_of, message
+from rcnn.checks._chance import Seeded, unlike_chance, unrepeated
+from rcnn.checks._engine import (
+    Case,
+    Failure,
+    Function,
+    answer,
+    as_array,
+    attempt,
+    check_callable,
+    copied,
+    failed,
+    generator_of,
+    judging,
+)
 from rcnn.matching import IGNORED, match
 from rcnn.roi_heads import RoITargets
 
+DRAWS = 1500  # number of choices from the same candidates
 SIDE = 40  # pixels: side of the objects
 APART = 100  # pixels from one object to the next
 SAME = 1e-3  # tolerance for float32, in pixels and for deltas
-
+A_LABEL_IS_AN_INDEX = "A label is the index of a class, and the loss uses it as an index, so its dtype is an integer."
 
 SETTINGS = {
     "fg_iou_thresh": 0.5,
@@ -81,6 +94,12 @@ def roi_targets(function: Function, seed: int | None = None) -> None:
     """
     check_callable("roi_targets", function)
     seeds = generator_of(seed)
+    with judging("roi_targets"):
+        _check_choices(function, seeds)
+
+
+def _check_choices(function: Function, seeds: np.random.Generator) -> None:
+    """Raise CheckFailed unless every choice is valid, repeatable, and as random as it should be."""
     for case in _roi_cases(seeds):
         _choice(function, case, case.arguments["rng"].made())
     hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"
@@ -167,6 +186,39 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         weights=(1.0, 2.0, 4.0, 8.0),
     )
     yield from _counted_cases(rng)
+    yield _rois(
+        [near, off],
+        [on],
+        [one],
+        rng,
+        "The IoU with the object is 0.76. The thresholds are arguments, and need not be 0.5.",
+        fg_iou_thresh=0.8,
+        bg_iou_thresh=0.8,
+    )
+    yield _rois(
+        np.subtract([near, off, half], 300).tolist(),
+        np.subtract([on, beside], 300).tolist(),
+        [one, other],
+        rng,
+        "Boxes may lie to the left of the image or above it, so coordinates may be negative.",
+        weights=(10.0, 4.0, 2.0, 5.0),
+    )
+    yield _rois(
+        np.divide([near, off, [x + 8, y - 4, x + SIDE, y + SIDE]], 64).tolist(),
+        np.divide([on], 64).tolist(),
+        [one],
+        rng,
+        "These boxes are smaller than a pixel. Do not add a constant, and do not enlarge a box.",
+    )
+    yield _rois(
+        [near, [x + 304, y, x + 336, y + 44], [x + 900, y, x + 940, y + 20]],
+        [on, off, [x + 600, y, x + 640, y + 30]],
+        [one, one, 90],
+        rng,
+        "Two objects may have the same class, and a class may have any number. Each RoI has the deltas of its own "
+        "object.",
+        weights=(1.0, 2.0, 4.0, 8.0),
+    )
     yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
     yield _rois([], [on], [one], rng, "There are no proposals, so the true box is the only candidate.")
     yield _rois([], [], [], rng, "There are no candidates, so the result has no rows.")
@@ -286,7 +338,7 @@ def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
 
 def _raise_if(failure: Failure | None, case: Case) -> None:
     if failure is not None:
-        raise CheckFailed(message("roi_targets", case, failure))
+        raise failed("roi_targets", case, failure)
 
 
 def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[int, ...]:
@@ -322,12 +374,13 @@ def _malformed(got: Any) -> Failure | None:
         return Failure("returns None", hint="A function without `return` returns None.")
     if not isinstance(got, (tuple, list)) or len(got) != 3:
         return Failure("must return a tuple of three arrays, (rois, labels, deltas)", got)
-    try:
-        rois, labels, deltas = (np.asarray(part) for part in got)
-    except ValueError:  # rows of different lengths
-        return Failure("returns rows of different lengths", got)
-    if any(part.size and part.dtype.kind not in "fiu" for part in (rois, labels, deltas)):
-        return Failure("returns values that are not numbers", got)
+    parts = [as_array(part) for part in got]
+    for _, failure in parts:
+        if failure is not None:
+            return failure
+    rois, labels, deltas = (part for part, _ in parts)
+    if labels.size and labels.dtype.kind not in "iu":
+        return Failure(f"returns labels of dtype {labels.dtype}; expected integers", labels, hint=A_LABEL_IS_AN_INDEX)
     rows = len(rois) if rois.ndim else 0
     for name, part, shape in (("rois", rois, (rows, 4)), ("labels", labels, (rows,)), ("deltas", deltas, (rows, 4))):
         if part.shape != shape and not (part.size == 0 and rows == 0):
@@ -442,11 +495,17 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
 def _unequal(function: Function, case: Case) -> Failure | None:
     """Return a failure if some candidate is chosen more often, or less often, than chance explains."""
     truth, rng = _truth(case), case.arguments["rng"].made()
-    choices = np.concatenate([_choice(function, case, rng) for _ in range(DRAWS)]).astype(int)
-    counts = np.bincount(choices, minlength=len(truth.rois))  # (P + G,)
+    own, rows = copied(case), {tuple(roi): index for index, roi in enumerate(truth.rois.round(3).tolist())}
+    choices = []
+    for _ in range(DRAWS):
+        got, failure = attempt(lambda: replace(own, arguments={**own.arguments, "rng": rng}).call(function))
+        _raise_if(failure, case)
+        rois = np.asarray(got.rois if isinstance(got, RoITargets) else got[0], float)
+        choices += [rows[tuple(roi)] for roi in rois.round(3).tolist() if tuple(roi) in rows]
+    counts = np.bincount(np.array(choices, int), minlength=len(truth.rois))  # (P + G,)
     for name, of_kind in (("on objects", truth.labels > 0), ("on background", truth.labels == 0)):
         share = counts[of_kind].sum() / DRAWS / of_kind.sum()
-        unlike = unlike_chance(counts, share)
+        unlike = unlike_chance(counts, share, DRAWS)
         if (unlike & of_kind).any():
             index = int((unlike & of_kind).argmax())
             return Failure(

@@ -9,9 +9,11 @@ import numpy as np
 from rcnn import boxes
 from rcnn import nms as reference
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
+CHAINS = (4, 6, 9, 14)  # numbers of boxes that each overlap the next one
 
 
 @original
@@ -169,6 +171,24 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "If many scores are equal, their boxes must keep their order. Some sorting algorithms change the order of "
         "ties.",
     )
+    for length in CHAINS:
+        order = rng.permutation(length)
+        yield row(
+            (8.0 * order).tolist(),
+            (1 - order / length).tolist(),
+            0.4,
+            "In this chain, each box overlaps the next one too much. The first removes the second, so the third is "
+            "kept and removes the fourth, and so on. Decide for one box after the other, from the highest score down.",
+        )
+    yield row(
+        (8.0 * np.arange(8)).tolist(),
+        [middle] * 8,
+        0.4,
+        "In this chain, each box overlaps the next one too much, and all scores are equal. Go through the boxes in the "
+        "order of the array.",
+    )
+    for kind, counts in _inputs.box_kinds():
+        yield _drawn_crowd(rng, kind.draw(rng, 2 * sum(counts)), kind.hint)
     for count in (2, 3, 5, 8, 12, 40):
         for dtype in (np.float64, np.float32):
             yield _crowd(rng, count, dtype)
@@ -183,15 +203,22 @@ def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Ca
     centres = rng.uniform(10, 60, (1 + count // 4, 2))
     corner = centres[rng.integers(0, len(centres), count)] + rng.uniform(-8, 8, (count, 2))  # (count, 2)
     drawn = np.concatenate([corner, corner + rng.uniform(15, 30, (count, 2))], axis=1).round(1).astype(dtype)
-    scores = (rng.integers(1, 2 * count + 1, count) / (2 * count + 1)).astype(dtype)
-    overlaps = boxes.iou(drawn, drawn)
-    thresholds = rng.uniform(0.2, 0.8, 20).round(2)
-    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1))  # (20,)
-    return Case(
-        {"boxes": drawn, "scores": scores, "iou_threshold": float(thresholds[nearest.argmax()])},
+    return _drawn_crowd(
+        rng,
+        drawn,
         "These boxes are random. Write down the IoU of each pair. Then go through the boxes by hand, from the highest "
         "score down, and cross off the boxes that are removed.",
     )
+
+
+def _drawn_crowd(rng: np.random.Generator, drawn: np.ndarray, hint: str) -> Case:
+    """Draw scores for boxes, some equal or negative, and a threshold that is not close to any IoU of the boxes."""
+    count = len(drawn)
+    scores = (rng.integers(1, 2 * count + 1, count) / (2 * count + 1) - rng.choice([0, 1])).astype(drawn.dtype)
+    overlaps = boxes.iou(drawn, drawn)
+    thresholds = rng.uniform(0.05, 0.9, 20).round(2)
+    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1))  # (20,)
+    return Case({"boxes": drawn, "scores": scores, "iou_threshold": float(thresholds[nearest.argmax()])}, hint)
 
 
 def _descending(rng: np.random.Generator, count: int) -> list[float]:

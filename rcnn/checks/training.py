@@ -32,7 +32,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
         norm of at most `max_norm`, and moves the parameters once with the optimiser. It returns (losses, norm): a dict
         from names to the five losses, as floats, and the norm of all gradients together before scaling. If the total
         loss is not finite, the function raises FloatingPointError, and the parameters stay unchanged. The check uses a
-        small model with K weights, (K,), and with images and targets of shape (K,).
+        small model with K weights, (K,), and one bias, (1, 1), and with images and targets of shape (K,).
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -53,40 +53,49 @@ def training_step(function: Function, seed: int | None = None) -> None:
 
 
 class _SmallModel(Module):
-    """A model with one weight per image. It learns to make weight * image equal to the target."""
+    """A model with one weight per image and one bias for all. It learns to make its output equal to the target."""
 
-    def __init__(self, weights: np.ndarray) -> None:
+    def __init__(self, weights: np.ndarray, bias: float) -> None:
         self.weights = Parameter(np.array(weights, np.float64))
+        self.bias = Parameter(np.array([[bias]], np.float64))
 
     def get_loss(self, images: Any, targets: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """Return five losses. The targets are shifted at random, to imitate the random sampling in a detector."""
+        """Return five losses. The targets are shifted at random, to imitate the random sampling in a detector.
+
+        A target that is not finite makes only the last of the four losses, and the total loss, not finite.
+        """
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
-        missed = self.weights * Tensor(np.asarray(images, np.float64)) - Tensor(wanted)  # (K,)
+        fine = np.where(np.isfinite(wanted), wanted, 0)
+        missed = self.weights * Tensor(np.asarray(images, np.float64)) + self.bias.reshape(1) - Tensor(fine)  # (K,)
         total = (missed * missed).sum() * 0.5
         parts = [total * share for share in SHARES]
+        parts[-1] = parts[-1] + Tensor(np.array((wanted - fine).sum()))
         return dict(zip(LOSSES, (*parts, parts[0] + parts[1] + parts[2] + parts[3]), strict=True))
 
 
 def _on_a_small_model(function: Function) -> Callable[..., Any]:
     """Return a function that runs S training steps with `function`.
 
-    The new function returns weights (K,), losses (S, 5), norms (S,), and whether a step raised FloatingPointError.
+    The new function returns weights (K,), bias, losses (S, 5), norms (S,), and whether a step raised
+    FloatingPointError.
     """
 
     def steps(
         weights: np.ndarray,
+        bias: float,
         images: np.ndarray,
         targets: np.ndarray,
         left_over: float,
         lr: float,
         max_norm: float,
         steps: int,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-        model, rng = _SmallModel(weights), np.random.default_rng(len(weights))
+    ) -> tuple[np.ndarray, float, np.ndarray, np.ndarray, bool]:
+        model, rng = _SmallModel(weights, bias), np.random.default_rng(len(weights))
         optimizer = optim.SGD(model.parameters(), lr, momentum=0.5)
         if left_over:
             model.weights.grad = np.full(len(weights), left_over)
+            model.bias.grad = np.full((1, 1), -left_over)
         losses, norms, refused = [], [], False
         for _ in range(steps):
             try:
@@ -96,14 +105,14 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
                 break
             losses.append([named[name] for name in LOSSES])
             norms.append(norm)
-        return model.weights.data, np.array(losses).reshape(-1, 5), np.array(norms), refused
+        return model.weights.data, model.bias.data.item(), np.array(losses).reshape(-1, 5), np.array(norms), refused
 
     return steps
 
 
 def _checked(got: Any) -> tuple[Mapping[str, float], float]:
     """Return the result of a step. Raise TypeError if the result has the wrong form."""
-    if not isinstance(got, tuple) or len(got) != 2 or not isinstance(got[0], Mapping):
+    if not isinstance(got, (tuple, list)) or len(got) != 2 or not isinstance(got[0], Mapping):
         raise TypeError("a step must return a tuple of two values: a dict of the losses, and the norm")
     named, norm = got
     missing = [name for name in LOSSES if name not in named]
@@ -171,14 +180,34 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
         max_norm=0.5,
         size=4,
     )
+    yield _step(
+        rng,
+        4,
+        "The norm is the root of the sum of the squares of all gradients of all parameters. It is not the sum of the "
+        "norms of the parameters, and each parameter is not clipped alone.",
+        max_norm=2.0,
+        size=3,
+        steps=2,
+    )
     yield _step(rng, 2, "Momentum is the optimiser's job: its step() moves the parameters, once per batch.", steps=3)
     yield _step(
         rng,
         2,
         "The total loss is NaN here. Raise FloatingPointError before the parameters move, because a move would "
         "destroy them.",
-        broken=True,
+        broken=np.nan,
     )
+    for bad in (np.nan, np.inf, -np.inf):
+        yield _step(
+            rng,
+            2,
+            "Only the last of the four losses is not finite here, and so is the total loss. Look at the total loss, "
+            "and treat an infinite loss like NaN: raise FloatingPointError before the parameters move.",
+            broken=bad,
+            size=2,
+            steps=2,
+            left_over=1.0,
+        )
     for _ in range(3):
         yield _step(
             rng,
@@ -199,17 +228,23 @@ def _step(
     left_over: float = NOTHING_LEFT,
     max_norm: float = WIDE,
     steps: int = 1,
-    broken: bool = False,
+    broken: float | None = None,
 ) -> Case:
-    """Return a case with a model. Each weight times its image differs from its target by more than `least`."""
+    """Return a case with a model. Each weight times its image differs from its target by more than `least`.
+
+    If `broken` is not None, the last target has this value.
+    """
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])
-    if broken:
-        targets = np.full(size, np.nan)
+    bias = float(rng.integers(-4, 5)) / 4
+    targets = targets + bias
+    if broken is not None:
+        targets[-1] = broken
     return Case(
         {
             "weights": weights,
+            "bias": bias,
             "images": images,
             "targets": targets,
             "left_over": left_over,
@@ -325,7 +360,14 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
         "After a quarter of the warm-up, a straight line has reached about a quarter of its height.",
     )
     yield _rate(steps - 1, steps, base, warmup, final, "After the warm-up, its factor stays 1.")
-    for _ in range(6):
+    yield _rate(1, steps, base, 1, final, "A warm-up may last for a single step: at step 1, its factor is 1.")
+    yield _rate(3, 4, base * 1e-4, 2, 0.0, "A run may be short, and the base rate may be small.")
+    yield _rate(steps, 2 * steps, base, 3 * steps, final, "The warm-up may last longer than the run.")
+    yield _rate(half, steps, base, 0, 1.0, "If `final` is 1, the cosine factor is always 1.")
+    yield _rate(
+        2 * steps, steps, base, warmup, final / 2, "Beyond the end, the rate stays `final` times the base rate."
+    )
+    for _ in range(12):
         yield _rate(
             int(rng.integers(0, steps + half)),
             steps,

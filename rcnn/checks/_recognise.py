@@ -1,0 +1,221 @@
+"""Descriptions of wrong outputs: a wrong output is compared with transformed versions of the expected output.
+
+A learner who has swapped x and y returns the expected boxes with swapped columns. The message of the check then says
+so, in addition to its hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+
+Groups = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
+Pair = tuple[np.ndarray, np.ndarray]  # an output and the expected output
+
+FACTORS = {2.0: "twice", 0.5: "half of", 4.0: "four times", 0.25: "a quarter of"}
+OFFSETS = {1.0: "1 more than", -1.0: "1 less than", 0.5: "0.5 more than", -0.5: "0.5 less than"}
+COLUMNS = {  # other orders of the four numbers of a box
+    (1, 0, 3, 2): "is the expected result with x and y swapped",
+    (2, 3, 0, 1): "is the expected result with its first two columns and its last two columns swapped",
+    (0, 1, 3, 2): "is the expected result with its last two columns swapped",
+    (1, 0, 2, 3): "is the expected result with its first two columns swapped",
+    (0, 2, 1, 3): "is the expected result with its two middle columns swapped",
+}
+ENOUGH = 3  # elements that must agree before an output is called a transformed one
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first element at which two arrays differ.
+
+    Attributes
+    ----------
+    index : tuple of int
+        Index of the element; empty for a single number.
+    got, expected : float
+        The two numbers.
+    """
+
+    index: tuple[int, ...]
+    got: float
+    expected: float
+
+
+def first_difference(got: Any, expected: Any, close: float) -> Difference | None:
+    """Return the first element at which two arrays of the same shape differ, or None.
+
+    Parameters
+    ----------
+    got, expected : Any
+        An output and the expected output. The result is None unless both are arrays of numbers of the same shape.
+    close : float
+        Tolerance, relative to the largest expected number.
+
+    Returns
+    -------
+    Difference or None
+        The first difference in reading order.
+    """
+    if not isinstance(got, np.ndarray) or not isinstance(expected, np.ndarray) or got.shape != expected.shape:
+        return None
+    if got.dtype.kind not in "fiub" or not got.size:
+        return None
+    wrong = ~_close(got, expected, close)
+    if not wrong.any():
+        return None
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    return Difference(index, got[index].item(), expected[index].item())
+
+
+def recognise(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray]], close: float) -> str | None:
+    """Return a sentence that describes all wrong outputs of a function, or None.
+
+    Parameters
+    ----------
+    pairs : sequence of (got, expected)
+        The wrong outputs and the expected outputs.
+    masks : sequence of mappings
+        For each pair, named groups of elements of the result: boolean arrays of the result's shape.
+    close : float
+        Tolerance, relative to the largest expected number.
+
+    Returns
+    -------
+    str or None
+        The sentence. It is None if no description fits all pairs.
+    """
+    if sum(expected.size for _, expected in pairs) < ENOUGH:
+        return None
+    for sentence, transformed in _transformations(pairs):
+        if all(_same(got, transformed(expected), close) for got, expected in pairs):
+            return f"Your result {sentence}."
+    return _partly_right(pairs, masks, close)
+
+
+def _close(got: np.ndarray, expected: np.ndarray, close: float) -> np.ndarray:
+    finite = np.abs(expected[np.isfinite(expected)]) if expected.dtype.kind == "f" else np.abs(expected.astype(float))
+    largest = float(finite.max(initial=0))
+    return np.isclose(got.astype(float), expected.astype(float), rtol=close, atol=close * largest, equal_nan=True)
+
+
+def _same(got: np.ndarray, expected: np.ndarray | None, close: float) -> bool:
+    return expected is not None and got.shape == expected.shape and bool(_close(got, expected, close).all())
+
+
+def _transformations(pairs: Sequence[Pair]) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray | None]]]:
+    """Yield descriptions with the transformation of the expected output that each describes."""
+    shapes = [expected.shape for _, expected in pairs]
+    axes = len(shapes[0])
+    if any(len(shape) != axes for shape in shapes):
+        return
+    if axes == 2:
+        yield "is the transpose of the expected result", lambda expected: expected.T
+    for order in permutations(range(axes)) if axes in (3, 4) else ():
+        if order != tuple(range(axes)):
+            yield (
+                f"is the expected result with its axes in the order {order}",
+                _transposed(order),
+            )
+    yield "has an axis of length 1 too many", _with_the_shape_of(pairs)
+    if axes and all(shape[-1] == 4 for shape in shapes):
+        for columns, sentence in COLUMNS.items():
+            yield sentence, _reordered(columns)
+    yield "is the expected result with the opposite sign", lambda expected: -_numbers(expected)
+    yield "is the expected result without its signs", lambda expected: np.abs(_numbers(expected))
+    for factor, words in FACTORS.items():
+        yield f"is {words} the expected result", _times(factor)
+    for offset, words in OFFSETS.items():
+        yield f"is {words} the expected result", _plus(offset)
+    for words, cut in (("rounded", np.round), ("rounded down", np.floor), ("rounded up", np.ceil)):
+        yield f"is the expected result, {words} to whole numbers", cut
+    yield "is the expected result without the digits after the point", np.trunc
+    yield "is the expected result with 0 in place of negative numbers", lambda expected: np.maximum(expected, 0)
+    yield "is 1 minus the expected result", lambda expected: 1 - _numbers(expected)
+    if axes:
+        yield "is the expected result in reverse order", lambda expected: expected[::-1]
+        yield "is the expected result, moved by one row", lambda expected: np.roll(expected, 1, axis=0)
+        yield "is the expected result, moved by one row", lambda expected: np.roll(expected, -1, axis=0)
+    if axes > 1:
+        yield "is the expected result with its last axis reversed", lambda expected: expected[..., ::-1]
+        yield "is the expected result, moved by one column", lambda expected: np.roll(expected, 1, axis=-1)
+        yield "is the expected result, moved by one column", lambda expected: np.roll(expected, -1, axis=-1)
+    yield "contains zeros only", lambda expected: np.zeros_like(expected)
+    if axes:
+        yield "contains the expected rows in another order", _sorted_like(pairs)
+
+
+def _transposed(order: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda expected: expected.transpose(order)
+
+
+def _reordered(columns: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda expected: expected[..., list(columns)]
+
+
+def _times(factor: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda expected: factor * _numbers(expected)
+
+
+def _plus(offset: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda expected: _numbers(expected) + offset
+
+
+def _numbers(expected: np.ndarray) -> np.ndarray:
+    return expected.astype(float)
+
+
+def _with_the_shape_of(pairs: Sequence[Pair]) -> Callable[[np.ndarray], np.ndarray | None]:
+    shapes = {id(expected): got.shape for got, expected in pairs}
+
+    def reshaped(expected: np.ndarray) -> np.ndarray | None:
+        shape = shapes[id(expected)]
+        longer = len(shape) > expected.ndim and [n for n in shape if n != 1] == [n for n in expected.shape if n != 1]
+        return expected.reshape(shape) if longer else None
+
+    return reshaped
+
+
+def _sorted_like(pairs: Sequence[Pair]) -> Callable[[np.ndarray], np.ndarray | None]:
+    """Return a function that puts the rows of an expected output into the order of the output, if they are the same."""
+    outputs = {id(expected): got for got, expected in pairs}
+
+    def reordered(expected: np.ndarray) -> np.ndarray | None:
+        got = outputs[id(expected)]
+        if got.shape != expected.shape or len(got) < 2:
+            return None
+        theirs, ours = (np.lexsort(_numbers(rows).reshape(len(rows), -1).round(6).T) for rows in (got, expected))
+        out = np.empty_like(expected)
+        out[theirs] = expected[ours]
+        return out
+
+    return reordered
+
+
+def _partly_right(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray]], close: float) -> str | None:
+    """Return a sentence that says where the outputs are wrong, if they are right elsewhere."""
+    if any(got.shape != expected.shape for got, expected in pairs):
+        return None
+    if all(not np.isfinite(got[~_close(got, expected, close)].astype(float)).any() for got, expected in pairs):
+        return "Your result is right, except for elements that are NaN or infinite."
+    wrong = [~_close(got, expected, close) for got, expected in pairs]
+    if all(bad.all() for bad in wrong):
+        return None
+    for name in masks[0]:
+        inside = [mask.get(name) for mask in masks]
+        if all(mask is not None and not (bad & ~mask).any() for mask, bad in zip(inside, wrong, strict=True)):
+            return f"Your result is right, except for {name}."
+    if wrong[0].ndim >= 2 and all(bad.ndim >= 2 for bad in wrong):
+        if all(not bad[1:].any() for bad in wrong):
+            return "Only the first row of your result is wrong."
+        if all(not bad[:1].any() for bad in wrong) and any(len(bad) > 1 for bad in wrong):
+            return "The first row of your result is right, but other rows are wrong."
+        columns = {tuple(np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))) for bad in wrong}
+        if len(columns) == 1 and len(next(iter(columns))) == 1 and all(bad.shape[-1] == 4 for bad in wrong):
+            return f"Only column {next(iter(columns))[0]} of your result is wrong."
+        if all(bad.ndim == 4 and not bad[..., 1:-1, 1:-1].any() for bad in wrong):
+            return "Your result is right, except at the border."
+    return None
