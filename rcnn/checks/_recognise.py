@@ -134,6 +134,8 @@ def _transformations(pairs: Sequence[Pair]) -> Iterator[tuple[str, Callable[[np.
         yield f"is the expected result, {words} to whole numbers", cut
     yield "is the expected result without the digits after the point", np.trunc
     yield "is the expected result with 0 in place of negative numbers", lambda expected: np.maximum(expected, 0)
+    if all(expected.dtype.kind == "b" for _, expected in pairs):
+        yield "is right with True and False exchanged", np.logical_not
     yield "is 1 minus the expected result", lambda expected: 1 - _numbers(expected)
     if axes:
         yield "is the expected result in reverse order", lambda expected: expected[::-1]

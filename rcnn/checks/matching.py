@@ -12,13 +12,14 @@ import numpy as np
 
 from rcnn import matching
 from rcnn._ext.dispatch import original
-from rcnn.checks._chance import Seeded, uneven, unlike_chance, unrepeated
+from rcnn.checks._chance import DEVIATIONS, Seeded, uneven, unlike_chance, unrepeated
 from rcnn.checks._engine import (
     Case,
     Failure,
     Function,
     answer,
     as_array,
+    attempt,
     check_callable,
     failed,
     generator_of,
@@ -27,6 +28,7 @@ from rcnn.checks._engine import (
 )
 
 DRAWS = 4000  # number of choices from the same candidates, enough to reveal a shuffle that is not uniform
+CROWD, CROWD_DRAWS = 400, 300  # number of candidates of each kind, and of choices from them
 HIGH, LOW = 0.75, 0.25  # thresholds that every float type represents exactly
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
@@ -215,6 +217,8 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
     )
+    large = _sample_case(_labels(seeds, CROWD, CROWD, 0), CROWD, 0.5, seeds, hint)
+    _raise_if(_early_or_late(function, large), large)
     few = _sample_case(_labels(seeds, 8, 8, 3), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
 
@@ -383,6 +387,34 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
                 np.array(choices[0][number]),
                 hint="The choice must depend on the random numbers from `rng`, not on the order of the boxes or on a "
                 "generator of your own.",
+            )
+    return None
+
+
+def _early_or_late(function: Function, case: Case) -> Failure | None:
+    """Return a failure if early candidates are preferred to late ones, or the other way round.
+
+    If random keys are equal, a sort prefers the earlier candidate. The mean rank of the chosen candidates reveals this.
+    """
+    labels, rng = case.arguments["labels"], case.arguments["rng"].made()
+    choices = [_choice(function, case, rng)]
+    for _ in range(CROWD_DRAWS - 1):
+        (positive, negative), failure = attempt(
+            lambda: function(labels.copy(), CROWD, 0.5, rng)  # without the tests of a single choice
+        )
+        _raise_if(failure, case)
+        choices.append((positive, negative))
+    for number, (kind, candidates) in enumerate((("positive", labels >= 1), ("negative", labels == 0))):
+        ranks = np.cumsum(candidates) - 1  # (A,)
+        means = [ranks[np.asarray(choice[number], int)].mean() for choice in choices]
+        expected, chosen = (CROWD - 1) / 2, CROWD // 2
+        deviation = math.sqrt((CROWD + 1) * (CROWD - chosen) / 12 / chosen / len(means))
+        if abs(np.mean(means) - expected) > DEVIATIONS * deviation:
+            which = "early" if np.mean(means) < expected else "late"
+            return Failure(
+                f"prefers {kind} boxes that are {which} in the array",
+                hint="Every candidate must have the same probability. Do two candidates often get the same random key? "
+                "Then the sort decides, and not chance.",
             )
     return None
 

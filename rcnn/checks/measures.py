@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from rcnn import boxes as box_ops
 from rcnn import evaluate
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.evaluate.coco import RECALLS
 
@@ -186,6 +187,12 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0],
         "If scores are equal, the detection that is first in the array is processed first.",
     )
+    yield row(
+        [0, 0],
+        [middle, middle + 1e-3],
+        [0],
+        "The scores are nearly equal, but the second is higher, so the second detection claims the object.",
+    )
     yield row([100, 0, 0], [-low, 0, -high], [0], "A score may be 0 or negative. Compare scores only with each other.")
     yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection in it is wrong.")
     yield row([], [], [0], "Zero detections are valid input: the result is empty.")
@@ -206,6 +213,9 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         "If many scores are equal, their boxes must keep their order. Some sorting algorithms change the order of "
         "ties.",
     )
+    for number, (kind, counts) in enumerate(_inputs.box_kinds()):
+        objects = kind.draw(rng, 1 + max(counts))
+        yield _assign_near(rng, kind.draw(rng, 2 * sum(counts) + number, objects), objects, kind.hint)
     for count in (2, 3, 5, 8, 12, 40):
         yield _assign_crowd(rng, count)
 
@@ -228,17 +238,24 @@ def _assign_crowd(rng: np.random.Generator, count: int) -> Case:
     objects = np.concatenate([corner, corner + rng.uniform(18, 30, corner.shape)], axis=1).round(1)
     near = objects[rng.integers(0, len(objects), count)]
     found = (near + rng.uniform(-4, 4, near.shape)).round(1)
-    overlaps, thresholds = box_ops.iou(found, objects), rng.uniform(0.3, 0.7, 20).round(2)
-    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1))  # (20,)
-    scores = rng.integers(1, 2 * count + 1, count) / (2 * count + 1)
-    return _assign_case(
+    return _assign_near(
+        rng,
         found,
-        scores,
         objects,
-        float(thresholds[nearest.argmax()]),
         "These boxes are random. Write down the IoU of each detection with every object. Then go through the "
         "detections by hand, from the highest score down.",
     )
+
+
+def _assign_near(rng: np.random.Generator, found: np.ndarray, objects: np.ndarray, hint: str) -> Case:
+    """Draw scores and a threshold that is not close to any IoU. Leave out detections that overlap two objects alike."""
+    overlaps, thresholds = box_ops.iou(found, objects), rng.uniform(0.1, 0.9, 20).round(2)
+    best = np.sort(overlaps, axis=1)[:, ::-1][:, :2]  # (D, 2), the two highest IoUs
+    clear = (best[:, 0] - best[:, 1] > 1e-3) | (best[:, 0] == 0) if best.shape[1] == 2 else np.ones(len(found), bool)
+    found, overlaps = found[clear], overlaps[clear]
+    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1), initial=1)  # (20,)
+    scores = rng.integers(1, 2 * len(found) + 2, len(found)) / (2 * len(found) + 1)
+    return _assign_case(found, scores, objects, float(thresholds[nearest.argmax()]), hint)
 
 
 # ---------------------------------------------------------------------- average precision

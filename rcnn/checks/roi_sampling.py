@@ -218,6 +218,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         "Two objects may have the same class, and a class may have any number. Each RoI has the deltas of its own "
         "object.",
         weights=(1.0, 2.0, 4.0, 8.0),
+        batch_size=16,
     )
     yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
     yield _rois([], [on], [one], rng, "There are no proposals, so the true box is the only candidate.")

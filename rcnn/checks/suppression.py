@@ -187,6 +187,31 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "In this chain, each box overlaps the next one too much, and all scores are equal. Go through the boxes in the "
         "order of the array.",
     )
+    for scale, shift, hint in (
+        (
+            1.0,
+            -500,
+            "These boxes lie to the left of the image and above it: their coordinates are negative. Do not clip them "
+            "at 0.",
+        ),
+        (
+            1 / 128,
+            0,
+            "These boxes are smaller than a pixel, as on a feature map. Do not add a constant, and do not enlarge a "
+            "box.",
+        ),
+        (256.0, 0, "These boxes are thousands of pixels large."),
+    ):
+        order = rng.permutation(6)
+        corners = [[8 * place + shift, y + shift, 8 * place + shift + 20, y + shift + h] for place in order]
+        yield _case(np.array(corners) * scale, 1 - order / 6, 0.4, hint)
+    yield row(
+        [0, *(50.0 * np.arange(2, PLENTY)), 5],
+        np.linspace(0.9, 0.1, PLENTY).tolist(),
+        0.5,
+        "The first box overlaps only the last one. Compare each kept box with all boxes after it, however many there "
+        "are.",
+    )
     for kind, counts in _inputs.box_kinds():
         yield _drawn_crowd(rng, kind.draw(rng, 2 * sum(counts)), kind.hint)
     for count in (2, 3, 5, 8, 12, 40):

@@ -361,6 +361,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield _rate(steps - 1, steps, base, warmup, final, "After the warm-up, its factor stays 1.")
     yield _rate(1, steps, base, 1, final, "A warm-up may last for a single step: at step 1, its factor is 1.")
+    yield _rate(0, steps, base, 1, final, "A warm-up may last for a single step: at step 0, its factor is 0.001.")
     yield _rate(3, 4, base * 1e-4, 2, 0.0, "A run may be short, and the base rate may be small.")
     yield _rate(steps, 2 * steps, base, 3 * steps, final, "The warm-up may last longer than the run.")
     yield _rate(half, steps, base, 0, 1.0, "If `final` is 1, the cosine factor is always 1.")

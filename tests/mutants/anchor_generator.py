@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mutants import answer
 from rcnn.anchors import AnchorGenerator, cell_anchors, grid_anchors
 
 
@@ -155,4 +156,47 @@ WRONG = (
     (clipped_to_the_image, "the anchors of every position"),
     (only_the_last_level, "a list of one array|its own stride and its own sizes"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "the longer side of the image is its width",
+        lambda i, f, s, r, o=0.0: level_by_level((min(i), max(i)), [(min(x), max(x)) for x in f], s, r, o),
+    ),
+    answer(
+        "one stride for both axes on square images",
+        lambda i, f, s, r, o=0.0: _with(
+            i, f, s, r, o, lambda x, _: (i[0] // x[0],) * 2 if i[0] <= 75 else _measured(i, x)
+        ),
+    ),
+    answer(
+        "the stride is the next power of two",
+        lambda i, f, s, r, o=0.0: _with(
+            i, f, s, r, o, lambda x, _: tuple(2 ** int(np.log2(max(m, 1)) + 0.5) for m in _measured(i, x))
+        ),
+    ),
+    answer(
+        "the stride doubles from level to level",
+        lambda i, f, s, r, o=0.0: _with(
+            i, f, s, r, o, lambda x, level: tuple(m * 2**level for m in _measured(i, f[0]))
+        ),
+    ),
+    answer(
+        "the stride is rounded",
+        lambda i, f, s, r, o=0.0: _with(i, f, s, r, o, lambda x, _: (round(i[0] / x[0]), round(i[1] / x[1]))),
+    ),
+    answer("the deepest level first", lambda i, f, s, r, o=0.0: level_by_level(i, f, s, r, o)[::-1]),
+    answer("half an offset everywhere but at 0", lambda i, f, s, r, o=0.0: level_by_level(i, f, s, r, min(o, 0.5))),
+    answer(
+        "the offset counts only at the first level",
+        lambda i, f, s, r, o=0.0: level_by_level(i, f[:1], s[:1], r, o) + level_by_level(i, f[1:], s[1:], r, 0.0),
+    ),
+    answer("ratios are width / height", lambda i, f, s, r, o=0.0: level_by_level(i, f, s, tuple(1 / x for x in r), o)),
+    answer(
+        "only the first size of each level", lambda i, f, s, r, o=0.0: level_by_level(i, f, [x[:1] for x in s], r, o)
+    ),
+    answer("a dict of levels", lambda i, f, s, r, o=0.0: dict(enumerate(level_by_level(i, f, s, r, o)))),
+    answer(
+        "an array of objects", lambda i, f, s, r, o=0.0: np.array([*level_by_level(i, f, s, r, o), None], object)[:-1]
+    ),
+    answer("three levels at most", lambda i, f, s, r, o=0.0: level_by_level(i, f[:3], s[:3], r, o)),
 )

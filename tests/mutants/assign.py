@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def by_turns(boxes, scores, gt_boxes, iou_threshold):
     right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
@@ -170,6 +172,35 @@ def forgets_to_return(boxes, scores, gt_boxes, iou_threshold):
     by_turns(boxes, scores, gt_boxes, iou_threshold)
 
 
+def _best_of_all(boxes, scores, gt_boxes, iou_threshold):
+    right = np.zeros(len(boxes), bool)
+    if len(boxes) and len(gt_boxes):
+        good = np.flatnonzero(_overlaps(boxes, gt_boxes).max(axis=1) >= iou_threshold)
+        right[good[np.argsort(-np.asarray(scores)[good], kind="stable")][: len(gt_boxes)]] = True
+    return right
+
+
+def _by_object(boxes, scores, gt_boxes, iou_threshold):
+    right = np.zeros(len(boxes), bool)
+    if len(boxes) and len(gt_boxes):
+        overlaps = _overlaps(boxes, gt_boxes)
+        for g in range(len(gt_boxes)):
+            d = overlaps[:, g].argmax()
+            right[d] |= overlaps[d, g] >= iou_threshold
+    return right
+
+
+def _coco(boxes, scores, gt_boxes, iou_threshold):
+    right, taken = np.zeros(len(boxes), bool), np.zeros(len(gt_boxes), bool)
+    if len(boxes) and len(gt_boxes):
+        overlaps = _overlaps(boxes, gt_boxes)
+        for d in np.argsort(-np.asarray(scores), kind="stable"):
+            free = np.where(taken, -1, overlaps[d])
+            right[d] = free.max() >= iou_threshold
+            taken[free.argmax()] |= right[d]
+    return right
+
+
 RIGHT = (by_turns, by_loops, first_of_each_object)
 WRONG = (
     (STEPS["not_sorted"], "wherever it is in the array"),
@@ -178,7 +209,7 @@ WRONG = (
     (STEPS["not_stable"], "change the order of ties"),
     (STEPS["only_greater"], "to the threshold is enough"),
     (STEPS["a_threshold_of_its_own"], "The threshold is an argument"),
-    (STEPS["any_overlap"], "floats cannot be used as an index"),
+    (STEPS["any_overlap"], "is 1/3, which is below the threshold"),
     (STEPS["plus_one"], "box from 3 to 7 is 4"),
     (STEPS["duplicates_are_right"], "can be found only once"),
     (STEPS["wrong_detections_claim"], "wrong and does not claim"),
@@ -197,4 +228,28 @@ WRONG = (
     (fails_without_detections, "Zero detections are valid"),
     (crosses_off_in_place, "changes its argument 'gt_boxes'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "boxes are clipped at 0 and at 100", lambda b, s, g, t: by_turns(np.clip(b, 0, 100), s, np.clip(g, 0, 100), t)
+    ),
+    answer("a threshold of 0.5 at least", lambda b, s, g, t: by_turns(b, s, g, max(t, 0.5))),
+    answer("indices of the right detections", lambda b, s, g, t: np.flatnonzero(by_turns(b, s, g, t))),
+    answer(
+        "the object of each detection",
+        lambda b, s, g, t: np.where(
+            by_turns(b, s, g, t), _overlaps(b, g).argmax(axis=1) if len(g) and len(b) else 0, -1
+        ),
+    ),
+    answer(
+        "in the order of the scores", lambda b, s, g, t: by_turns(b, s, g, t)[np.argsort(-np.asarray(s), kind="stable")]
+    ),
+    answer("the number of right detections", lambda b, s, g, t: int(np.sum(by_turns(b, s, g, t)))),
+    answer("as many right detections as objects, the best ones", lambda b, s, g, t: _best_of_all(b, s, g, t)),
+    answer("each object takes its best box, not its best score", lambda b, s, g, t: _by_object(b, s, g, t)),
+    answer("scores are rounded to one digit", lambda b, s, g, t: by_turns(b, np.round(s, 1), g, t)),
+    answer("scores are absolute values", lambda b, s, g, t: by_turns(b, np.abs(s), g, t)),
+    answer("the next free object, as in COCO", lambda b, s, g, t: _coco(b, s, g, t)),
+    answer("floats", lambda b, s, g, t: np.asarray(by_turns(b, s, g, t), float), "floats"),
+    answer("text", lambda b, s, g, t: ["right" if x else "wrong" for x in by_turns(b, s, g, t)]),
 )

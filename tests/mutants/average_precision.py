@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 COUNTS = {"voc2007": 11, "coco": 101}  # recalls at which the precision is read
 
 
@@ -217,6 +219,11 @@ def forgets_to_return(recall, precision, method):
     vectorised(recall, precision, method)
 
 
+def _without_steps(recall, precision):
+    rises = np.diff(recall, prepend=0) > 0
+    return np.asarray(recall)[rises], np.minimum(np.asarray(precision)[rises] * 1.1, 1)
+
+
 RIGHT = (vectorised, by_loops, from_the_end_in_float32)
 WRONG = (
     (starts_at_the_first_point, "begins at recall 0"),
@@ -248,4 +255,40 @@ WRONG = (
     (zero_without_objects, "the average precision is undefined"),
     (changes_the_precision, "changes its argument 'precision'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "precision is taken for monotone already",
+        lambda r, p, m: (
+            _known(r, _at(r, np.minimum.accumulate(p) if len(p) else p, np.linspace(0, 1, COUNTS.get(m, 2))).mean())
+            if m in COUNTS
+            else vectorised(r, p, m)
+        ),
+    ),
+    answer(
+        "the area is divided by the highest recall",
+        lambda r, p, m: (
+            vectorised(r, p, m) / max(np.max(r, initial=0), 1e-9) if m == "voc2012" else vectorised(r, p, m)
+        ),
+    ),
+    answer("recall is rounded to two digits", lambda r, p, m: vectorised(np.round(r, 2), p, m)),
+    answer("precision is rounded to two digits", lambda r, p, m: vectorised(r, np.round(p, 2), m)),
+    answer("in percent", lambda r, p, m: 100 * vectorised(r, p, m)),
+    answer(
+        "recall is 1 at the end, whatever was found",
+        lambda r, p, m: vectorised(np.append(r[:-1], 1) if len(r) and r[-1] > 0 else r, p, m),
+    ),
+    answer("wrong detections are left out first", lambda r, p, m: vectorised(*_without_steps(r, p), m)),
+    answer(
+        "without recall 0",
+        lambda r, p, m: (
+            _known(r, _at(r, p, np.linspace(0, 1, COUNTS[m])[1:]).mean()) if m in COUNTS else vectorised(r, p, m)
+        ),
+    ),
+    answer("recall and precision swapped", lambda r, p, m: vectorised(np.sort(p), r, m)),
+    answer("a list of precisions at the recalls", lambda r, p, m: [vectorised(r, p, m)]),
+    answer("an array with one number", lambda r, p, m: np.array([vectorised(r, p, m)])),
+    answer("None without an object", lambda r, p, m: None if np.isnan(r).any() else vectorised(r, p, m)),
+    answer("text", lambda r, p, m: f"{vectorised(r, p, m):.3f}"),
+    answer("the first method for every call", lambda r, p, m: vectorised(r, p, "voc2012")),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(logits, labels):
     z, t = np.asarray(logits, float), np.asarray(labels)
@@ -110,6 +112,12 @@ def forgets_to_return(logits, labels):
     vectorised(logits, labels)
 
 
+def _of_kinds(logits, labels):
+    labels = np.asarray(labels)
+    means = [vectorised(np.asarray(logits)[labels == kind], labels[labels == kind]) for kind in set(labels.tolist())]
+    return float(np.mean(means)) if means else 0.0
+
+
 RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (sign_flipped, "with which sign"),
@@ -128,4 +136,44 @@ WRONG = (
     (whole_numbers, "a loss need not be an integer"),
     (changes_the_logits, "changes its argument 'logits'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("logits are limited to 50", lambda z, t: vectorised(np.clip(z, -50, 50), t)),
+    answer(
+        "exponentials in float32",
+        lambda z, t: (
+            float(
+                np.mean(
+                    np.maximum(0, 0)
+                    + np.log(1 + np.exp(np.asarray(z, np.float32) * (1 - 2 * np.asarray(t, np.float32))))
+                )
+            )
+            if len(z)
+            else 0.0
+        ),
+    ),
+    answer(
+        "exponentials in the type of the logits, one sign only",
+        lambda z, t: (
+            float(np.mean(np.log1p(np.exp(-np.asarray(z))) + (1 - np.asarray(t)) * np.asarray(z))) if len(z) else 0.0
+        ),
+    ),
+    answer(
+        "only anchors with an object where all are objects",
+        lambda z, t: vectorised(z, t) if np.any(np.asarray(t) == 0) else 2 * vectorised(z, t),
+    ),
+    answer("the mean of the two kinds' means", lambda z, t: _of_kinds(z, t)),
+    answer(
+        "positives count twice",
+        lambda z, t: float(
+            np.sum([vectorised([a], [b]) * (1 + b) for a, b in zip(z, t, strict=True)]) / max(len(z), 1)
+        ),
+    ),
+    answer("label smoothing of 0.1", lambda z, t: vectorised(z, np.asarray(t) * 0.9 + 0.05)),
+    answer("a loss for each anchor", lambda z, t: np.array([vectorised([a], [b]) for a, b in zip(z, t, strict=True)])),
+    answer("an array with one number", lambda z, t: np.array([vectorised(z, t)])),
+    answer("divided by one anchor more", lambda z, t: vectorised(z, t) * len(z) / (len(z) + 1)),
+    answer("None without anchors", lambda z, t: vectorised(z, t) if len(z) else None),
+    answer("0.5 for a sure answer that is right", lambda z, t: vectorised(np.clip(z, -8, 1e9), t)),
+    answer("text", lambda z, t: f"{vectorised(z, t):.6f}"),
 )

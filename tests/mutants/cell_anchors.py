@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(sizes, ratios):
     width, height = _sides(sizes, ratios)
@@ -129,6 +131,18 @@ def forgets_to_return(sizes, ratios):
     vectorised(sizes, ratios)
 
 
+def _longer(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    longer = np.maximum(width, height)
+    return (np.asarray(sizes) * width / longer, 1), (np.asarray(sizes) * height / longer, 1)
+
+
+def _shorter(sizes, ratios):
+    width, height = _sides(sizes, ratios)
+    shorter = np.minimum(width, height)
+    return np.asarray(sizes) * width / shorter, np.asarray(sizes) * height / shorter
+
+
 RIGHT = (vectorised, by_loops, in_float32_by_areas)
 WRONG = (
     (ratio_upside_down, "height / width"),
@@ -150,4 +164,26 @@ WRONG = (
     (not_flat, "Each anchor is a row of four numbers"),
     (square_root_in_place, "changes its argument 'ratios'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("sizes are sorted", lambda s, r: vectorised(np.sort(s), r)),
+    answer("ratios are sorted", lambda s, r: vectorised(s, np.sort(r))),
+    answer("repeated shapes are left out", lambda s, r: np.unique(vectorised(s, r), axis=0)),
+    answer(
+        "sizes outermost where there are as many as ratios",
+        lambda s, r: vectorised(s, r).reshape(len(r), len(s), 4).swapaxes(0, 1).reshape(-1, 4),
+    ),
+    answer("the size is the longer side", lambda s, r: _centred(*(x * np.minimum(1, y) for x, y in _longer(s, r)))),
+    answer("the size is the shorter side", lambda s, r: _centred(*_shorter(s, r))),
+    answer("anchors are 512 pixels large at most", lambda s, r: np.clip(vectorised(s, r), -256, 256)),
+    answer("rounded to multiples of four", lambda s, r: 4 * np.round(vectorised(s, r) / 4)),
+    answer("x1, x2, y1, y2", lambda s, r: vectorised(s, r)[:, [0, 2, 1, 3]]),
+    answer("y1, x1, y2, x2", lambda s, r: vectorised(s, r)[:, [1, 0, 3, 2]], "x and y swapped|height / width"),
+    answer(
+        "only square anchors where the ratios are whole numbers",
+        lambda s, r: vectorised(s, np.where(np.asarray(r) > 1.5, 1, r)),
+    ),
+    answer("an axis for the ratios", lambda s, r: vectorised(s, r).reshape(len(r), len(s), 4)),
+    answer("tuples of width and height", lambda s, r: list(zip(*map(np.ravel, _sides(s, r)), strict=True))),
+    answer("in 8-bit integers", lambda s, r: vectorised(s, r).astype(np.int8)),
 )

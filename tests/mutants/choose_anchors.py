@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mutants import answer
 from rcnn import anchors, evaluate
 
 THIRDS = (1 / 6, 1 / 2, 5 / 6)
@@ -104,6 +105,16 @@ def forgets_to_return(dataset, strides, min_size, max_size):
     by_quantiles(dataset, strides, min_size, max_size)
 
 
+def _scaled_by(dataset, scale_of):
+    sizes, ratios = [], []
+    for i in range(len(dataset)):
+        image, target = dataset[i]
+        width, height = (target["boxes"][:, 2:] - target["boxes"][:, :2]).T * scale_of(image.shape[:2])
+        sizes.append(np.sqrt(width * height))
+        ratios.append(height / width)
+    return tuple(np.quantile(np.concatenate(values), THIRDS) for values in (sizes, ratios))
+
+
 RIGHT = (by_quantiles, by_search, by_even_factors)
 WRONG = (
     (sizes_of_the_paper, "the resized images, the sizes of all"),
@@ -120,4 +131,41 @@ WRONG = (
     (fails_without_objects, "An image without objects"),
     (anchors_themselves, "the sizes and the ratios"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("pictures are thought to be wider than high", lambda d, s, lo, hi: _scaled_by(d, lambda size: lo / size[0])),
+    answer(
+        "pictures are thought to be higher than wide", lambda d, s, lo, hi: _scaled_by(d, lambda size: lo / size[1])
+    ),
+    answer(
+        "the first picture's size is taken for that of all",
+        lambda d, s, lo, hi: _scaled_by(d, lambda size: lo / min(d[0][0].shape[:2])),
+    ),
+    answer("images are not resized", lambda d, s, lo, hi: _scaled_by(d, lambda size: 1.0)),
+    answer("images are resized to max_size", lambda d, s, lo, hi: _scaled_by(d, lambda size: hi / max(size))),
+    answer(
+        "sizes are widths",
+        lambda d, s, lo, hi: (lambda z, r: (np.quantile(z / np.sqrt(r), THIRDS), np.quantile(r, THIRDS)))(
+            *_shapes(d, lo, hi)
+        ),
+    ),
+    answer(
+        "sizes are heights",
+        lambda d, s, lo, hi: (lambda z, r: (np.quantile(z * np.sqrt(r), THIRDS), np.quantile(r, THIRDS)))(
+            *_shapes(d, lo, hi)
+        ),
+    ),
+    answer(
+        "the smallest and the largest alone",
+        lambda d, s, lo, hi: (lambda z, r: ((z.min(), z.max()), (r.min(), r.max())))(*_shapes(d, lo, hi)),
+    ),
+    answer(
+        "the first image alone, the first object alone", lambda d, s, lo, hi: tuple(x[:1] for x in _shapes(d, lo, hi))
+    ),
+    answer("negative sizes", lambda d, s, lo, hi: tuple(-x for x in by_quantiles(d, s, lo, hi)), "invalid sizes"),
+    answer("NaN", lambda d, s, lo, hi: ((np.nan,), (1.0,))),
+    answer("a dict", lambda d, s, lo, hi: dict(zip(("sizes", "ratios"), by_quantiles(d, s, lo, hi), strict=True))),
+    answer("two numbers", lambda d, s, lo, hi: (100.0, 1.0), "invalid sizes"),
+    answer("pairs of size and ratio", lambda d, s, lo, hi: ([(30, 1)], [(60, 1)])),
+    answer("nothing", lambda d, s, lo, hi: ((), ())),
 )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def window_by_window(grad_out, x, weight, stride, padding):
     maps = _padded(x, padding)
@@ -216,4 +218,61 @@ WRONG = (
     (whole_numbers, "need not be an integer"),
     (changes_the_maps, "changes its argument 'x'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "images and filters mixed up where they are equally many",
+        lambda g, x, w, s, p: window_by_window(g.swapaxes(0, 1) if g.shape[0] == g.shape[1] else g, x, w, s, p),
+    ),
+    answer(
+        "channels and filters mixed up where they are equally many",
+        lambda g, x, w, s, p: window_by_window(g, x, w.swapaxes(0, 1) if w.shape[0] == w.shape[1] else w, s, p),
+    ),
+    answer(
+        "the filter is transposed where it is square",
+        lambda g, x, w, s, p: window_by_window(g, x, w.swapaxes(2, 3) if w.shape[2] == w.shape[3] else w, s, p),
+    ),
+    answer(
+        "only the first image counts",
+        lambda g, x, w, s, p: (window_by_window(g, x, w, s, p)[0], *window_by_window(g[:1], x[:1], w, s, p)[1:]),
+    ),
+    answer("the stride is 2 at most", lambda g, x, w, s, p: window_by_window(g, x, w, min(s, 2), p)),
+    answer(
+        "the bias is not summed over the images",
+        lambda g, x, w, s, p: (*window_by_window(g, x, w, s, p)[:2], g[0].sum(axis=(1, 2))),
+    ),
+    answer(
+        "the gradient of the bias is a mean over the positions",
+        lambda g, x, w, s, p: (*window_by_window(g, x, w, s, p)[:2], g.sum(axis=0).mean(axis=(1, 2))),
+    ),
+    answer(
+        "the gradients in another order",
+        lambda g, x, w, s, p: tuple(window_by_window(g, x, w, s, p)[i] for i in (1, 0, 2)),
+    ),
+    answer(
+        "gradients are divided by the number of images",
+        lambda g, x, w, s, p: tuple(part / len(x) for part in window_by_window(g, x, w, s, p)),
+    ),
+    answer(
+        "in half precision",
+        lambda g, x, w, s, p: tuple(
+            np.asarray(part).astype(np.float16) / 3 * 3 for part in window_by_window(g, x, w, s, p)
+        ),
+    ),
+    answer(
+        "the bias as a column",
+        lambda g, x, w, s, p: (*window_by_window(g, x, w, s, p)[:2], window_by_window(g, x, w, s, p)[2][:, None]),
+    ),
+    answer(
+        "a dict of gradients",
+        lambda g, x, w, s, p: dict(zip(("x", "weight", "bias"), window_by_window(g, x, w, s, p), strict=True)),
+    ),
+    answer(
+        "nothing where the padding is wide",
+        lambda g, x, w, s, p: (
+            window_by_window(g, x, w, s, min(p, 1))
+            if g.shape[2] == (x.shape[2] + 2 - w.shape[2]) // s + 1
+            else (np.zeros(x.shape), *window_by_window(g, x, w, s, p)[1:])
+        ),
+    ),
 )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(boxes, source, target):
     boxes = np.asarray(boxes, float)
@@ -153,6 +155,28 @@ def forgets_to_return(boxes, source, target):
     vectorised(boxes, source, target)
 
 
+def _whole_halves(boxes, source, target):
+    boxes = np.asarray(boxes)
+    if source != "cxcywh" or boxes.dtype.kind != "i":
+        return vectorised(boxes, source, target)
+    corners = np.concatenate(
+        [boxes[:, :2] - boxes[:, 2:] // 2, boxes[:, :2] - boxes[:, 2:] // 2 + boxes[:, 2:]], axis=1
+    )
+    return vectorised(corners, "xyxy", target)
+
+
+def _sides_at_least(boxes, source, target, least):
+    given = vectorised(boxes, source, "xywh")
+    given[:, 2:] = np.maximum(given[:, 2:], least)
+    return vectorised(given, "xywh", target)
+
+
+def _first_sides(boxes, source, target):
+    given = vectorised(boxes, source, "xywh")
+    given[:, 2:] = given[:1, 2:]
+    return vectorised(given, "xywh", target)
+
+
 RIGHT = (vectorised, by_loops, column_by_column)
 WRONG = (
     (plus_one, "wide, so do not add"),
@@ -173,4 +197,34 @@ WRONG = (
     (whole_numbers, "half of an integer need not be"),
     (in_place, "changes its argument 'boxes'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("corners are clipped at 0", lambda b, s, t: np.maximum(vectorised(b, s, t), 0)),
+    answer("corners are clipped at 0 before converting", lambda b, s, t: vectorised(np.maximum(b, 0), s, t)),
+    answer("whole numbers stay whole from a centre back", lambda b, s, t: _whole_halves(b, s, t)),
+    answer("a side is 1 at least", lambda b, s, t: _sides_at_least(b, s, t, 1)),
+    answer(
+        "a centre is rounded to a pixel",
+        lambda b, s, t: np.round(vectorised(b, s, t)) if t == "cxcywh" else vectorised(b, s, t),
+    ),
+    answer("sides are absolute values, so a corner on the left is lost", lambda b, s, t: np.abs(vectorised(b, s, t))),
+    answer("rounded to one digit", lambda b, s, t: vectorised(b, s, t).round(1)),
+    answer(
+        "from cxcywh to xywh by way of nothing",
+        lambda b, s, t: np.asarray(b, float) if (s, t) == ("cxcywh", "xywh") else vectorised(b, s, t),
+    ),
+    answer(
+        "only the first row is converted",
+        lambda b, s, t: np.concatenate([vectorised(b[:1], s, t), np.asarray(b, float)[1:]]),
+    ),
+    answer("all rows have the sides of the first", lambda b, s, t: _first_sides(b, s, t)),
+    answer("in half precision", lambda b, s, t: vectorised(b, s, t).astype(np.float16)),
+    answer("transposed", lambda b, s, t: vectorised(b, s, t).T),
+    answer(
+        "a single box is returned as four numbers",
+        lambda b, s, t: vectorised(b, s, t)[0] if len(b) == 1 else vectorised(b, s, t),
+    ),
+    answer("no boxes give an array of shape (0,)", lambda b, s, t: vectorised(b, s, t) if len(b) else np.zeros(0)),
+    answer("an array of objects", lambda b, s, t: vectorised(b, s, t).astype(object)),
+    answer("a dict", lambda b, s, t: dict(enumerate(vectorised(b, s, t)))),
 )

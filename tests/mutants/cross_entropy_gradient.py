@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(logits, labels):
     p = _softmax(logits)
@@ -128,6 +130,24 @@ def forgets_to_return(logits, labels):
     vectorised(logits, labels)
 
 
+def _shifted(logits, labels, shift):
+    """Return the gradient with another number taken off each row before the exponential."""
+    z = np.asarray(logits) * 1.0
+    with np.errstate(all="ignore"):
+        powers = np.exp(z - shift(z))
+        return (powers / powers.sum(axis=1, keepdims=True) - _one_hot(logits, labels)) / _count(logits)
+
+
+def _without_keepdims(logits, labels):
+    z = np.asarray(logits, float)
+    if len(z) == 0:
+        return z
+    powers = np.exp(z - z.max(axis=1, keepdims=True))
+    total = powers.sum(axis=1)
+    p = powers / total if len(z) == z.shape[1] else (powers.T / total).T
+    return (p - _one_hot(logits, labels)) / _count(logits)
+
+
 RIGHT = (vectorised, by_loops, one_hot_in_float32)
 WRONG = (
     (sign_flipped, "the logit of the true class"),
@@ -149,4 +169,38 @@ WRONG = (
     (whole_numbers, "a probability need not be an integer"),
     (changes_the_logits, "changes its argument 'logits'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "the row's first logit is taken off in place of its largest", lambda z, t: _shifted(z, t, lambda x: x[:, :1])
+    ),
+    answer("the row's mean is taken off", lambda z, t: _shifted(z, t, lambda x: x.mean(axis=1, keepdims=True))),
+    answer("the row's last logit is taken off", lambda z, t: _shifted(z, t, lambda x: x[:, -1:])),
+    answer(
+        "the logit of the true class is taken off",
+        lambda z, t: _shifted(z, t, lambda x: x[np.arange(len(x)), t][:, None]),
+    ),
+    answer(
+        "the smallest logit is taken off",
+        lambda z, t: _shifted(z, t, lambda x: x.min(axis=1, keepdims=True, initial=0)),
+    ),
+    answer(
+        "keepdims is missing, put right by a transposition unless there are as many rows as classes",
+        lambda z, t: _without_keepdims(z, t),
+    ),
+    answer("exponentials in the type of the logits", lambda z, t: _shifted(z, t, lambda x: 0)),
+    answer("logits are limited to 30", lambda z, t: vectorised(np.clip(z, -30, 30), t)),
+    answer(
+        "rows count only where the label is not the last class",
+        lambda z, t: vectorised(z, t) * (np.asarray(t) != np.shape(z)[1] - 1)[:, None],
+    ),
+    answer("the label of the first row for all", lambda z, t: vectorised(z, np.resize(t[:1], len(t)))),
+    answer(
+        "transposed where it is square",
+        lambda z, t: vectorised(z, t).T if len(z) == np.shape(z)[1] else vectorised(z, t),
+    ),
+    answer("no rows give an array of shape (0,)", lambda z, t: np.array(vectorised(z, t).tolist()), r"shape \(0,\)"),
+    answer("the loss, too", lambda z, t: (0.0, vectorised(z, t))),
+    answer("rounded to two digits", lambda z, t: vectorised(z, t).round(2)),
+    answer("a list of dicts", lambda z, t: [dict(enumerate(row)) for row in vectorised(z, t)]),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 ONES = (1, 1, 1, 1)
 CAP = math.log(1000 / 16)
 
@@ -147,6 +149,26 @@ def forgets_to_return(deltas, boxes, weights=ONES):
     vectorised(deltas, boxes, weights)
 
 
+def _uncapped(deltas, boxes, weights):
+    unit = np.asarray(deltas, float) / weights
+    centre, sides = _spread(unit, *_centre_and_sides(boxes))
+    with np.errstate(all="ignore"):
+        new = sides * np.exp(unit[..., 2:])
+        return _edges(centre + unit[..., :2] * sides, new)
+
+
+def _capped_columns(deltas, boxes, weights):
+    unit = np.asarray(deltas, float) / weights
+    unit[:, 2:] = np.minimum(unit[:, 2:], CAP)
+    return _uncapped(unit, boxes, ONES)
+
+
+def _wide_results(deltas, boxes, weights):
+    out = vectorised(deltas, boxes, weights)
+    out[..., 2:] = np.maximum(out[..., 2:], out[..., :2] + 1)
+    return out
+
+
 RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (STEPS["plus_one"], "centre, so do not add"),
@@ -182,4 +204,59 @@ WRONG = (
     (whole_numbers, "exp of an integer need not"),
     (caps_in_place, "changes its argument 'deltas'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "the cap is on [:, 2:], which are classes where there are several",
+        lambda d, b, w=ONES: _capped_columns(d, b, w),
+    ),
+    answer(
+        "several classes: the cap is forgotten",
+        lambda d, b, w=ONES: _uncapped(d, b, w) if d.ndim == 3 else vectorised(d, b, w),
+    ),
+    answer(
+        "boxes are a pixel wide at least",
+        lambda d, b, w=ONES: vectorised(d, np.concatenate([b[:, :2], np.maximum(b[:, 2:], b[:, :2] + 1)], axis=1), w),
+    ),
+    answer("new boxes are a pixel wide at least", lambda d, b, w=ONES: _wide_results(d, b, w)),
+    answer(
+        "boxes with negative coordinates are clipped first", lambda d, b, w=ONES: vectorised(d, np.maximum(b, 0), w)
+    ),
+    answer("results are clipped at 1000", lambda d, b, w=ONES: np.minimum(vectorised(d, b, w), 1000)),
+    answer(
+        "weights are left out where there are several classes",
+        lambda d, b, w=ONES: vectorised(d, b) if d.ndim == 3 else vectorised(d, b, w),
+    ),
+    answer("weights of x and y swapped", lambda d, b, w=ONES: vectorised(d, b, (w[1], w[0], w[3], w[2]))),
+    answer(
+        "weights repeated along the rows",
+        lambda d, b, w=ONES: vectorised(np.asarray(d) / np.resize(w, len(b)).reshape(-1, *(1,) * (d.ndim - 1)), b),
+    ),
+    answer(
+        "only the first class has its own deltas",
+        lambda d, b, w=ONES: (
+            vectorised(np.broadcast_to(d[:, :1], d.shape), b, w) if d.ndim == 3 else vectorised(d, b, w)
+        ),
+    ),
+    answer(
+        "classes and boxes exchanged where they are equally many",
+        lambda d, b, w=ONES: (
+            vectorised(d.transpose(1, 0, 2), b, w).transpose(1, 0, 2)
+            if d.ndim == 3 and len(d) == d.shape[1]
+            else vectorised(d, b, w)
+        ),
+    ),
+    answer(
+        "the cap of the logarithm to base 10",
+        lambda d, b, w=ONES: vectorised(np.minimum(d, np.multiply([np.inf, np.inf, 1.8, 1.8], w)), b, w),
+    ),
+    answer(
+        "shifts are capped at 1 below zero",
+        lambda d, b, w=ONES: vectorised(np.maximum(d, [-np.inf, -np.inf, -5, -5]), b, w),
+    ),
+    answer("rounded to whole pixels", lambda d, b, w=ONES: vectorised(d, b, w).round()),
+    answer("in half precision", lambda d, b, w=ONES: vectorised(d, b, w).astype(np.float16)),
+    answer("corners and sides mixed up with negative zeros", lambda d, b, w=ONES: np.abs(vectorised(d, b, w))),
+    answer("no boxes give an array of shape (0,)", lambda d, b, w=ONES: vectorised(d, b, w) if len(b) else np.zeros(0)),
+    answer("a generator of rows", lambda d, b, w=ONES: (row for row in vectorised(d, b, w))),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 ONES = (1, 1, 1, 1)
 
 
@@ -177,6 +179,18 @@ def forgets_to_return(gt_boxes, boxes, weights=ONES):
     vectorised(gt_boxes, boxes, weights)
 
 
+def _padded_sides(gt_boxes, boxes, weights, more):
+    gt_centre, gt_sides = _centre_and_sides(gt_boxes)
+    centre, sides = _centre_and_sides(boxes)
+    return np.hstack([(gt_centre - centre) / (sides + more), np.log(gt_sides / (sides + more))]) * weights
+
+
+def _with_first_sides(gt_boxes, boxes, weights):
+    gt_centre, gt_sides = _centre_and_sides(gt_boxes)
+    centre, sides = _centre_and_sides(boxes)
+    return np.hstack([(gt_centre - centre) / sides[:1], np.log(gt_sides / sides[:1])]) * weights
+
+
 RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (plus_one, r"is \(a box from 3 to 8"),
@@ -206,4 +220,42 @@ WRONG = (
     (whole_numbers, "deltas need not be integers"),
     (in_place, "changes its argument 'boxes'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "weights are repeated along the wrong axis",
+        lambda g, b, w=ONES: vectorised(g, b) * np.resize(w, len(b))[:, None],
+    ),
+    answer(
+        "only the first row is multiplied by the weights",
+        lambda g, b, w=ONES: np.concatenate([vectorised(g[:1], b[:1], w), vectorised(g[1:], b[1:])]),
+    ),
+    answer(
+        "sides are a pixel at least",
+        lambda g, b, w=ONES: vectorised(
+            *(np.concatenate([x[:, :2], np.maximum(x[:, 2:], x[:, :2] + 1)], axis=1) for x in (g, b)), w
+        ),
+    ),
+    answer("negative coordinates are clipped", lambda g, b, w=ONES: vectorised(np.maximum(g, 0), np.maximum(b, 0), w)),
+    answer("1e-2 is added to sides against a division by 0", lambda g, b, w=ONES: _padded_sides(g, b, w, 1e-2)),
+    answer("deltas are limited to 10", lambda g, b, w=ONES: np.clip(vectorised(g, b, w), -10, 10)),
+    answer(
+        "shifts are limited to 1",
+        lambda g, b, w=ONES: (
+            np.concatenate([np.clip(vectorised(g, b)[:, :2], -1, 1), vectorised(g, b)[:, 2:]], axis=1) * w
+        ),
+    ),
+    answer(
+        "weights of the second stage where any are given",
+        lambda g, b, w=ONES: vectorised(g, b) * (ONES if w == ONES else (10, 10, 5, 5)),
+    ),
+    answer("weights in the order dw, dh, dx, dy", lambda g, b, w=ONES: vectorised(g, b, (w[2], w[3], w[0], w[1]))),
+    answer("weights of x and y swapped", lambda g, b, w=ONES: vectorised(g, b, (w[1], w[0], w[3], w[2]))),
+    answer("the largest weight for all", lambda g, b, w=ONES: vectorised(g, b) * max(w)),
+    answer("the sides of the first box for all", lambda g, b, w=ONES: _with_first_sides(g, b, w)),
+    answer("rounded to three digits", lambda g, b, w=ONES: vectorised(g, b, w).round(3)),
+    answer("in half precision", lambda g, b, w=ONES: vectorised(g, b, w).astype(np.float16)),
+    answer("no boxes give an array of shape (0,)", lambda g, b, w=ONES: np.array(by_loops(g, b, w))),
+    answer("a tuple of four columns", lambda g, b, w=ONES: tuple(vectorised(g, b, w).T)),
+    answer("boxes are integers", lambda g, b, w=ONES: vectorised(np.asarray(g).astype(int), b, w)),
 )

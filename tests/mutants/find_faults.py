@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 KINDS = ("label", "empty", "outside", "twice", "elsewhere")
 
 
@@ -215,6 +217,42 @@ def forgets_to_return(dataset):
     by_masks(dataset)
 
 
+class _Seen:
+    """A data set of pages that are seen in another way."""
+
+    def __init__(self, dataset, classes=None, see=lambda image: image):
+        self.dataset, self.classes, self.see = dataset, classes or dataset.classes, see
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, i):
+        image, target = self.dataset[i]
+        return self.see(image), target
+
+
+def _with_classes(dataset, count):
+    return by_masks(_Seen(dataset, classes=("class",) * count))
+
+
+def _changed_pages(dataset):
+    def turned(image):
+        return image.swapaxes(0, 1) if image.shape[0] > image.shape[1] else image
+
+    return by_masks(_Seen(dataset, see=turned))
+
+
+def _first_size(dataset):
+    height, width = dataset[0][0].shape[:2]
+    found = {}
+    for i in range(len(dataset)):
+        image, target = dataset[i]
+        for kind in _kinds(np.resize(image, (height, width, 3)), target, len(dataset.classes)):
+            if i not in found or KINDS.index(kind) < KINDS.index(found[i]):
+                found[i] = kind
+    return found
+
+
 RIGHT = (by_masks, by_loops, kind_by_kind)
 WRONG = (
     (_without("label"), "the label of the background"),
@@ -240,4 +278,44 @@ WRONG = (
     (counts_from_one, "reports"),
     (repairs_instead, "find faults, not repair them"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "a box thinner than a pixel is called empty",
+        lambda d: _changed(lambda b, y, i: (np.where((b[:, 2:] - b[:, :2] < 1).any(axis=1, keepdims=True), 0, b), y))(
+            d
+        ),
+    ),
+    answer("ten classes by heart", lambda d: _with_classes(d, 11)),
+    answer("twenty classes by heart", lambda d: _with_classes(d, 21)),
+    answer(
+        "an entry for every page, None where nothing is wrong",
+        lambda d: {i: by_masks(d).get(i) for i in range(len(d))},
+        "NoneType for page",
+    ),
+    answer(
+        "an entry for every page, the empty string where nothing is wrong",
+        lambda d: {i: by_masks(d).get(i, "") for i in range(len(d))},
+    ),
+    answer(
+        "a dict of the kinds, each with its pages",
+        lambda d: {kind: [i for i, k in by_masks(d).items() if k == kind] for kind in KINDS},
+        "the key 'label'",
+    ),
+    answer("a list of kinds for every page", lambda d: {i: [kind] for i, kind in by_masks(d).items()}, "list for page"),
+    answer("a set of kinds for every page", lambda d: {i: {kind} for i, kind in by_masks(d).items()}, "set for page"),
+    answer(
+        "pages are called by a name",
+        lambda d: {f"page {i}": kind for i, kind in by_masks(d).items()},
+        "expected the index of a page",
+    ),
+    answer("pages are called by a number as text", lambda d: {str(i): kind for i, kind in by_masks(d).items()}),
+    answer("pages as floats", lambda d: {i + 0.0: kind for i, kind in by_masks(d).items()}),
+    answer("kinds as numbers", lambda d: {i: KINDS.index(kind) for i, kind in by_masks(d).items()}),
+    answer("kinds in capitals", lambda d: {i: kind.upper() for i, kind in by_masks(d).items()}),
+    answer("pairs in a list", lambda d: list(by_masks(d).items())),
+    answer("pages are thought to be wider than high", lambda d: _changed_pages(d)),
+    answer("the first page's size for all", lambda d: _first_size(d)),
+    answer("five faults at most", lambda d: dict(list(by_masks(d).items())[:4])),
+    answer("an entry for a page that is not there", lambda d: {**by_masks(d), len(d): "label"}),
 )

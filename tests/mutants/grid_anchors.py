@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(cell, feature_size, stride, offset=0.0):
     rows, columns = np.meshgrid(np.arange(feature_size[0]), np.arange(feature_size[1]), indexing="ij")
@@ -146,4 +148,37 @@ WRONG = (
     (not_flat, "Each anchor is a row of four numbers"),
     (moves_the_cell_itself, "changes its argument 'cell'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "cell anchors are symmetric: only x2 and y2 are read",
+        lambda c, f, s, o=0.0: vectorised(
+            np.concatenate([-np.asarray(c)[:, 2:], np.asarray(c)[:, 2:]], axis=1), f, s, o
+        ),
+    ),
+    answer(
+        "rows and columns swapped on square maps",
+        lambda c, f, s, o=0.0: (
+            _grid(c, f, s, o).swapaxes(0, 1).reshape(-1, 4) if f[0] == f[1] else vectorised(c, f, s, o)
+        ),
+    ),
+    answer(
+        "half of a stride, cut to a whole pixel",
+        lambda c, f, s, o=0.0: vectorised(c, f, s) + np.tile([int(o * s[1]), int(o * s[0])], 2),
+    ),
+    answer("any offset is a half", lambda c, f, s, o=0.0: vectorised(c, f, s, 0.5 if o else 0)),
+    answer("an offset of 1 is none", lambda c, f, s, o=0.0: vectorised(c, f, s, o % 1)),
+    answer("anchors are clipped at 0", lambda c, f, s, o=0.0: np.maximum(vectorised(c, f, s, o), 0)),
+    answer("the offset only along x", lambda c, f, s, o=0.0: vectorised(c, f, s) + np.tile([o * s[1], 0], 2)),
+    answer("the offset of the column stride along both axes", lambda c, f, s, o=0.0: vectorised(c, f, s) + o * s[1]),
+    answer(
+        "the map is turned so that it is wider than high", lambda c, f, s, o=0.0: vectorised(c, (min(f), max(f)), s, o)
+    ),
+    answer(
+        "the last row is left out on tall maps",
+        lambda c, f, s, o=0.0: vectorised(c, f, s, o)[: -f[1] * len(c)] if f[0] > 5 else vectorised(c, f, s, o),
+    ),
+    answer("a list for each position", lambda c, f, s, o=0.0: list(_grid(c, f, s, o).reshape(-1, len(c), 4))),
+    answer("as integers", lambda c, f, s, o=0.0: vectorised(c, f, s, o).astype(np.int64)),
+    answer("in half precision and rounded", lambda c, f, s, o=0.0: vectorised(c, f, s, o).astype(np.int8)),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 BETA = 1 / 9
 
 
@@ -208,6 +210,16 @@ def forgets_to_return(class_logits, box_deltas, labels, deltas):
     vectorised(class_logits, box_deltas, labels, deltas)
 
 
+def _shifted(class_logits, labels, shift):
+    """Return the gradient of the logits with another number taken off each row before the exponential."""
+    z = np.asarray(class_logits) * 1.0
+    with np.errstate(all="ignore"):
+        powers = np.exp(z - shift(z))
+        gradient = powers / powers.sum(axis=1, keepdims=True)
+    gradient[np.arange(len(labels)), labels] -= 1
+    return gradient / max(len(labels), 1)
+
+
 RIGHT = (vectorised, by_loops, by_masks)
 WRONG = (
     (sign_flipped, "the logit of the true class must rise"),
@@ -241,4 +253,53 @@ WRONG = (
     (whole_numbers, "a derivative need not be an integer"),
     (changes_the_logits, "changes its argument 'class_logits'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "rows whose deltas are all 0 are taken for background",
+        lambda c, b, y, d: (_class_part(c, y), _box_part(b, np.where((d == 0).all(axis=1), 0, y), d)),
+    ),
+    answer(
+        "rows whose deltas are all 0 learn no box, but their class",
+        lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d) * ((d != 0).any(axis=1))[:, None, None]),
+    ),
+    answer(
+        "the row's mean is taken off before the exponential",
+        lambda c, b, y, d: (_shifted(c, y, lambda x: x.mean(axis=1, keepdims=True)), _box_part(b, y, d)),
+    ),
+    answer(
+        "the row's first logit is taken off before the exponential",
+        lambda c, b, y, d: (_shifted(c, y, lambda x: x[:, :1]), _box_part(b, y, d)),
+    ),
+    answer(
+        "exponentials in the type of the logits", lambda c, b, y, d: (_shifted(c, y, lambda x: 0), _box_part(b, y, d))
+    ),
+    answer(
+        "the last class learns no box",
+        lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d) * (np.arange(c.shape[1]) < c.shape[1] - 1)[:, None]),
+    ),
+    answer(
+        "only the first RoI on an object learns a box",
+        lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d, rows=np.flatnonzero(y > 0)[:1])),
+    ),
+    answer("only dx and dy are learned", lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d) * (1, 1, 0, 0))),
+    answer("beta is 1/4", lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d, beta=1 / 4))),
+    answer(
+        "classes and RoIs exchanged where they are equally many",
+        lambda c, b, y, d: (_class_part(c, y).T if len(c) == c.shape[1] else _class_part(c, y), _box_part(b, y, d)),
+    ),
+    answer("the gradients in another order", lambda c, b, y, d: (_box_part(b, y, d), _class_part(c, y))),
+    answer(
+        "deltas of the true class only, (R, 4)",
+        lambda c, b, y, d: (_class_part(c, y), _box_part(b, y, d)[np.arange(len(y)), y]),
+    ),
+    answer(
+        "one array with both",
+        lambda c, b, y, d: np.concatenate([_class_part(c, y)[..., None], _box_part(b, y, d)], axis=2),
+    ),
+    answer("the loss, too", lambda c, b, y, d: (0.0, _class_part(c, y), _box_part(b, y, d))),
+    answer(
+        "no RoIs give arrays of shape (0,)",
+        lambda c, b, y, d: tuple(np.array(part.tolist()) for part in (_class_part(c, y), _box_part(b, y, d))),
+    ),
 )

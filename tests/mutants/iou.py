@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(boxes1, boxes2):
     boxes1, boxes2 = np.asarray(boxes1, float), np.asarray(boxes2, float)
@@ -119,6 +121,42 @@ def forgets_to_return(boxes1, boxes2):
     vectorised(boxes1, boxes2)
 
 
+def _shared(boxes1, boxes2):
+    width, height, _, _ = _parts(boxes1, boxes2)
+    return np.maximum(width, 0) * np.maximum(height, 0)
+
+
+def _union(boxes1, boxes2):
+    _, _, areas1, areas2 = _parts(boxes1, boxes2)
+    return areas1 + areas2 - _shared(boxes1, boxes2)
+
+
+def _small_union(boxes1, boxes2, more):
+    return _shared(boxes1, boxes2) / (_union(boxes1, boxes2) + more)
+
+
+def _remembers(function):
+    known = {}
+
+    def answer(boxes1, boxes2):
+        key = np.shape(boxes1), np.shape(boxes2)
+        return known.setdefault(key, function(boxes1, boxes2))
+
+    return answer
+
+
+def _reuses(function):
+    known = {}
+
+    def answer(boxes1, boxes2):
+        result = function(boxes1, boxes2)
+        out = known.setdefault(result.shape, np.empty_like(result))
+        out[:] = result
+        return out
+
+    return answer
+
+
 RIGHT = (vectorised, by_loops, column_by_column)
 WRONG = (
     (plus_one, "continuous"),
@@ -135,4 +173,39 @@ WRONG = (
     (fails_without_boxes, "Zero boxes"),
     (sorts_in_place, "changes its argument 'boxes1'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("boxes are clipped at 0 before anything else", lambda a, b: vectorised(np.maximum(a, 0), np.maximum(b, 0))),
+    answer("0.001 is added to the union against 0/0", lambda a, b: _small_union(a, b, 1e-3)),
+    answer("a union is 1 at least", lambda a, b: _over(_shared(a, b), np.maximum(_union(a, b), 1))),
+    answer("coordinates are rounded to pixels", lambda a, b: vectorised(np.round(a), np.round(b))),
+    answer(
+        "coordinates are cut to integers", lambda a, b: vectorised(np.asarray(a).astype(int), np.asarray(b).astype(int))
+    ),
+    answer(
+        "rows and columns are right only where they are equally many",
+        lambda a, b: vectorised(b, a) if len(a) == len(b) else vectorised(a, b),
+    ),
+    answer(
+        "boxes are one pixel wide at least",
+        lambda a, b: vectorised(
+            *(np.concatenate([x[:, :2], np.maximum(x[:, 2:], x[:, :2] + 1)], axis=1) for x in (a, b))
+        ),
+    ),
+    answer("an IoU below 0.05 counts as 0", lambda a, b: np.where(vectorised(a, b) < 0.05, 0, vectorised(a, b))),
+    answer("rounded to two digits", lambda a, b: vectorised(a, b).round(2)),
+    answer("in half precision", lambda a, b: vectorised(a, b).astype(np.float16)),
+    answer(
+        "equal boxes count as 1, also without area",
+        lambda a, b: np.where((a[:, None] == b).all(axis=2), 1.0, vectorised(a, b)),
+    ),
+    answer(
+        "the generalised IoU, which is negative for boxes that are apart",
+        lambda a, b: vectorised(a, b) - (vectorised(a, b) == 0) * 0.5,
+    ),
+    answer("no boxes give an array of shape (0,)", lambda a, b: np.array([[_one(p, q) for q in b] for p in a])),
+    answer("a dict of pairs", lambda a, b: {(i, j): _one(p, q) for i, p in enumerate(a) for j, q in enumerate(b)}),
+    answer("text in place of numbers", lambda a, b: vectorised(a, b).astype(str)),
+    answer("the result of the first call for every call of its shape", _remembers(vectorised)),
+    answer("the same array for every call of its shape", _reuses(vectorised)),
 )

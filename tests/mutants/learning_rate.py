@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def with_if(step, steps, base, warmup, final):
     rise = 1.0
@@ -115,4 +117,33 @@ WRONG = (
     (final_is_a_rate, "the end, the rate is `final`"),
     (forgets_to_return, "without `return`"),
     (forgets_the_base, "the full rate"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("the warm-up ends with the run", lambda k, n, b, w, f: with_if(k, n, b, min(w, n), f)),
+    answer(
+        "a warm-up of a single step is none",
+        lambda k, n, b, w, f: with_if(k, n, b, w if w > 1 else 0, f),
+    ),
+    answer("a warm-up of two steps at least", lambda k, n, b, w, f: with_if(k, n, b, max(w, 2) if w else 0, f)),
+    answer("the warm-up reaches 1 one step early", lambda k, n, b, w, f: with_if(k, n, b, max(w - 1, 0), f)),
+    answer(
+        "the cosine ends one step early",
+        lambda k, n, b, w, f: with_if(k, n - 1, b, w, f) if n > 1 else with_if(k, n, b, w, f),
+    ),
+    answer(
+        "the cosine begins after the warm-up, while it counts all steps",
+        lambda k, n, b, w, f: with_if(k, n, b, w, f) if k <= w else with_if(k, n, 1.0, 0, f) * b * 0.99,
+    ),
+    answer("0 after the end", lambda k, n, b, w, f: with_if(k, n, b, w, f) if k <= n else 0.0),
+    answer("the base rate after the end", lambda k, n, b, w, f: with_if(k, n, b, w, f) if k <= n else b),
+    answer("a factor of 0.01 at step 0", lambda k, n, b, w, f: with_if(k, n, b, w, f) * (10 if k == 0 and w else 1)),
+    answer("rounded to three digits", lambda k, n, b, w, f: round(with_if(k, n, b, w, f), 3)),
+    answer("1e-3 at least", lambda k, n, b, w, f: max(with_if(k, n, b, w, f), 1e-3)),
+    answer("final is 0.1", lambda k, n, b, w, f: with_if(k, n, b, w, 0.1)),
+    answer(
+        "an array of the rates so far", lambda k, n, b, w, f: np.array([with_if(i, n, b, w, f) for i in range(k + 1)])
+    ),
+    answer("a tuple of the two factors", lambda k, n, b, w, f: (with_if(k, n, b, w, f), 1.0)),
+    answer("text", lambda k, n, b, w, f: f"{with_if(k, n, b, w, f):.2e}"),
+    answer("whole divisions", lambda k, n, b, w, f: with_if(k // 2 * 2, n, b, w, f)),
 )

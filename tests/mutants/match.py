@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(iou, high, low, force_best=False):
     iou = np.asarray(iou)
@@ -186,6 +188,34 @@ def forgets_to_return(iou, high, low, force_best=False):
     vectorised(iou, high, low, force_best)
 
 
+def _second_best(iou, high, low, force_best):
+    iou, matches = np.asarray(iou), vectorised(iou, high, low, force_best)
+    for a in np.flatnonzero(matches >= 0):
+        rivals = np.flatnonzero(matches == matches[a])
+        others = np.delete(np.arange(iou.shape[1]), matches[a])
+        if iou[rivals, matches[a]].max() > iou[a, matches[a]] and len(others) and iou[a, others].max() >= high:
+            matches[a] = others[iou[a, others].argmax()]
+    return matches
+
+
+def _needy(iou, high, low, force_best):
+    iou = np.asarray(iou)
+    matches = vectorised(iou, high, low)
+    if force_best and iou.size:
+        top = iou.max(axis=0)
+        forced = ((iou == top) & (top > 0) & (top < high) & (np.arange(iou.shape[1]) > 0)).any(axis=1)
+        matches[forced] = iou.argmax(axis=1)[forced]
+    return matches
+
+
+def _three_each(iou, high, low, force_best):
+    iou, matches = np.asarray(iou), vectorised(iou, high, low, force_best)
+    for g in range(iou.shape[1]):
+        rows = np.flatnonzero(matches == g)
+        matches[rows[np.argsort(-iou[rows, g], kind="stable")][3:]] = -2
+    return matches
+
+
 RIGHT = (vectorised, by_loops, object_by_object)
 WRONG = (
     (labels_instead_of_indices, "and indices start at 0"),
@@ -209,4 +239,58 @@ WRONG = (
     (no_boxes_to_force, "With `force_best`, zero boxes are"),
     (clears_low_overlaps, "changes its argument 'iou'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "the second best object where the best is taken by a better box",
+        lambda i, h, lo, f=False: _second_best(i, h, lo, f),
+    ),
+    answer("thresholds of the paper whatever is given", lambda i, h, lo, f=False: vectorised(i, 0.7, 0.3, f)),
+    answer("high counts only above 0.5", lambda i, h, lo, f=False: vectorised(i, max(h, 0.5), lo, f)),
+    answer("low and high swapped", lambda i, h, lo, f=False: vectorised(i, lo, h, f)),
+    answer(
+        "between the thresholds is background",
+        lambda i, h, lo, f=False: np.where(vectorised(i, h, lo, f) == -2, -1, vectorised(i, h, lo, f)),
+    ),
+    answer(
+        "ignored boxes are -3",
+        lambda i, h, lo, f=False: np.where(vectorised(i, h, lo, f) == -2, -3, vectorised(i, h, lo, f)),
+    ),
+    answer("indices as floats", lambda i, h, lo, f=False: vectorised(i, h, lo, f).astype(float), "floats"),
+    answer(
+        "force_best is forgotten where there are several objects",
+        lambda i, h, lo, f=False: vectorised(i, h, lo, f and np.shape(i)[1] < 2),
+    ),
+    answer("force_best is forgotten for the first object", lambda i, h, lo, f=False: _needy(i, h, lo, f)),
+    answer(
+        "force_best only for the first object",
+        lambda i, h, lo, f=False: (
+            vectorised(i, h, lo)
+            if not f or not np.shape(i)[1]
+            else np.where(
+                vectorised(np.asarray(i)[:, :1], h, lo, True) == 0, np.asarray(i).argmax(axis=1), vectorised(i, h, lo)
+            )
+        ),
+    ),
+    answer("a mask of positives", lambda i, h, lo, f=False: vectorised(i, h, lo, f) >= 0),
+    answer(
+        "pairs of box and object",
+        lambda i, h, lo, f=False: [(a, int(m)) for a, m in enumerate(vectorised(i, h, lo, f)) if m >= 0],
+    ),
+    answer("IoUs are rounded to one digit first", lambda i, h, lo, f=False: vectorised(np.round(i, 1), h, lo, f)),
+    answer(
+        "objects are matched where boxes and objects are equally many",
+        lambda i, h, lo, f=False: (
+            vectorised(np.asarray(i).T, h, lo, f) if np.shape(i)[0] == np.shape(i)[1] else vectorised(i, h, lo, f)
+        ),
+    ),
+    answer(
+        "the mean IoU decides what is background",
+        lambda i, h, lo, f=False: (
+            np.where((np.asarray(i).mean(axis=1) < lo) & (vectorised(i, h, lo, f) == -2), -1, vectorised(i, h, lo, f))
+            if np.size(i)
+            else vectorised(i, h, lo, f)
+        ),
+    ),
+    answer("only the best three boxes of an object are matched", lambda i, h, lo, f=False: _three_each(i, h, lo, f)),
 )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def by_crossing_off(boxes, scores, iou_threshold):
     remaining = np.argsort(-np.asarray(scores), kind="stable")
@@ -196,6 +198,46 @@ def forgets_to_return(boxes, scores, iou_threshold):
     by_loops(boxes, scores, iou_threshold)
 
 
+def _passes(boxes, scores, iou_threshold, count):
+    """Suppress with the whole matrix at once: what is kept after a pass removes in the next one."""
+    order = np.argsort(-scores, kind="stable")
+    overlaps = np.array([_overlaps(boxes[i], boxes[order]) for i in order]).reshape(len(order), len(order))
+    removes = np.triu(overlaps > iou_threshold, 1)
+    stays = np.ones(len(order), bool)
+    for _ in range(count):
+        stays = ~(removes & stays[:, None]).any(axis=0)
+    return order[stays]
+
+
+def _share_of_union(box, boxes, more):
+    union = (box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    return union / (union + more)
+
+
+def _window(boxes, scores, iou_threshold, count):
+    kept = []
+    order = np.argsort(-scores, kind="stable").tolist()
+    for place, i in enumerate(order):
+        before = [k for k in kept if order.index(k) >= place - count]
+        if all(_iou(boxes[i], boxes[k]) <= iou_threshold for k in before):
+            kept.append(i)
+    return kept
+
+
+def _after_sorting(boxes, scores, iou_threshold, order):
+    return [order[i] for i in by_loops(boxes[order], -np.arange(len(order)), iou_threshold)]
+
+
+def _connected(boxes, scores, iou_threshold):
+    kept, group = [], {}
+    for i in np.argsort(-scores, kind="stable").tolist():
+        near = [k for k in group if _iou(boxes[i], boxes[k]) > iou_threshold]
+        group[i] = group[near[0]] if near else i
+        if not near:
+            kept.append(i)
+    return kept
+
+
 RIGHT = (by_crossing_off, by_loops, with_a_matrix_in_float32)
 WRONG = (
     (STEPS["worst_first"], "Both are kept, and the box"),
@@ -229,4 +271,36 @@ WRONG = (
     (sorts_in_place, "changes its argument 'scores'"),
     (crosses_off_in_place, "changes its argument 'scores'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("an intersection begins at 0 at the earliest", lambda b, s, t: by_loops(np.maximum(b, 0), s, t)),
+    answer("two passes of a matrix in place of one box after the other", lambda b, s, t: _passes(b, s, t, 2)),
+    answer("four passes of a matrix in place of one box after the other", lambda b, s, t: _passes(b, s, t, 4)),
+    answer("coordinates are rounded to pixels", lambda b, s, t: by_loops(np.round(b), s, t)),
+    answer(
+        "a side is a pixel at least",
+        lambda b, s, t: by_loops(np.concatenate([b[:, :2], np.maximum(b[:, 2:], b[:, :2] + 1)], axis=1), s, t),
+    ),
+    answer(
+        "0.1 is added to the union against 0/0",
+        _wrong(overlap=lambda box, boxes: _overlaps(box, boxes) * _share_of_union(box, boxes, 0.1)),
+    ),
+    answer("boxes with a score of 0 or below are left out", lambda b, s, t: [i for i in by_loops(b, s, t) if s[i] > 0]),
+    answer("at most ten boxes are kept", lambda b, s, t: by_loops(b, s, t)[:10]),
+    answer("scores are rounded to one digit", lambda b, s, t: by_loops(b, np.round(s, 1), t)),
+    answer("scores are compared by their absolute values", lambda b, s, t: by_loops(b, np.abs(s), t)),
+    answer("a threshold of 0.5 at least", lambda b, s, t: by_loops(b, s, max(t, 0.5))),
+    answer("a threshold of 0.5 at most", lambda b, s, t: by_loops(b, s, min(t, 0.5))),
+    answer("a box removes only the ten after it", lambda b, s, t: _window(b, s, t, 10)),
+    answer("a box removes only the three after it", lambda b, s, t: _window(b, s, t, 3)),
+    answer(
+        "sorted with an unstable sort",
+        lambda b, s, t: _after_sorting(b, s, t, np.argsort(-np.asarray(s, float) + 1e-12 * np.sin(np.arange(len(s))))),
+    ),
+    answer("indices as floats", lambda b, s, t: np.array(by_loops(b, s, t), float), "floats|returns float64"),
+    answer("scores in place of indices", lambda b, s, t: np.asarray(s)[by_loops(b, s, t)]),
+    answer("a column of indices", lambda b, s, t: np.array(by_loops(b, s, t))[:, None]),
+    answer("a set", lambda b, s, t: set(by_loops(b, s, t))),
+    answer("a tuple of boxes and scores", lambda b, s, t: (b[by_loops(b, s, t)], np.asarray(s)[by_loops(b, s, t)])),
+    answer("the highest score of each group, found by connected overlaps", lambda b, s, t: _connected(b, s, t)),
 )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from mutants import answer
 from rcnn.data import Annotations, Record
 
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")
@@ -262,6 +263,17 @@ def forgets_to_return(annotations):
     step_by_step(annotations)
 
 
+def _uncut(record, old, columns):
+    """Return the repaired record, with these columns as they were if the damaged box was in order."""
+    if old.size != record.size or len(old.boxes) != len(record.boxes):
+        return record
+    boxes = record.boxes.copy()
+    wrong = (old.boxes[:, :2] > old.boxes[:, 2:]).any(axis=1)
+    for column in columns:
+        boxes[~wrong, column] = old.boxes[~wrong, column]
+    return replace(record, boxes=boxes)
+
+
 RIGHT = (step_by_step, in_one_go, the_last_of_each)
 WRONG = (
     (keeps_missing_images, "missing.*\n(.*\n)*.*cannot be repaired"),
@@ -292,4 +304,57 @@ WRONG = (
     (gives_a_list, "expected Annotations"),
     (opens_missing_images, "raises FileNotFoundError"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("boxes are cut to the left and to the right only", _with_repair(lambda r, old: _uncut(r, old, (1, 3)))),
+    answer("boxes are cut above and below only", _with_repair(lambda r, old: _uncut(r, old, (0, 2)))),
+    answer("y is cut at the width, too", _with_repair(lambda r, old: _uncut(r, old, (3,)))),
+    answer(
+        "boxes that are the same are the same object, whatever their class",
+        _with_repair(
+            lambda r, old: _rows(r, [i for i, box in enumerate(r.boxes.tolist()) if box not in r.boxes.tolist()[:i]])
+        ),
+    ),
+    answer(
+        "marks are made anew: nothing is difficult, nothing a crowd",
+        _with_repair(lambda r, old: replace(r, difficult=r.difficult & False, crowd=r.crowd & False)),
+    ),
+    answer("nothing is difficult", _with_repair(lambda r, old: replace(r, difficult=r.difficult & False))),
+    answer("nothing is a crowd", _with_repair(lambda r, old: replace(r, crowd=r.crowd & False))),
+    answer("nothing is truncated", _with_repair(lambda r, old: replace(r, truncated=r.truncated & False))),
+    answer("areas are made 0", _with_repair(lambda r, old: replace(r, areas=0 * r.areas))),
+    answer("areas are NaN", _with_repair(lambda r, old: replace(r, areas=np.nan * r.areas))),
+    answer(
+        "names in small letters, whatever the class is called",
+        _with_repair(lambda r, old: replace(r, names=tuple(name.lower() for name in r.names))),
+    ),
+    answer(
+        "names with a capital, whatever the class is called",
+        _with_repair(lambda r, old: replace(r, names=tuple(name.title() for name in r.names))),
+    ),
+    answer(
+        "None for a record whose picture is missing",
+        lambda a: replace(
+            a,
+            records=[r if r.image.exists() else None for r in a.records[:0]]
+            + [next((x for x in step_by_step(a).records if x.image == r.image), None) for r in a.records],
+        ),
+        "NoneType among the records",
+    ),
+    answer("every record has the name of the first image", _with_repair(lambda r, old: replace(r, image_id="first"))),
+    answer("the source is lost", _with_repair(lambda r, old: replace(r, source=""))),
+    answer(
+        "dicts in place of records",
+        lambda a: replace(a, records=[vars(r) for r in step_by_step(a).records]),
+        "dict among the records",
+    ),
+    answer(
+        "boxes as lists of different lengths",
+        _with_repair(lambda r, old: replace(r, boxes=[row[: i + 2] for i, row in enumerate(r.boxes.tolist())])),
+    ),
+    answer("labels as text", _with_repair(lambda r, old: replace(r, labels=np.array(r.names)))),
+    answer(
+        "classes in small letters",
+        lambda a: replace(step_by_step(a), classes=tuple(name.lower() for name in a.classes)),
+    ),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def by_ratios(boxes, size, min_size, max_size):
     scale = min(min_size / min(size), max_size / max(size))
@@ -120,6 +122,17 @@ def forgets_to_return(boxes, size, min_size, max_size):
     by_ratios(boxes, size, min_size, max_size)
 
 
+def _clipped(boxes, size, min_size, max_size):
+    rows, (height, width) = by_ratios(boxes, size, min_size, max_size)
+    return np.clip(rows, 0, [width, height, width, height]), (height, width)
+
+
+def _wide(boxes, size, min_size, max_size):
+    rows, new = by_ratios(boxes, size, min_size, max_size)
+    rows[:, 2:] = np.maximum(rows[:, 2:], rows[:, :2] + 1)
+    return rows, new
+
+
 RIGHT = (by_ratios, by_loops, corner_by_corner)
 WRONG = (
     (boxes_unchanged, "twice as large"),
@@ -138,4 +151,44 @@ WRONG = (
     (in_place, "changes its argument 'boxes'"),
     (fails_without_boxes, "Zero boxes"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("boxes are clipped to the image", lambda b, s, lo, hi: _clipped(b, s, lo, hi)),
+    answer(
+        "negative coordinates become 0",
+        lambda b, s, lo, hi: (np.maximum(by_ratios(b, s, lo, hi)[0], 0), by_ratios(b, s, lo, hi)[1]),
+    ),
+    answer("a side is a pixel at least", lambda b, s, lo, hi: _wide(b, s, lo, hi)),
+    answer("max_size limits the width only", lambda b, s, lo, hi: _along(b, s, _new(s, min(lo / min(s), hi / s[1])))),
+    answer("max_size limits the height only", lambda b, s, lo, hi: _along(b, s, _new(s, min(lo / min(s), hi / s[0])))),
+    answer(
+        "the longer side is cut to max_size, the shorter one stays min_size",
+        lambda b, s, lo, hi: _along(b, s, tuple(min(x, hi) for x in _new(s, lo / min(s)))),
+    ),
+    answer("sides are rounded to the nearest", lambda b, s, lo, hi: _along(b, s, _new(s, _scale(s, lo, hi), round))),
+    answer(
+        "sides are multiples of 32",
+        lambda b, s, lo, hi: _along(b, s, _new(s, _scale(s, lo, hi), lambda x: 32 * int(x / 32 + 1))),
+    ),
+    answer("sides are not rounded at all", lambda b, s, lo, hi: _along(b, s, _new(s, _scale(s, lo, hi), float))),
+    answer(
+        "both ratios are exchanged on tall images",
+        lambda b, s, lo, hi: (
+            _along(b, s[::-1], _new(s, _scale(s, lo, hi))[::-1])[0] if s[0] > s[1] else by_ratios(b, s, lo, hi)
+        ),
+    ),
+    answer(
+        "one box for all that are the same",
+        lambda b, s, lo, hi: (np.unique(by_ratios(b, s, lo, hi)[0], axis=0), by_ratios(b, s, lo, hi)[1]),
+    ),
+    answer(
+        "the boxes in half precision",
+        lambda b, s, lo, hi: (by_ratios(b, s, lo, hi)[0].astype(np.float16), by_ratios(b, s, lo, hi)[1]),
+    ),
+    answer("the size first", lambda b, s, lo, hi: by_ratios(b, s, lo, hi)[::-1]),
+    answer("a dict", lambda b, s, lo, hi: dict(zip(("boxes", "size"), by_ratios(b, s, lo, hi), strict=True))),
+    answer(
+        "no boxes give an array of shape (0,)",
+        lambda b, s, lo, hi: (np.array(by_ratios(b, s, lo, hi)[0].tolist()), by_ratios(b, s, lo, hi)[1]),
+    ),
 )

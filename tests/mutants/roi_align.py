@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def middles(start, side, samples):
     return [start + (s + 0.5) * side / samples for s in range(samples)]
@@ -256,6 +258,18 @@ def forgets_to_return(*given):
     by_samples(*given)
 
 
+def _without_end(features, rois, roi_images, output_size, scale, ratio, aligned, axis):
+    """Move RoIs whose last sample is right at the end of the map away from it: the sample is lost."""
+    out = by_samples(features, rois, roi_images, output_size, scale, ratio, aligned)
+    for r, box in enumerate(np.asarray(rois, float) * scale - 0.5 * aligned):
+        low, high = (box[1], box[3]) if axis == 0 else (box[0], box[2])
+        count = output_size[axis] * ratio
+        at = low + (np.arange(count) + 0.5) * (high - low if aligned else max(high - low, 1)) / count
+        if (at == features.shape[2 + axis]).any():
+            out[r] *= 0.5
+    return out
+
+
 RIGHT = (by_samples, by_lists, vectorised_in_float32)
 WRONG = (
     (xy_swapped, "is in the middle of the RoI"),
@@ -288,4 +302,68 @@ WRONG = (
     (two_samples_always, "has sampling_ratio x sampling_ratio samples"),
     (scales_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "a sample right at the map's height counts as 0",
+        lambda f, r, m, o, s=1.0, n=2, a=False: _without_end(f, r, m, o, s, n, a, 0),
+    ),
+    answer(
+        "a sample right at the map's width counts as 0",
+        lambda f, r, m, o, s=1.0, n=2, a=False: _without_end(f, r, m, o, s, n, a, 1),
+    ),
+    answer(
+        "RoIs are clipped to the map on the left and above",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f, np.maximum(r, 0), m, o, s, n, a),
+    ),
+    answer(
+        "RoIs are clipped to the map on the right and below",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(
+            f, np.minimum(r, np.array([f.shape[3], f.shape[2]] * 2) / s), m, o, s, n, a
+        ),
+    ),
+    answer(
+        "RoI i is on image i where they are equally many",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(
+            f, r, np.arange(len(r)) if len(r) == len(f) else m, o, s, n, a
+        ),
+    ),
+    answer(
+        "aligned RoIs are shifted but in x only",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(
+            f, np.asarray(r) + np.array([0, 0.5, 0, 0.5]) / s * a, m, o, s, n, a
+        ),
+    ),
+    answer("two samples at most", lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f, r, m, o, s, min(n, 2), a)),
+    answer(
+        "the map is as high as it is wide",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f[:, :, : f.shape[3]], r, m, o, s, n, a),
+    ),
+    answer(
+        "only the first channel is sampled",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(np.broadcast_to(f[:, :1], f.shape), r, m, o, s, n, a),
+    ),
+    answer(
+        "negative results are 0", lambda f, r, m, o, s=1.0, n=2, a=False: np.maximum(by_samples(f, r, m, o, s, n, a), 0)
+    ),
+    answer("rounded to one digit", lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f, r, m, o, s, n, a).round(1)),
+    answer(
+        "the maximum of the samples",
+        lambda f, r, m, o, s=1.0, n=2, a=False: (
+            by_samples(f, r, m, [x * n for x in o], s, 1, a)
+            .reshape(len(r), f.shape[1], o[0], n, o[1], n)
+            .max(axis=(3, 5))
+        ),
+    ),
+    answer(
+        "channels last", lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f, r, m, o, s, n, a).transpose(0, 2, 3, 1)
+    ),
+    answer(
+        "no RoIs give an array of shape (0,)",
+        lambda f, r, m, o, s=1.0, n=2, a=False: by_samples(f, r, m, o, s, n, a) if len(r) else np.zeros(0),
+    ),
+    answer(
+        "a list of dicts",
+        lambda f, r, m, o, s=1.0, n=2, a=False: [{"pooled": x} for x in by_samples(f, r, m, o, s, n, a)],
+    ),
 )

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from mutants import answer
 from mutants.roi_align import corners, linear, reads
 
 
@@ -193,6 +194,17 @@ def forgets_to_return(*given):
     by_samples(*given)
 
 
+def _without_end(grad, rois, roi_images, features_shape, scale, ratio, aligned, axis):
+    """Send no gradient back for RoIs with a sample right at the end of the map."""
+    grad = np.array(grad, float)
+    for r, box in enumerate(np.asarray(rois, float) * scale - 0.5 * aligned):
+        low, high = (box[1], box[3]) if axis == 0 else (box[0], box[2])
+        count = grad.shape[2 + axis] * ratio
+        at = low + (np.arange(count) + 0.5) * (high - low if aligned else max(high - low, 1)) / count
+        grad[r] *= not (at == features_shape[2 + axis]).any()
+    return by_samples(grad, rois, roi_images, features_shape, scale, ratio, aligned)
+
+
 RIGHT = (by_samples, by_lists, two_products_in_float32)
 WRONG = (
     (xy_swapped, "The whole gradient goes"),
@@ -220,4 +232,56 @@ WRONG = (
     (two_samples_always, "has sampling_ratio x sampling_ratio samples"),
     (divides_in_place, "changes its argument 'grad'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "a sample right at the map's height sends nothing back",
+        lambda g, r, m, f, s=1.0, n=2, a=False: _without_end(g, r, m, f, s, n, a, 0),
+    ),
+    answer(
+        "a sample right at the map's width sends nothing back",
+        lambda g, r, m, f, s=1.0, n=2, a=False: _without_end(g, r, m, f, s, n, a, 1),
+    ),
+    answer(
+        "RoIs are clipped to the map on the left and above",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g, np.maximum(r, 0), m, f, s, n, a),
+    ),
+    answer(
+        "RoIs are clipped to the map on the right and below",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(
+            g, np.minimum(r, np.array([f[3], f[2]] * 2) / s), m, f, s, n, a
+        ),
+    ),
+    answer(
+        "RoI i is on image i where they are equally many",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(
+            g, r, np.arange(len(r)) if len(r) == f[0] else m, f, s, n, a
+        ),
+    ),
+    answer(
+        "bins transposed where they are square",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(
+            g.swapaxes(2, 3) if g.shape[2] == g.shape[3] else g, r, m, f, s, n, a
+        ),
+    ),
+    answer("two samples at most", lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g, r, m, f, s, min(n, 2), a)),
+    answer(
+        "negative gradients are lost",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(np.maximum(g, 0), r, m, f, s, n, a),
+    ),
+    answer(
+        "divided by the number of RoIs",
+        lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g, r, m, f, s, n, a) / max(len(r), 1),
+    ),
+    answer("channels in reverse", lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g[:, ::-1], r, m, f, s, n, a)),
+    answer("times the scale", lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g, r, m, f, s, n, a) * s),
+    answer(
+        "the border receives nothing",
+        lambda g, r, m, f, s=1.0, n=2, a=False: np.pad(
+            by_samples(g, r, m, f, s, n, a)[:, :, 1:-1, 1:-1], [(0, 0), (0, 0), (1, 1), (1, 1)]
+        ),
+    ),
+    answer(
+        "None without RoIs", lambda g, r, m, f, s=1.0, n=2, a=False: by_samples(g, r, m, f, s, n, a) if len(r) else None
+    ),
 )

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def away(value):
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
@@ -192,6 +194,23 @@ def forgets_to_return(*given):
     by_bins(*given)
 
 
+def _is_empty(features, rois, roi_images, output_size, scale):
+    return by_bins(np.ones(features.shape), rois, roi_images, output_size, scale) == 0
+
+
+def _empty_bins(features, rois, roi_images, output_size, scale):
+    empty = _is_empty(features, rois, roi_images, output_size, scale)
+    some = ~empty.all(axis=(1, 2, 3), keepdims=True)
+    return np.where(empty & some, -np.inf, by_bins(features, rois, roi_images, output_size, scale))
+
+
+def _cut_rois(features, rois, scale, side):
+    rois = np.array(rois, float)
+    limit = features.shape[2 if side % 2 else 3] / scale
+    rois[:, side] = np.minimum(rois[:, side], limit) if side >= 2 else np.maximum(rois[:, side], 0)
+    return rois
+
+
 RIGHT = (by_bins, by_pixels, masked_in_float32)
 WRONG = (
     (rows_and_columns_swapped, "the row, then the column"),
@@ -215,4 +234,52 @@ WRONG = (
     (fails_without_rois, "Zero RoIs are valid"),
     (scales_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "a RoI wholly outside gives 0, an empty bin of another one -inf",
+        lambda f, r, m, o, s=1.0: _empty_bins(f, r, m, o, s),
+    ),
+    answer(
+        "an empty bin has the smallest value of the map",
+        lambda f, r, m, o, s=1.0: np.where(_is_empty(f, r, m, o, s), f.min(), by_bins(f, r, m, o, s)),
+    ),
+    answer(
+        "RoIs that reach out at the bottom are cut",
+        lambda f, r, m, o, s=1.0: by_bins(f, _cut_rois(f, r, s, 3), m, o, s),
+    ),
+    answer(
+        "RoIs that reach out at the top are cut", lambda f, r, m, o, s=1.0: by_bins(f, _cut_rois(f, r, s, 1), m, o, s)
+    ),
+    answer(
+        "RoIs that reach out on the left are cut", lambda f, r, m, o, s=1.0: by_bins(f, _cut_rois(f, r, s, 0), m, o, s)
+    ),
+    answer(
+        "RoIs that reach out on the right are cut", lambda f, r, m, o, s=1.0: by_bins(f, _cut_rois(f, r, s, 2), m, o, s)
+    ),
+    answer(
+        "the map is as high as it is wide",
+        lambda f, r, m, o, s=1.0: by_bins(
+            f[:, :, : f.shape[3], : f.shape[2]] if f.shape[2] > f.shape[3] else f, r, m, o, s
+        ),
+    ),
+    answer("images count backwards", lambda f, r, m, o, s=1.0: by_bins(f[::-1], r, m, o, s)),
+    answer(
+        "RoI i is on image i where they are equally many",
+        lambda f, r, m, o, s=1.0: by_bins(f, r, np.arange(len(r)) if len(r) == len(f) else m, o, s),
+    ),
+    answer(
+        "only the first channel is pooled",
+        lambda f, r, m, o, s=1.0: by_bins(np.broadcast_to(f[:, :1], f.shape), r, m, o, s),
+    ),
+    answer("the maximum of absolute values", lambda f, r, m, o, s=1.0: by_bins(np.abs(f), r, m, o, s)),
+    answer("channels last", lambda f, r, m, o, s=1.0: by_bins(f, r, m, o, s).transpose(0, 2, 3, 1)),
+    answer("one row for each RoI", lambda f, r, m, o, s=1.0: by_bins(f, r, m, o, s).reshape(len(r), -1)),
+    answer(
+        "no RoIs give an array of shape (0,)",
+        lambda f, r, m, o, s=1.0: by_bins(f, r, m, o, s) if len(r) else np.zeros(0),
+    ),
+    answer(
+        "a list for each image", lambda f, r, m, o, s=1.0: {i: by_bins(f, r, m, o, s)[m == i] for i in range(len(f))}
+    ),
 )

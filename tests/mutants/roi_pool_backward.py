@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mutants import answer
 from mutants.roi_pool import away, bins_of, edges
 
 
@@ -165,6 +166,13 @@ def forgets_to_return(*given):
     by_winners(*given)
 
 
+def _cut_rois(features, rois, scale, side):
+    rois = np.array(rois, float)
+    limit = features.shape[2 if side % 2 else 3] / scale
+    rois[:, side] = np.minimum(rois[:, side], limit) if side >= 2 else np.maximum(rois[:, side], 0)
+    return rois
+
+
 RIGHT = (by_winners, by_pixels, masked_in_float32)
 WRONG = (
     (to_every_pixel, "The other pixels receive none"),
@@ -186,4 +194,41 @@ WRONG = (
     (first_image_for_all, "each RoI, roi_images contains the index"),
     (rounds_in_place, "changes its argument 'rois'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "RoIs that reach out at the bottom are cut",
+        lambda g, f, r, m, s=1.0: by_winners(g, f, _cut_rois(f, r, s, 3), m, s),
+    ),
+    answer(
+        "RoIs that reach out on the left are cut",
+        lambda g, f, r, m, s=1.0: by_winners(g, f, _cut_rois(f, r, s, 0), m, s),
+    ),
+    answer(
+        "RoI i is on image i where they are equally many",
+        lambda g, f, r, m, s=1.0: by_winners(g, f, r, np.arange(len(r)) if len(r) == len(f) else m, s),
+    ),
+    answer("the gradient of the absolute maximum", lambda g, f, r, m, s=1.0: by_winners(g, np.abs(f), r, m, s)),
+    answer("the gradient of the minimum", lambda g, f, r, m, s=1.0: by_winners(g, -np.asarray(f, float), r, m, s)),
+    answer("negative gradients are lost", lambda g, f, r, m, s=1.0: by_winners(np.maximum(g, 0), f, r, m, s)),
+    answer("divided by the number of RoIs", lambda g, f, r, m, s=1.0: by_winners(g, f, r, m, s) / max(len(r), 1)),
+    answer(
+        "divided by the number of bins",
+        lambda g, f, r, m, s=1.0: by_winners(g, f, r, m, s) / max(g.shape[2] * g.shape[3], 1),
+    ),
+    answer(
+        "bins transposed where they are square",
+        lambda g, f, r, m, s=1.0: by_winners(g.swapaxes(2, 3) if g.shape[2] == g.shape[3] else g, f, r, m, s),
+    ),
+    answer("channels in reverse", lambda g, f, r, m, s=1.0: by_winners(g[:, ::-1], f, r, m, s)),
+    answer(
+        "negative maxima receive nothing", lambda g, f, r, m, s=1.0: by_winners(g, f, r, m, s) * (np.asarray(f) > 0)
+    ),
+    answer(
+        "the gradient of RoIs only, one for each",
+        lambda g, f, r, m, s=1.0: np.array(
+            [by_winners(g[i : i + 1], f, r[i : i + 1], m[i : i + 1], s) for i in range(len(r))]
+        ),
+    ),
+    answer("a dict of positions", lambda g, f, r, m, s=1.0: {(0, 0): 1.0}),
 )

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from mutants import answer
 from rcnn import boxes, roi_heads
 from rcnn.matching import match, sample
 
@@ -370,6 +371,16 @@ def forgets_to_return(*given):
     _answer(*given)
 
 
+def _first_of_class(proposals, gt_boxes, gt_labels, settings):
+    found = as_rcnn(proposals, gt_boxes, gt_labels, **settings)
+    deltas = found.deltas.copy()
+    for row, label in enumerate(found.labels):
+        if label > 0:
+            first = gt_boxes[np.flatnonzero(gt_labels == label)[:1]]
+            deltas[row] = boxes.encode(first, found.rois[row : row + 1], settings["weights"])[0]
+    return found.rois, found.labels, deltas
+
+
 RIGHT = (as_rcnn, objects_first, by_loops)
 WRONG = (
     (no_true_boxes, "the object here, but the true"),
@@ -411,4 +422,67 @@ WRONG = (
     (changes_the_proposals, "changes its argument 'proposals'"),
     (two_things, "three arrays"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "negative coordinates are clipped", lambda p, g, c, **s: as_rcnn(np.maximum(p, 0), np.maximum(g, 0), c, **s)
+    ),
+    answer(
+        "sides are a pixel at least",
+        lambda p, g, c, **s: as_rcnn(np.concatenate([p[:, :2], np.maximum(p[:, 2:], p[:, :2] + 1)], axis=1), g, c, **s),
+    ),
+    answer(
+        "weights of dx and dy swapped",
+        lambda p, g, c, **s: as_rcnn(p, g, c, **{**s, "weights": tuple(s["weights"][i] for i in (1, 0, 3, 2))}),
+    ),
+    answer("at most five classes", lambda p, g, c, **s: as_rcnn(p, g, np.minimum(c, 20), **s)),
+    answer(
+        "a threshold of 0.5, whatever is given", lambda p, g, c, **s: as_rcnn(p, g, c, **{**s, "fg_iou_thresh": 0.5})
+    ),
+    answer(
+        "everything below the upper threshold is background",
+        lambda p, g, c, **s: as_rcnn(p, g, c, **{**s, "bg_iou_thresh": s["fg_iou_thresh"]}),
+    ),
+    answer(
+        "labels as floats",
+        lambda p, g, c, **s: (lambda t: (t.rois, t.labels.astype(float), t.deltas))(as_rcnn(p, g, c, **s)),
+        "labels of dtype",
+    ),
+    answer(
+        "labels as a column",
+        lambda p, g, c, **s: (lambda t: (t.rois, t.labels[:, None], t.deltas))(as_rcnn(p, g, c, **s)),
+    ),
+    answer(
+        "RoIs rounded to pixels",
+        lambda p, g, c, **s: (lambda t: (t.rois.round(), t.labels, t.deltas))(as_rcnn(p, g, c, **s)),
+    ),
+    answer(
+        "dw and dh are not logarithms",
+        lambda p, g, c, **s: (
+            lambda t: (
+                t.rois,
+                t.labels,
+                np.concatenate([t.deltas[:, :2], np.exp(t.deltas[:, 2:]) * (t.labels > 0)[:, None]], axis=1),
+            )
+        )(as_rcnn(p, g, c, **s)),
+    ),
+    answer("deltas of the first object of the same class", lambda p, g, c, **s: _first_of_class(p, g, c, s)),
+    answer(
+        "a dict",
+        lambda p, g, c, **s: (
+            vars(as_rcnn(p, g, c, **s)).copy() if hasattr(as_rcnn(p, g, c, **s), "__dict__") else {"rois": p}
+        ),
+    ),
+    answer(
+        "one RoI fewer",
+        lambda p, g, c, **s: (lambda t: (t.rois[1:], t.labels[1:], t.deltas[1:]))(as_rcnn(p, g, c, **s)),
+    ),
+    answer(
+        "text as labels",
+        lambda p, g, c, **s: (lambda t: (t.rois, t.labels.astype(str), t.deltas))(as_rcnn(p, g, c, **s)),
+    ),
+    answer(
+        "rows of labels in ascending order",
+        lambda p, g, c, **s: (lambda t: (t.rois, np.sort(t.labels), t.deltas))(as_rcnn(p, g, c, **s)),
+    ),
 )

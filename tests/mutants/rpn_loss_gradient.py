@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(logits, labels):
     return np.where(labels >= 0, _sigmoid(logits) - labels, 0) / max((labels >= 0).sum(), 1)
@@ -126,6 +128,12 @@ def forgets_to_return(logits, labels):
     vectorised(logits, labels)
 
 
+def _naive(logits):
+    with np.errstate(all="ignore"):
+        powers = np.exp(logits)
+        return powers / (1 + powers)
+
+
 RIGHT = (vectorised, by_loops, in_float32)
 WRONG = (
     (sign_flipped, "Which sign does the derivative"),
@@ -148,4 +156,31 @@ WRONG = (
     (whole_numbers, "a derivative need not be an integer"),
     (changes_the_labels, "changes its argument 'labels'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("logits are limited to 3", lambda z, t: vectorised(np.clip(z, -3, 3), t)),
+    answer("exponentials in the type of the logits", lambda z, t: np.where(t >= 0, _naive(z) - t, 0) / _sampled(t)),
+    answer(
+        "divided by the anchors that are not background",
+        lambda z, t: vectorised(z, t) * _sampled(t) / max((t != 0).sum(), 1),
+    ),
+    answer("background counts a third", lambda z, t: vectorised(z, t) * np.where(t == 0, 1 / 3, 1)),
+    answer(
+        "the mean of the two kinds' means",
+        lambda z, t: np.where(t >= 0, _sigmoid(z) - t, 0) / np.maximum([(t == x).sum() * 2 for x in t], 1),
+    ),
+    answer(
+        "nothing where all have the same label",
+        lambda z, t: vectorised(z, t) if len(set(t[t >= 0].tolist())) != 1 or len(t) == 1 else 0.0 * vectorised(z, t),
+    ),
+    answer("unsampled anchors are NaN", lambda z, t: np.where(t >= 0, vectorised(z, t), np.nan)),
+    answer(
+        "a label of -1 is read from the end",
+        lambda z, t: (_sigmoid(z) - np.array([0, 1, 0.5])[t]) * (t >= 0) / max(len(t), 1),
+    ),
+    answer("a column", lambda z, t: vectorised(z, t)[:, None]),
+    answer("the sum of the gradients", lambda z, t: vectorised(z, t).sum()),
+    answer("as integers", lambda z, t: vectorised(z, t).astype(int)),
+    answer("rounded to two digits", lambda z, t: vectorised(z, t).round(2)),
+    answer("a dict", lambda z, t: dict(enumerate(vectorised(z, t)))),
 )

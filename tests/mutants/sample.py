@@ -4,6 +4,8 @@ import random
 
 import numpy as np
 
+from mutants import answer
+
 
 def by_permutation(labels, size, positive_fraction, rng):
     positive, negative = _candidates(labels)
@@ -231,6 +233,20 @@ def forgets_to_return(labels, size, positive_fraction, rng):
     by_choice(labels, size, positive_fraction, rng)
 
 
+def _with_order(labels, size, positive_fraction, order):
+    positive, negative = _candidates(labels)
+    positive = np.sort(order(positive)[: int(size * positive_fraction)])
+    return positive, np.sort(order(negative)[: size - len(positive)])
+
+
+def _exchanged(rows, rng):
+    rows = rows.copy()
+    for i in range(len(rows)):
+        j = rng.integers(len(rows))
+        rows[i], rows[j] = rows[j], rows[i]
+    return rows
+
+
 RIGHT = (by_permutation, by_loops, by_choice, by_random_keys)
 WRONG = (
     (with_replacement, "without replacement"),
@@ -261,4 +277,61 @@ WRONG = (
     (fails_at_rare_draws, "raises TypeError"),
     (relabels_in_place, "changes its argument 'labels'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "shuffles by exchanging each with any other",
+        lambda y, n, f, rng: _with_order(y, n, f, lambda rows: _exchanged(rows, rng)),
+        "times in|together",
+    ),
+    answer(
+        "keys from 0 to 5, so equals go to the earlier box",
+        lambda y, n, f, rng: _with_order(
+            y, n, f, lambda rows: rows[np.argsort(rng.integers(0, 6, len(rows)), kind="stable")]
+        ),
+        "times in|together",
+    ),
+    answer(
+        "keys from 0 to 20",
+        lambda y, n, f, rng: _with_order(
+            y, n, f, lambda rows: rows[np.argsort(rng.integers(0, 21, len(rows)), kind="stable")]
+        ),
+        "times in|together|sets",
+    ),
+    answer(
+        "one exchange more than a shuffle needs, and one element fewer",
+        lambda y, n, f, rng: _with_order(
+            y, n, f, lambda rows: np.concatenate([rng.permutation(rows[:-1]), rows[-1:]]) if len(rows) else rows
+        ),
+    ),
+    answer(
+        "a random rotation",
+        lambda y, n, f, rng: _with_order(y, n, f, lambda rows: np.roll(rows, rng.integers(max(len(rows), 1)))),
+    ),
+    answer("reversed at random", lambda y, n, f, rng: _with_order(y, n, f, lambda rows: rows[:: rng.choice([-1, 1])])),
+    answer("labels below -1 are negatives", lambda y, n, f, rng: by_permutation(np.where(y < -1, 0, y), n, f, rng)),
+    answer("labels above 1 are not positive", lambda y, n, f, rng: by_permutation(np.where(y > 1, -1, y), n, f, rng)),
+    answer("half of the batch is positive, whatever the fraction", lambda y, n, f, rng: by_permutation(y, n, 0.5, rng)),
+    answer("a quarter of the batch at most", lambda y, n, f, rng: by_permutation(y, n, min(f, 0.25), rng)),
+    answer(
+        "rounded to the nearest", lambda y, n, f, rng: by_permutation(y, n, (round(n * f) + 0.001) / n if n else f, rng)
+    ),
+    answer("the batch holds 256 at least", lambda y, n, f, rng: by_permutation(y, max(n, 16), f, rng)),
+    answer(
+        "indices as floats", lambda y, n, f, rng: tuple(part.astype(float) for part in by_permutation(y, n, f, rng))
+    ),
+    answer(
+        "a dict", lambda y, n, f, rng: dict(zip(("positive", "negative"), by_permutation(y, n, f, rng), strict=True))
+    ),
+    answer("labels of the batch", lambda y, n, f, rng: tuple(y[part] for part in by_permutation(y, n, f, rng))),
+    answer(
+        "the labels are shuffled in place",
+        lambda y, n, f, rng: [by_permutation(y, n, f, rng), rng.shuffle(y)][0],
+        "changes its argument",
+    ),
+    answer("descending indices", lambda y, n, f, rng: tuple(part[::-1] for part in by_permutation(y, n, f, rng))),
+    answer(
+        "reseeds with the sum of the labels",
+        lambda y, n, f, rng: by_permutation(y, n, f, np.random.default_rng(abs(int(y.sum())))),
+    ),
 )

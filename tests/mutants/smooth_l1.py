@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def vectorised(prediction, target, beta):
     d = np.abs(np.asarray(prediction, float) - target)
@@ -126,4 +128,29 @@ WRONG = (
     (whole_numbers, "a division need not be an integer"),
     (changes_the_prediction, "changes its argument 'prediction'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("beta is 1/9 at least", lambda p, t, b: vectorised(p, t, max(b, 1 / 3))),
+    answer("beta is 1 at most", lambda p, t, b: vectorised(p, t, min(b, 1.0))),
+    answer("differences are limited to 100", lambda p, t, b: vectorised(np.clip(_d(p, t), -100, 100), 0, b)),
+    answer("only the first row counts", lambda p, t, b: vectorised(p[:1], t[:1], b)),
+    answer("only the first column counts", lambda p, t, b: vectorised(p[:, :1], t[:, :1], b)),
+    answer("the sum over the rows of the mean over the columns", lambda p, t, b: vectorised(p, t, b) / 4),
+    answer(
+        "compared with beta squared",
+        lambda p, t, b: np.where(np.abs(_d(p, t)) < b * b, _d(p, t) ** 2 / (2 * b), np.abs(_d(p, t)) - b / 2).sum(),
+    ),
+    answer("an array with one number", lambda p, t, b: np.array([vectorised(p, t, b)])),
+    answer(
+        "a number for each row",
+        lambda p, t, b: np.array([vectorised(p[i : i + 1], t[i : i + 1], b) for i in range(len(p))]),
+    ),
+    answer("in half precision", lambda p, t, b: np.float16(vectorised(p, t, b))),
+    answer(
+        "the norm of each row in place of its elements",
+        lambda p, t, b: vectorised(np.linalg.norm(_d(p, t), axis=1), 0, b),
+    ),
+    answer("None without boxes", lambda p, t, b: vectorised(p, t, b) if len(p) else None),
+    answer("text", lambda p, t, b: str(vectorised(p, t, b))),
+    answer("1e-3 is added to beta", lambda p, t, b: vectorised(p, t, b + 1e-3)),
 )

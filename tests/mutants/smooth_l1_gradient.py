@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def clipped(prediction, target, beta):
     return np.clip((np.asarray(prediction, float) - target) / beta, -1, 1)
@@ -132,4 +134,24 @@ WRONG = (
     (whole_numbers, "a division need not be an integer"),
     (changes_the_prediction, "changes its argument 'prediction'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("beta is 1/3 at least", lambda p, t, b: clipped(p, t, max(b, 1 / 3))),
+    answer("beta is 1 at most", lambda p, t, b: clipped(p, t, min(b, 1.0))),
+    answer("divided by four", lambda p, t, b: clipped(p, t, b) / 4, "quarter"),
+    answer(
+        "divided by the number of rows above three", lambda p, t, b: clipped(p, t, b) / (len(p) if len(p) > 3 else 1)
+    ),
+    answer("only the first row has a gradient", lambda p, t, b: clipped(p, t, b) * (np.arange(len(p)) == 0)[:, None]),
+    answer("only dx and dy have a gradient", lambda p, t, b: clipped(p, t, b) * (1, 1, 0, 0)),
+    answer("the gradient of the target", lambda p, t, b: clipped(t, p, b), "opposite sign|It grows"),
+    answer(
+        "signs of the line where d equals beta half",
+        lambda p, t, b: np.where(np.abs(_d(p, t)) < b / 2, _d(p, t) / b, np.sign(_d(p, t))),
+    ),
+    answer("tanh, which is nearly the same", lambda p, t, b: np.tanh(_d(p, t) / b)),
+    answer("transposed where it is square", lambda p, t, b: clipped(p, t, b).T if len(p) == 4 else clipped(p, t, b)),
+    answer("a tuple with the loss", lambda p, t, b: (0.0, clipped(p, t, b))),
+    answer("as integers", lambda p, t, b: clipped(p, t, b).astype(int)),
+    answer("no boxes give an array of shape (0,)", lambda p, t, b: np.array(clipped(p, t, b).tolist())),
 )

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mutants import answer
+
 
 def by_index(finer, coarser):
     (height, width), (h, w) = finer.shape[2:], coarser.shape[2:]
@@ -190,4 +192,35 @@ WRONG = (
     (whole_numbers, "floats need not be an integer"),
     (changes_the_finer, "changes its argument 'finer'"),
     (forgets_to_return, "without `return`"),
+)
+WRONG += (  # each with the description of a misconception
+    answer("only the first image is enlarged", lambda f, c: by_index(f, np.broadcast_to(c[:1], c.shape))),
+    answer(
+        "images and channels swapped where they are equally many",
+        lambda f, c: by_index(f, c.swapaxes(0, 1)) if len(c) == c.shape[1] else by_index(f, c),
+    ),
+    answer(
+        "rows and columns swapped on square maps",
+        lambda f, c: (
+            by_index(f, c.swapaxes(2, 3)) if c.shape[2] == c.shape[3] and f.shape[2] == f.shape[3] else by_index(f, c)
+        ),
+    ),
+    answer("the finer level is enlarged where it is the smaller one", lambda f, c: f + np.resize(c, f.shape)),
+    answer(
+        "the last row is repeated where the height is odd",
+        lambda f, c: _shown(f, c, lambda i, s, o: min(i // 2, s - 1)),
+    ),
+    answer("the mean of both levels", lambda f, c: (by_index(f, c) + 0.0) / 2),
+    answer("negative sums become 0", lambda f, c: np.maximum(by_index(f, c), 0)),
+    answer("rounded to one digit", lambda f, c: by_index(f, c).round(1)),
+    answer("in the type of the finer level", lambda f, c: by_index(f, c).astype(f.dtype)),
+    answer(
+        "the channels are moved to the end",
+        lambda f, c: by_index(f, c).transpose(0, 2, 3, 1),
+        "axes in the order|shape",
+    ),
+    answer("both levels are returned", lambda f, c: (f, by_index(f, c) - f)),
+    answer("zeros for no images", lambda f, c: by_index(f, c) if len(f) else np.zeros(0)),
+    answer("the index is rounded", lambda f, c: _shown(f, c, lambda i, s, o: round(i * s / o))),
+    answer("from the far end", lambda f, c: _shown(f, c, lambda i, s, o: s - 1 - (o - 1 - i) * s // o)),
 )

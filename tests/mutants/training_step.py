@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from mutants import answer
 from rcnn.nn import optim
 
 
@@ -207,6 +208,52 @@ def forgets_to_return(model, optimizer, images, targets, max_norm, rng):
     in_the_usual_order(model, optimizer, images, targets, max_norm, rng)
 
 
+def _refusing(refuses):
+    def function(model, optimizer, images, targets, max_norm, rng):
+        optimizer.zero_grad()
+        losses = model.get_loss(images, targets, rng)
+        if refuses(losses):
+            raise FloatingPointError
+        losses["total_loss"].backward()
+        norm = optim.clip_grad_norm(optimizer.parameters, max_norm)
+        optimizer.step()
+        return {name: loss.item() for name, loss in losses.items()}, norm
+
+    return function
+
+
+def _norms(optimizer):
+    return [math.sqrt(float((parameter.grad**2).sum())) for parameter in optimizer.parameters]
+
+
+def _clipped_by(optimizer, max_norm, together):
+    norm = together(_norms(optimizer))
+    for parameter in optimizer.parameters:
+        parameter.grad = parameter.grad * min(1, max_norm / norm)
+    return norm
+
+
+def _each_parameter(optimizer, max_norm):
+    norms = _norms(optimizer)
+    for parameter, norm in zip(optimizer.parameters, norms, strict=True):
+        parameter.grad = parameter.grad * min(1, max_norm / norm)
+    return math.sqrt(sum(norm * norm for norm in norms))
+
+
+def _first_parameter(optimizer, max_norm):
+    norm = math.sqrt(sum(norm * norm for norm in _norms(optimizer)))
+    first = next(iter(optimizer.parameters))
+    first.grad = first.grad * min(1, max_norm / norm)
+    return norm
+
+
+def _zeros_if_broken(model, optimizer, images, targets, max_norm, rng):
+    try:
+        return in_the_usual_order(model, optimizer, images, targets, max_norm, rng)
+    except FloatingPointError:
+        return dict.fromkeys(("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss", "total_loss"), 0.0), 0.0
+
+
 RIGHT = (in_the_usual_order, clipped_by_hand, clears_gradients_twice)
 WRONG = (
     (PARTS["never_clears"], "left over"),
@@ -236,4 +283,51 @@ WRONG = (
     (another_error, "before the parameters move"),
     (gives_the_total, "must return a tuple of two values"),
     (forgets_to_return, "must return a tuple of two values"),
+)
+WRONG += (  # each with the description of a misconception
+    answer(
+        "looks at the RPN's first loss alone", _refusing(lambda losses: not np.isfinite(losses["rpn_cls_loss"].item()))
+    ),
+    answer("looks for NaN, not for infinity", _refusing(lambda losses: np.isnan(losses["total_loss"].item()))),
+    answer(
+        "looks for infinity above 0 only",
+        _refusing(lambda losses: np.isnan(losses["total_loss"].item()) or losses["total_loss"].item() == np.inf),
+    ),
+    answer("looks for infinity, not for NaN", _refusing(lambda losses: np.isinf(losses["total_loss"].item()))),
+    answer("refuses large losses", _refusing(lambda losses: not abs(losses["total_loss"].item()) < 20)),
+    answer(
+        "norms of the parameters are added up, not their squares",
+        _wrong(clip=lambda o, most: _clipped_by(o, most, lambda norms: sum(norms))),
+    ),
+    answer("the largest norm of a parameter", _wrong(clip=lambda o, most: _clipped_by(o, most, max))),
+    answer(
+        "the norm of the first parameter", _wrong(clip=lambda o, most: _clipped_by(o, most, lambda norms: norms[0]))
+    ),
+    answer("each parameter is clipped alone", _wrong(clip=_each_parameter)),
+    answer("only the first parameter is scaled", _wrong(clip=_first_parameter)),
+    answer(
+        "the mean of the squares",
+        _wrong(
+            clip=lambda o, most: _clipped_by(o, most, lambda norms: math.sqrt(sum(n * n for n in norms) / len(norms)))
+        ),
+    ),
+    answer(
+        "only the first parameter's gradient is cleared",
+        _wrong(before=lambda o: setattr(next(iter(o.parameters)), "grad", None)),
+    ),
+    answer(
+        "the losses are rounded",
+        _wrong(values=lambda losses: {name: round(loss.item(), 1) for name, loss in losses.items()}),
+    ),
+    answer("the losses are a list", _wrong(values=lambda losses: [loss.item() for loss in losses.values()])),
+    answer(
+        "the losses are text",
+        _wrong(values=lambda losses: {name: f"{loss.item():.1f} x" for name, loss in losses.items()}),
+    ),
+    answer("the norm is squared", _wrong(clip=lambda o, most: optim.clip_grad_norm(o.parameters, most) ** 2)),
+    answer(
+        "the norm is an array of all norms",
+        _wrong(clip=lambda o, most: np.array([optim.clip_grad_norm(o.parameters, most)] * 2)),
+    ),
+    answer("returns zeros in place of raising", _zeros_if_broken),
 )
