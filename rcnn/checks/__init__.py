@@ -30,6 +30,7 @@ from rcnn.checks.matching import match, sample
 from rcnn.checks.measures import assign, average_precision
 from rcnn.checks.own_images import choose_anchors, repair
 from rcnn.checks.roi import roi_align, roi_align_backward, roi_pool, roi_pool_backward
+from rcnn.checks.roi_axis import bin_bounds, bin_weights
 from rcnn.checks.roi_sampling import roi_targets
 from rcnn.checks.suppression import nms
 from rcnn.checks.training import learning_rate, training_step
@@ -39,6 +40,8 @@ __all__ = [
     "anchor_generator",
     "assign",
     "average_precision",
+    "bin_bounds",
+    "bin_weights",
     "binary_cross_entropy",
     "cell_anchors",
     "choose_anchors",

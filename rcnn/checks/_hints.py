@@ -117,7 +117,7 @@ def _section(name: str) -> str | None:
         if not source.name.endswith(".py"):
             continue
         text = source.read_text(encoding="utf-8")
-        call = re.search(rf"checks\.(diagnosis\.check_)?{name}\(", text)
+        call = re.search(rf"(checks\.|check_){name}\(", text)
         headings = re.findall(r"^# (#{2,3} .+)$", text[: call.start()] if call else "", re.MULTILINE)
         if headings:
             title = headings[-1].lstrip("# ")

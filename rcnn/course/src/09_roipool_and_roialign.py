@@ -170,6 +170,7 @@ def roi_pool(features, rois, roi_images, output_size, spatial_scale):
 
 
 # %% pool-check points=3
+checks.bin_bounds(bin_bounds)
 checks.roi_pool(roi_pool)
 print("roi_pool: correct")
 
@@ -296,6 +297,7 @@ def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_r
 
 
 # %% align-check points=5
+checks.bin_weights(bin_weights)
 checks.roi_align(roi_align)
 print("roi_align: correct")
 

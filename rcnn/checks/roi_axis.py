@@ -1,0 +1,203 @@
+"""Checks of the two steps of RoIPool and RoIAlign along one axis: the bounds of the bins, and the weights of pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rcnn import roi
+from rcnn._ext.dispatch import original
+from rcnn.checks._engine import Case, Function, as_array, check_callable, generator_of, run
+
+LENGTHS = (4, 6, 9)  # numbers of pixels along an axis
+
+
+# ---------------------------------------------------------------------- RoIPool
+
+
+@original
+def bin_bounds(function: Function, seed: int | None = None) -> None:
+    """Raise CheckFailed unless `function` returns where the bins of RoIPool begin and end along an axis.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(low, high, bins, pixels)``. `low` and `high` are the ends of a RoI along an axis of the map, in
+        feature pixels, not rounded. `pixels` is the number of pixels of the map along this axis. The function returns
+        one pair (start, stop) of integers in 0 .. pixels for each bin; `stop` is exclusive. Both ends are rounded;
+        halves are rounded away from zero. The pixels at both ends belong to the RoI. A RoI has at least one pixel. The
+        bins divide the RoI evenly. Each bin extends from the floor of its start to the ceiling of its end, clipped to
+        the map. If a bin contains no pixel, `stop` is not greater than `start`.
+    seed : int, optional
+        Seed for the random inputs. Without it, every call uses new inputs.
+
+    Raises
+    ------
+    CheckFailed
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", 2015, section 2.1.
+    """
+    check_callable("bin_bounds", function)
+    cases = _bounds_cases(generator_of(seed))
+    run("bin_bounds", _with_empty_bins_alike(function), _with_empty_bins_alike(_bounds), cases)
+
+
+def _bounds(low: float, high: float, bins: int, pixels: int) -> np.ndarray:
+    first, last = (math.copysign(math.floor(abs(end) + 0.5), end) for end in (low, high))
+    length = int(max(last - first + 1, 1))
+    edges = [(i * length // bins, -(-(i + 1) * length // bins)) for i in range(bins)]
+    return np.clip(np.array(edges, np.int64) + int(first), 0, pixels)
+
+
+def _with_empty_bins_alike(function: Function) -> Callable[..., Any]:
+    """Return a function whose empty bins are all (0, 0), wherever `function` says that they begin and end."""
+
+    def bounds(low: float, high: float, bins: int, pixels: int) -> Any:
+        got = function(low, high, bins, pixels)
+        array, failure = as_array(got)
+        if failure is not None or array.shape != (bins, 2) or array.dtype.kind not in "iu":
+            return got
+        inside = ((array >= 0) & (array <= pixels)).all(axis=1)
+        return np.where(((array[:, 0] >= array[:, 1]) & inside)[:, None], 0, array)
+
+    return bounds
+
+
+def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
+    def case(low: float, high: float, bins: int, pixels: int, hint: str) -> Case:
+        return Case({"low": float(low), "high": float(high), "bins": bins, "pixels": pixels}, hint)
+
+    x = int(rng.integers(1, 3))
+    yield case(
+        x, x + 2, 1, 9, "The pixels at both ends belong to the RoI: 3 to 5 are three pixels. `stop` is exclusive."
+    )
+    yield case(x, x + 3, 2, 9, "Four pixels in two bins are two per bin. A bin begins where the one before it ends.")
+    yield case(
+        x,
+        x + 4,
+        2,
+        9,
+        "Five pixels in two bins are 2.5 pixels per bin. A bin extends from the floor of its start to the ceiling of "
+        "its end, so neighbouring bins may share a pixel.",
+    )
+    yield case(x, x + 1, 3, 9, "There are fewer pixels than bins. Each bin still contains the pixel that it lies on.")
+    yield case(x + 0.25, x + 2.75, 1, 9, "The ends are rounded to the nearest whole number: 2.75 becomes 3.")
+    yield case(x + 0.5, x + 2.5, 1, 9, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
+    yield case(-3, 3, 2, 6, "The RoI begins before the map. Divide the whole RoI into bins first, then clip the bins.")
+    yield case(4, 9, 3, 7, "The RoI ends beyond the map. Divide the whole RoI into bins first, then clip the bins.")
+    yield case(-6, 2, 4, 6, "Bins before the map contain no pixel: their `stop` is not greater than their `start`.")
+    yield case(5, 13, 4, 6, "Bins beyond the map contain no pixel: their `stop` is not greater than their `start`.")
+    yield case(-0.5, 2, 2, 9, "Negative halves are rounded away from zero, too: -0.5 becomes -1.")
+    yield case(-20, 30, 3, 6, "The RoI extends beyond the map on both sides.")
+    yield case(4, 2, 2, 9, "A RoI is at least one pixel long.")
+    for _ in range(12):
+        low = int(rng.integers(-20, 40)) / 4
+        yield case(
+            low,
+            low + int(rng.integers(0, 50)) / 4,
+            int(rng.integers(1, 7)),
+            int(rng.choice(LENGTHS)),
+            "These ends are random. Round both, count the pixels of the RoI, and divide them by hand.",
+        )
+
+
+# ---------------------------------------------------------------------- RoIAlign
+
+
+@original
+def bin_weights(function: Function, seed: int | None = None) -> None:
+    """Raise CheckFailed unless `function` returns how much each pixel counts in each bin of RoIAlign along an axis.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(low, high, bins, pixels, sampling_ratio, aligned)``. `low` and `high` are the ends of a RoI along an
+        axis of the map, in feature pixels. `pixels` is the number of pixels of the map along this axis. The function
+        returns the weights, (bins, pixels). Row i contains the mean of the weights of the samples of bin i. The rules
+        for samples are the same as in `checks.roi_align`.
+    seed : int, optional
+        Seed for the random inputs. Without it, every call uses new inputs.
+
+    Raises
+    ------
+    CheckFailed
+        If any result is wrong. The message shows a hint and the smallest failing input that was found.
+    TypeError
+        If `function` is not callable.
+
+    References
+    ----------
+    He et al., "Mask R-CNN", 2017, section 3.
+    """
+    run("bin_weights", function, _weights, _weights_cases(generator_of(seed)))
+
+
+def _weights(low: float, high: float, bins: int, pixels: int, sampling_ratio: int, aligned: bool) -> np.ndarray:
+    """Pool maps with a single row: map k is 1 in column k and 0 elsewhere."""
+    maps = np.eye(pixels)[None, :, None]  # (1, pixels, 1, pixels)
+    pooled = roi.roi_align(maps, [[low, 0.0, high, 1.0]], [0], (1, bins), 1.0, sampling_ratio, aligned)
+    return np.asarray(pooled)[0, :, 0].T  # (bins, pixels)
+
+
+def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
+    def case(
+        low: float, high: float, bins: int, pixels: int, sampling_ratio: int, hint: str, aligned: bool = False
+    ) -> Case:
+        return Case(
+            {
+                "low": float(low),
+                "high": float(high),
+                "bins": bins,
+                "pixels": pixels,
+                "sampling_ratio": sampling_ratio,
+                "aligned": aligned,
+            },
+            hint,
+        )
+
+    x = int(rng.integers(1, 3))
+    yield case(x, x + 2, 1, 6, 1, "The only sample is in the middle of the RoI, on a pixel. This pixel counts in full.")
+    yield case(
+        x + 0.25,
+        x + 2.25,
+        1,
+        6,
+        1,
+        "The sample lies between two pixels. The nearer one counts more. Both weights add up to 1.",
+    )
+    yield case(
+        x, x + 3, 3, 6, 1, "The bins divide the RoI evenly, with a sample in the middle of each. Each bin is a row."
+    )
+    yield case(
+        x, x + 2, 1, 6, 2, "The bin has two samples, in the middle of its halves. The row is the mean of their weights."
+    )
+    yield case(x, x + 0.5, 1, 6, 1, "Without `aligned`, a RoI is at least one pixel long. Its start stays.")
+    yield case(x, x + 2, 1, 6, 1, "With `aligned`, both ends move by half a pixel to the left.", aligned=True)
+    yield case(x, x + 0.5, 2, 6, 1, "With `aligned`, a small RoI is not enlarged.", aligned=True)
+    yield case(-1, 1, 1, 5, 2, "A sample at -0.5 lies before the first pixel, which then counts in full.")
+    yield case(4, 6, 2, 6, 2, "A sample at 5.5 lies beyond the last pixel, which then counts in full.")
+    yield case(-2, 2, 1, 5, 2, "A sample at -1 is exactly one pixel outside, which is not *more* than one pixel.")
+    yield case(3.5, 5.5, 1, 5, 2, "A sample at the number of pixels is exactly one pixel outside, so it counts.")
+    yield case(-6, 2, 1, 5, 2, "A sample more than one pixel outside has no weights, but it is still part of the mean.")
+    yield case(2, 10, 1, 5, 2, "A sample more than one pixel outside has no weights, but it is still part of the mean.")
+    yield case(-9, -5, 2, 5, 2, "All samples are more than one pixel outside, so all weights are 0.")
+    for _ in range(6):
+        for aligned in (False, True):
+            low = int(rng.integers(-12, 20)) / 4
+            yield case(
+                low,
+                low + int(rng.integers(1, 40)) / 4,
+                int(rng.choice([1, 2, 4])),
+                int(rng.choice(LENGTHS)),
+                int(rng.choice([1, 2, 4])),
+                "These ends are random. List the positions of all samples, then the two pixels around each of them.",
+                aligned,
+            )

@@ -1,0 +1,135 @@
+"""Messages say what is wrong in general, and further hints lead to the course."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rcnn
+from rcnn import checks
+from rcnn.boxes import decode, iou
+from rcnn.checks import CheckFailed, _hints
+from rcnn.checks._engine import Case, run
+from rcnn.nms import nms
+
+UNUSED = {"cross_entropy_gradient"}  # checks that no notebook calls
+CHECKS = sorted(set(checks.__all__) - {"CheckFailed", "hint"})
+SOURCES = Path(rcnn.__file__).parent / "course" / "src"
+
+
+def message_of(check, function):
+    with pytest.raises(CheckFailed) as failed:
+        check(function, seed=0)
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "wrong, sentence",
+    [
+        (lambda rows: -2 * rows, "Your result is the expected result with the opposite sign."),
+        (lambda rows: 4 * rows, "Your result is twice the expected result."),
+        (lambda rows: rows, "Your result is half of the expected result."),
+        (lambda rows: 2 * rows + 1, "Your result is 1 more than the expected result."),
+        (lambda rows: 2 * rows - 0.5, "Your result is 0.5 less than the expected result."),
+        (lambda rows: 2 * rows[::-1], "Your result is the expected result in reverse order."),
+        (lambda rows: 2 * rows.T, "Your result is the transpose of the expected result."),
+        (lambda rows: 2 * rows[:, [1, 0, 3, 2]], "Your result is the expected result with x and y swapped."),
+        (
+            lambda rows: np.maximum(2 * rows, 0),
+            "Your result is the expected result with 0 in place of negative numbers.",
+        ),
+        (lambda rows: np.floor(2 * rows), "Your result is the expected result, rounded down to whole numbers."),
+        (lambda rows: np.roll(2 * rows, 1, axis=0), "Your result is the expected result, moved by one row."),
+        (lambda rows: 2 * rows[[2, 0, 3, 1]], "Your result contains the expected rows in another order."),
+        (lambda rows: 2 * rows * (1, 1, 1, 3), "Only column 3 of your result is wrong."),
+        (lambda rows: 2 * rows[None], "Your result has an axis of length 1 too many."),
+        (lambda rows: np.where(rows < 0, np.nan, 2 * rows), "right, except for elements that are NaN or infinite."),
+    ],
+)
+def test_the_message_names_the_kind_of_mistake(wrong, sentence):
+    rows = np.random.default_rng(0).normal(size=(4, 4))
+    with pytest.raises(CheckFailed, match=re.escape(sentence)):
+        run("double", wrong, lambda rows: 2 * rows, [Case({"rows": rows}, "think")], rows=(("rows",),))
+
+
+def test_the_message_names_the_boxes_for_which_a_function_is_wrong():
+    def wrong(boxes1, boxes2):
+        low, high = np.maximum(boxes1[:, None, :2], boxes2[:, :2]), np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])
+        return np.where((high - low == 0).any(axis=2), 0.1, iou(boxes1, boxes2))
+
+    assert "Your result is right, except for boxes that touch." in message_of(checks.iou, wrong)
+
+
+def test_numbers_are_shown_to_the_digit_where_they_differ():
+    rows = np.array([1.0, 0.123456])
+    with pytest.raises(CheckFailed) as failed:
+        run("same", lambda rows: rows * (1, 1.0001), lambda rows: rows, [Case({"rows": rows}, "think")])
+    assert "The first difference is at [1]: got 0.12347, expected 0.12346." in str(failed.value)
+
+
+def test_a_result_that_depends_on_earlier_calls_fails():
+    known = {}
+
+    def remembering(boxes1, boxes2):
+        return known.setdefault(np.shape(boxes1) + np.shape(boxes2), iou(boxes1, boxes2))
+
+    def reusing(boxes1, boxes2):
+        result = iou(boxes1, boxes2)
+        out = known.setdefault(result.shape, np.empty_like(result))
+        out[:] = result
+        return out
+
+    assert "Hint" in message_of(checks.iou, remembering)
+    known.clear()
+    assert "changes the result of an earlier call" in message_of(checks.iou, reusing)
+
+
+def test_a_function_that_reads_the_memory_of_its_argument_fails():
+    def reading(deltas, boxes, weights=(1, 1, 1, 1)):
+        flat = np.frombuffer(np.asarray(boxes).tobytes(order="A"), np.asarray(boxes).dtype).reshape(-1, 4)
+        return decode(deltas, flat, weights)
+
+    assert "Use its shape and its indices, not its memory" in message_of(checks.decode, reading)
+
+
+def test_float_indices_fail():
+    assert "returns float64 values; expected integers" in message_of(checks.nms, lambda *given: nms(*given) * 1.0)
+
+
+@pytest.mark.parametrize("odd", [None, {}, "text", 1j, [[1], [2, 3]], object(), np.array([None]), (None, None), set()])
+@pytest.mark.parametrize("name", CHECKS)
+def test_an_answer_of_an_odd_type_fails_with_a_message(name, odd):
+    assert message_of(getattr(checks, name), lambda *given, **named: odd).startswith(f"{name}: your function")
+
+
+def test_a_function_that_exits_fails():
+    def leaving(boxes1, boxes2):
+        raise SystemExit(1)
+
+    assert "raises SystemExit" in message_of(checks.iou, leaving)
+
+
+def test_a_notebook_shows_the_message_without_a_traceback():
+    assert CheckFailed("one\ntwo")._render_traceback_() == ["one", "two"]
+
+
+@pytest.mark.parametrize("name", sorted(set(CHECKS) - UNUSED))
+def test_every_check_has_further_hints(name, capsys):
+    _hints.remember(name)
+    for _ in range(3):
+        checks.hint()
+    steps, section, end = capsys.readouterr().out.splitlines()
+    assert len(steps) > 60
+    found = re.fullmatch(r"Read the section “(.+)” of notebook (\d\d), just above the exercise, once more\.", section)
+    assert found is not None
+    text = next(SOURCES.glob(f"{found[2]}_*.py")).read_text(encoding="utf-8")
+    assert f" {found[1]}\n" in text and f"checks.{name}(" in text
+    assert end == _hints.NO_MORE
+
+
+def test_a_hint_refers_to_the_check_that_failed_last(capsys):
+    message_of(checks.nms, lambda *given: None)
+    message_of(checks.iou, lambda *given: None)
+    checks.hint()
+    assert capsys.readouterr().out.strip() == _hints.STEPS["iou"]
