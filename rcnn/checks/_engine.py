@@ -47,6 +47,10 @@ class CheckFailed(AssertionError):
         return str(self).splitlines()
 
 
+class BrokenCheck(RuntimeError):
+    """Error in a check itself."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One call of the function to check.
@@ -155,7 +159,7 @@ def _run(
     rows: Sequence[Sequence[str]],
     groups: Groups | None,
 ) -> None:
-    remaining = iter(cases)
+    remaining = _generated(cases)
     passed: list[tuple[Case, Any, Any]] = []
     for case in remaining:
         got, failure = _examined(function, reference, case)
@@ -175,6 +179,14 @@ def _run(
             again = examine(function, reference, case)
             hint = LAYOUTS[laid_out.layout] if again is None else ANOTHER_RESULT
             raise failed(name, laid_out, replace(failure, hint=hint))
+
+
+def _generated(cases: Iterable[Case]) -> Iterator[Case]:
+    """Yield the cases. Raise BrokenCheck for an error in a check itself, which is not the learner's."""
+    try:
+        yield from cases
+    except Exception as error:
+        raise BrokenCheck("this check cannot generate its inputs; please report this error") from error
 
 
 def failed(name: str, case: Case, failure: Failure) -> CheckFailed:
@@ -329,7 +341,7 @@ def judging(name: str) -> Iterator[None]:
     """
     try:
         yield
-    except CheckFailed:
+    except (CheckFailed, BrokenCheck):
         raise
     except Exception as error:
         _hints.remember(name)

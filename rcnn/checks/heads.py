@@ -183,6 +183,10 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     wrong_by = rng.choice([-1.0, 1.0], fits.arguments["box_deltas"].shape) * rng.integers(1, 9, (3, classes, 4))
     yield Case({**fits.arguments, "deltas": np.zeros((3, 4)), "box_deltas": wrong_by}, fits.hint)
+    twice = _head_case(
+        rng, _sixteenths(rng, 1, classes), [label], [[far, near, 0, -far]], "Equal RoIs count separately."
+    )
+    yield Case({name: np.repeat(value, 3, axis=0) for name, value in twice.arguments.items()}, twice.hint)
     for count in (classes, 4):
         labels = [classes - 1, *rng.integers(0, classes, count - 1).tolist()]
         yield _head_case(

@@ -358,6 +358,11 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         [label, 0, classes - 1],
         "exp(100) is too large for float32. Before taking exponentials, subtract the largest logit of each row.",
     )
+    yield rows(
+        np.repeat(_logits(rng, 2, classes), [3, 1], axis=0),
+        [label, label, 0, label],
+        "Equal rows count separately: the mean is over all rows.",
+    )
     for count in (classes, 2, 4):
         yield rows(
             _logits(rng, count, classes if count != 2 else 2),

@@ -530,6 +530,11 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
                 aligned=aligned,
                 images=[0, 1, 1, 0],
             )
+    low = rng.uniform(0.5, 2, (3, 2))
+    inside = np.concatenate([low, low + rng.uniform(1.2, 2.5, (3, 2))], axis=1).round(3)
+    yield _aligned(
+        _maps(rng), inside, (2, 3), 2, "These RoIs end at fractions of a pixel. Do not round any coordinate."
+    )
     for aligned in (False, True):
         yield _aligned(
             _maps(rng) - 2000,

@@ -201,3 +201,13 @@ def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
                 "These ends are random. List the positions of all samples, then the two pixels around each of them.",
                 aligned,
             )
+    for _ in range(3):
+        low = round(float(rng.uniform(0, 3)), 4)
+        yield case(
+            low,
+            low + round(float(rng.uniform(1, 5)), 4),
+            int(rng.integers(1, 5)),
+            9,
+            int(rng.integers(1, 4)),
+            "These ends are random. Do not round them, and do not compute in half precision.",
+        )

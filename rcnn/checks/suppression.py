@@ -100,6 +100,13 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         0.4,
         "The IoU of these small boxes is 1/3. Coordinates are continuous: a box from 3 to 7 is 4 pixels wide.",
     )
+    for threshold in (0.32, 0.35):
+        yield row(
+            [0, 10],
+            [high, low],
+            threshold,
+            "The IoU of these boxes is 1/3. Compare it with the threshold as it is: do not round either of them.",
+        )
     yield row(
         [0, 100, 5],
         [high, middle, low],
@@ -141,6 +148,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         [middle, middle],
         0.5,
         "The same box appears twice with the same score. The first one is kept, and it removes the other.",
+    )
+    yield row(
+        [0, 2, 4],
+        [middle, middle + 1e-5, middle - 1e-3],
+        0.5,
+        "The scores are nearly equal, but not equal. Do not round them.",
     )
     yield row(
         [0, 5, 50, 55],

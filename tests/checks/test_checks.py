@@ -34,6 +34,42 @@ def test_a_right_answer_passes(name, answer, impl):
         assert getattr(checks, name)(answer, seed=seed) is None
 
 
+def in_form(value, form):
+    """Return an output with its arrays in another form."""
+    if isinstance(value, tuple):
+        parts = [in_form(part, form) for part in value]
+        return parts if form is FORMS["lists"] else tuple(parts)
+    return form(value) if isinstance(value, np.ndarray) else value
+
+
+def as_float32(array):
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def read_only(array):
+    array = array.copy()
+    array.setflags(write=False)
+    return array
+
+
+FORMS = {
+    "lists": lambda array: array.tolist(),
+    "float32": as_float32,
+    "columns first": np.asfortranarray,
+    "read-only": read_only,
+    "int32": lambda array: array.astype(np.int32) if array.dtype.kind == "i" else array,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", sorted(set(ANSWERS) - {"find_faults", "repair", "roi_targets", "sample"}))
+def test_a_right_answer_in_another_form_passes(name, form):
+    right = ANSWERS[name].RIGHT[0]
+    checks_of = getattr(checks, name)
+    for seed in range(2):
+        assert checks_of(lambda *given: in_form(right(*given), FORMS[form]), seed=seed) is None
+
+
 @pytest.mark.parametrize(
     "name, answer, hint", named((name, wrong, hint) for name, module in ANSWERS.items() for wrong, hint in module.WRONG)
 )
