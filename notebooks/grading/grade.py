@@ -54,7 +54,7 @@ def parse_points(texts):
     points = {}
     for text in texts:
         name, _, number = text.partition("=")
-        if name not in checks.__all__ or name == "CheckFailed" or not number.isdigit():
+        if name not in checks.__all__ or name in ("CheckFailed", "hint") or not number.isdigit():
             raise SystemExit(f"--check takes NAME=POINTS with the name of a check, got {text!r}")
         points[name] = int(number)
     return points

@@ -102,6 +102,31 @@ def box_kinds() -> Iterator[tuple[BoxKind, tuple[int, int]]]:
             yield kind, counts
 
 
+def threshold_between(rng: np.random.Generator, overlaps: np.ndarray) -> float:
+    """Choose a threshold that separates IoUs, so that a wrong IoU changes the result, and that is not close to any.
+
+    Parameters
+    ----------
+    rng : np.random.Generator
+        Random generator.
+    overlaps : array
+        IoUs.
+
+    Returns
+    -------
+    float
+        A number with three digits in the middle of a gap between two of the IoUs; 0.5 if there is no such gap.
+    """
+    values = np.unique(np.append(overlaps[(overlaps > 0.02) & (overlaps < 0.98)], [0.02, 0.98]))
+    gaps = np.diff(values)
+    wide = np.flatnonzero(gaps > 0.01)
+    if not len(wide):
+        return 0.5
+    inner = wide[(wide > 0) & (wide < len(gaps) - 1)]
+    chosen = rng.choice(inner if len(inner) else wide)
+    return round(float(values[chosen] + gaps[chosen] / 2), 3)
+
+
 def integers(rng: np.random.Generator, count: int) -> np.ndarray:
     """Draw boxes with integer coordinates, also negative ones, and odd and even sides.
 

@@ -211,13 +211,14 @@ def _partly_right(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray
         if all(mask is not None and not (bad & ~mask).any() for mask, bad in zip(inside, wrong, strict=True)):
             return f"Your result is right, except for {name}."
     if wrong[0].ndim >= 2 and all(bad.ndim >= 2 for bad in wrong):
-        if all(not bad[1:].any() for bad in wrong):
+        if all(not bad[1:].any() for bad in wrong) and all(len(bad) > 1 for bad in wrong):
             return "Only the first row of your result is wrong."
         if all(not bad[:1].any() for bad in wrong) and any(len(bad) > 1 for bad in wrong):
             return "The first row of your result is right, but other rows are wrong."
         columns = {tuple(np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))) for bad in wrong}
         if len(columns) == 1 and len(next(iter(columns))) == 1 and all(bad.shape[-1] == 4 for bad in wrong):
             return f"Only column {next(iter(columns))[0]} of your result is wrong."
-        if all(bad.ndim == 4 and not bad[..., 1:-1, 1:-1].any() for bad in wrong):
+        inner = [bad[..., 1:-1, 1:-1] for bad in wrong if bad.ndim == 4]
+        if len(inner) == len(wrong) and all(part.size and not part.any() for part in inner):
             return "Your result is right, except at the border."
     return None

@@ -248,14 +248,14 @@ def _assign_crowd(rng: np.random.Generator, count: int) -> Case:
 
 
 def _assign_near(rng: np.random.Generator, found: np.ndarray, objects: np.ndarray, hint: str) -> Case:
-    """Draw scores and a threshold that is not close to any IoU. Leave out detections that overlap two objects alike."""
-    overlaps, thresholds = box_ops.iou(found, objects), rng.uniform(0.1, 0.9, 20).round(2)
+    """Draw scores and a threshold between the IoUs. Leave out detections that overlap two objects alike."""
+    overlaps = box_ops.iou(found, objects)
     best = np.sort(overlaps, axis=1)[:, ::-1][:, :2]  # (D, 2), the two highest IoUs
     clear = (best[:, 0] - best[:, 1] > 1e-3) | (best[:, 0] == 0) if best.shape[1] == 2 else np.ones(len(found), bool)
     found, overlaps = found[clear], overlaps[clear]
-    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1), initial=1)  # (20,)
+    threshold = _inputs.threshold_between(rng, overlaps.max(axis=1, initial=0))
     scores = rng.integers(1, 2 * len(found) + 2, len(found)) / (2 * len(found) + 1)
-    return _assign_case(found, scores, objects, float(thresholds[nearest.argmax()]), hint)
+    return _assign_case(found, scores, objects, threshold, hint)
 
 
 # ---------------------------------------------------------------------- average precision

@@ -384,15 +384,16 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
     x, y = int(rng.integers(5, 7)), int(rng.integers(2, 4))
     on_pixel = np.array([[x - 1.0, y - 2, x + 1, y + 2], [x - 3.0, y - 2, x - 1, y + 2]])
     yield _aligned(
-        _maps(rng),
+        _numbered(),
         on_pixel,
         (1, 1),
         1,
         "The only sample of the only bin is in the middle of the RoI. Do not add 1 to the sides of the RoI. Here the "
-        "sample is exactly on a pixel, so the result is the value of that pixel.",
+        "sample is exactly on a pixel, so the result is the value of that pixel. The map contains 10 * row + column, "
+        "so your result shows which pixel you have read.",
     )
     yield _aligned(
-        _maps(rng),
+        _numbered(),
         on_pixel + [0.25, 0.75, 0.25, 0.75],
         (1, 1),
         1,
@@ -669,6 +670,12 @@ def _maps(rng: np.random.Generator, channels: int = 1, images: int = 1, size: tu
     """Generate random feature maps (N, C, H, W) of whole numbers from 1 to 1000, all different."""
     shape = (images, channels, *size)
     return rng.choice(np.arange(1.0, 1001), shape, replace=False)
+
+
+def _numbered() -> np.ndarray:
+    """Return a feature map whose values are 10 * row + column, so that a value shows where it was read."""
+    rows, columns = np.indices(SIZE)
+    return (10.0 * rows + columns)[None, None]
 
 
 def _peak(features: np.ndarray, row: int, column: int) -> np.ndarray:

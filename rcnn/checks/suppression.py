@@ -250,13 +250,12 @@ def _crowd(rng: np.random.Generator, count: int, dtype: type[np.floating]) -> Ca
 
 
 def _drawn_crowd(rng: np.random.Generator, drawn: np.ndarray, hint: str) -> Case:
-    """Draw scores for boxes, some equal or negative, and a threshold that is not close to any IoU of the boxes."""
+    """Draw scores for boxes, some equal or negative, and a threshold between the IoUs of the boxes."""
     count = len(drawn)
     scores = (rng.integers(1, 2 * count + 1, count) / (2 * count + 1) - rng.choice([0, 1])).astype(drawn.dtype)
     overlaps = boxes.iou(drawn, drawn)
-    thresholds = rng.uniform(0.05, 0.9, 20).round(2)
-    nearest = np.abs(overlaps[..., None] - thresholds).min(axis=(0, 1))  # (20,)
-    return Case({"boxes": drawn, "scores": scores, "iou_threshold": float(thresholds[nearest.argmax()])}, hint)
+    threshold = _inputs.threshold_between(rng, overlaps[np.triu_indices(count, 1)])
+    return Case({"boxes": drawn, "scores": scores, "iou_threshold": threshold}, hint)
 
 
 def _descending(rng: np.random.Generator, count: int) -> list[float]:
