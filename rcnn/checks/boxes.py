@@ -57,10 +57,10 @@ def _pairs_of_boxes(arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
     below, other_below = ((array < 0).any(axis=1) for array in (one, other))
     return {
         "boxes that touch": (sides == 0).any(axis=2),
-        "boxes without area": (areas == 0)[:, None] | (other_areas == 0),
+        "boxes without area": np.asarray(areas == 0)[:, None] | np.asarray(other_areas == 0),
         "boxes that do not overlap": (sides <= 0).any(axis=2),
         "boxes that overlap": (sides > 0).all(axis=2),
-        "boxes with negative coordinates": below[:, None] | other_below,
+        "boxes with negative coordinates": np.asarray(below)[:, None] | other_below,
     }
 
 

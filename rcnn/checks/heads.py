@@ -188,12 +188,12 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case({name: np.repeat(value, 3, axis=0) for name, value in twice.arguments.items()}, twice.hint)
     for count in (classes, 4):
-        labels = [classes - 1, *rng.integers(0, classes, count - 1).tolist()]
+        mixed = [classes - 1, *rng.integers(0, classes, count - 1).tolist()]
         yield _head_case(
             rng,
             _sixteenths(rng, count, classes),
-            labels,
-            np.where(np.array(labels)[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0),
+            mixed,
+            np.where(np.array(mixed)[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0),
             "RoIs and classes, or RoIs and deltas, may be equally many. Look at each axis: RoI, class, delta.",
         )
     for count in (1, 2, 5, 20):

@@ -217,10 +217,10 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
     )
-    large = _sample_case(_labels(seeds, CROWD, CROWD, 0), CROWD, 0.5, seeds, hint)
-    _raise_if(_early_or_late(function, large), large)
     few = _sample_case(_labels(seeds, 8, 8, 3), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
+    large = _sample_case(_labels(seeds, CROWD, CROWD, 0), CROWD, 0.5, seeds, hint)
+    _raise_if(_early_or_late(function, large), large)
 
 
 def _raise_if(failure: Failure | None, case: Case) -> None:

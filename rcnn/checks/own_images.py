@@ -408,8 +408,8 @@ def _plant(
         both = _rows(record, [*range(len(boxes)), i])
         labels = both.labels.copy()
         labels[-1] = labels[-1] % (len(classes) - 1) + 1
-        true = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
-        return true, true
+        different = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
+        return different, different
     if fault == "twice":
         return record, _rows(record, [*range(len(boxes)), i])
     return record, record

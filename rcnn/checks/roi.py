@@ -252,7 +252,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield _pooled(
         _maps(rng) - 2000,
-        [[-40, -30, 60, 50], [-3.25, -2.5, width + 2.75, height + 3.5]],
+        np.array([[-40, -30, 60, 50], [-3.25, -2.5, width + 2.75, height + 3.5]]),
         (3, 2),
         "This RoI extends beyond the map on every side. Divide the whole RoI into bins first. Then clip the bins.",
     )
@@ -539,7 +539,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
     for aligned in (False, True):
         yield _aligned(
             _maps(rng) - 2000,
-            [[-40, -30, 56, 50], [-3.25, -2.5, width + 2.75, height + 3.5]],
+            np.array([[-40, -30, 56, 50], [-3.25, -2.5, width + 2.75, height + 3.5]]),
             (2, 4),
             4,
             "This RoI extends beyond the map on every side. Only its samples outside the map count as 0.",

@@ -296,7 +296,7 @@ WRONG += (  # each with the description of a misconception
         lambda y, n, f, rng: _with_order(
             y, n, f, lambda rows: rows[np.argsort(rng.integers(0, 21, len(rows)), kind="stable")]
         ),
-        "times in|together|sets",
+        "times in|together|sets|early",
     ),
     answer(
         "one exchange more than a shuffle needs, and one element fewer",
