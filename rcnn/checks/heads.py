@@ -93,6 +93,12 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
         [near, -near, 0, 0],
         "Near the target, smooth L1 is a parabola, d^2 / (2 beta) with beta = 1/9. What is its slope?",
     )
+    yield one(
+        label,
+        [0.105, -0.118, -0.1, 0.122],
+        "These differences are close to beta, which is 1/9 = 0.111. Below it, smooth L1 is a parabola, and above it, a "
+        "straight line. The slope is 9 d where |d| < 1/9, and 1 or -1 elsewhere.",
+    )
     yield _head_case(
         rng,
         _sixteenths(rng, 1, classes),
