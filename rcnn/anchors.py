@@ -6,11 +6,12 @@ The coordinates are the same as in torchvision.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rcnn._ext.dispatch import floats, replaceable
+from rcnn._ext.dispatch import Result, floats, replaceable
 from rcnn._validate import (
     FRACTION,
     MOST_LEVELS,
@@ -120,6 +121,65 @@ def grid_anchors(
     anchors[..., 0::2] = x[:, None, None] + shapes[:, 0::2]
     anchors[..., 1::2] = y[:, None, None, None] + shapes[:, 1::2]
     return anchors.reshape(-1, 4)  # (H * W * A, 4)
+
+
+def _level_shapes(
+    feature_sizes: Sequence[Sequence[int]], sizes: Sequence[ArrayLike], ratios: Sequence[Any], **_: object
+) -> tuple[Result, ...]:
+    levels = zip(feature_sizes, sizes, _per_level(ratios, len(sizes)), strict=True)
+    return tuple(
+        floats((rows * columns * len(np.ravel(size)) * len(np.ravel(ratio)), 4), np.float32(0))
+        for (rows, columns), size, ratio in levels
+    )
+
+
+@replaceable(_level_shapes, name="anchor_generator", gather=list)
+def all_anchors(
+    image_size: Sequence[int],
+    feature_sizes: Sequence[Sequence[int]],
+    sizes: Sequence[ArrayLike],
+    ratios: Sequence[Any],
+    offset: float = 0.0,
+) -> list[np.ndarray]:
+    """Return the anchors of every level of an image; `AnchorGenerator` calls this function with its settings.
+
+    Parameters
+    ----------
+    image_size : (height, width)
+        The size of the padded image, in pixels.
+    feature_sizes : sequence of (height, width)
+        The size (H_l, W_l) of the feature map of each level l.
+    sizes : sequence of sequences of floats
+        The sizes of the anchors of each level, in pixels.
+    ratios : sequence of floats, or one such sequence per level
+        The aspect ratios, height / width.
+    offset : float
+        See `grid_anchors`.
+
+    Returns
+    -------
+    list of (H_l * W_l * A_l, 4) float32 arrays
+        The anchors of each level, in image pixels. A_l is the number of anchors per cell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is invalid, or if `feature_sizes` has a different number of levels than `sizes`.
+
+    Examples
+    --------
+    >>> [level.shape for level in all_anchors((32, 32), [(4, 4), (2, 2)], [(8,), (16,)], (0.5, 1.0))]
+    [(32, 4), (8, 4)]
+    """
+    if len(feature_sizes) != len(sizes):
+        raise ValueError(
+            f"feature_sizes must have one entry per level of sizes ({len(sizes)}), got {len(feature_sizes)}"
+        )
+    cells = map(cell_anchors, sizes, _per_level(ratios, len(sizes)))
+    return [
+        grid_anchors(cell, size, measure_stride(image_size, size), offset)
+        for cell, size in zip(cells, feature_sizes, strict=True)
+    ]
 
 
 def measure_stride(image_size: Sequence[int], feature_size: Sequence[int]) -> tuple[int, int]:
@@ -239,10 +299,9 @@ class AnchorGenerator:
             If `feature_sizes` has a different number of levels than `sizes` and `ratios`.
         """
         check_sequence(feature_sizes, "feature_sizes")
-        return [
-            grid_anchors(cell, size, measure_stride(image_size, size), self.offset)
-            for cell, size in zip(self.cells_of(len(feature_sizes), "feature_sizes"), feature_sizes, strict=True)
-        ]
+        levels = len(feature_sizes)
+        self._check_levels(levels, "feature_sizes")
+        return all_anchors(image_size, feature_sizes, _per_level(self.sizes, levels), self.ratios, self.offset)
 
     def cells_of(self, levels: int, name: str = "levels") -> list[np.ndarray]:
         """Return the cell anchors of each level.
@@ -264,13 +323,16 @@ class AnchorGenerator:
         ValueError
             If `sizes` and `ratios` have a different number of levels.
         """
+        self._check_levels(levels, name)
+        return self.cells if self.num_levels else self.cells * levels
+
+    def _check_levels(self, levels: int, name: str) -> None:
         integer(1, MOST_LEVELS).check(name, levels)
         if self.num_levels not in (None, levels):
             raise ValueError(
                 f"{name} must have one entry per level of anchor sizes (number of levels: {self.num_levels}), "
                 f"got {levels}"
             )
-        return self.cells if self.num_levels else self.cells * levels
 
 
 def _row(values: ArrayLike, name: str, least: float) -> np.ndarray:

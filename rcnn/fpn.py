@@ -11,7 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from rcnn._validate import FLAG, MOST_LEVELS, check_sequence, integer
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rcnn._ext.dispatch import floats, is_replaced, replaceable
+from rcnn._validate import FLAG, MOST_LEVELS, as_float_array, check_sequence, integer
 from rcnn.nn import Module, Sequential, Tensor
 from rcnn.nn import functional as F
 from rcnn.nn.layers import MOST_CHANNELS, kaiming_uniform, same_conv2d
@@ -91,11 +95,53 @@ class FPN(Module):
         merged = self.inner_blocks[-1](levels[-1])
         out = [self.layer_blocks[-1](merged)]
         for index in reversed(range(len(levels) - 1)):
-            merged = F.upsample_add(self.inner_blocks[index](levels[index]), merged)
+            merged = _merge(self.inner_blocks[index](levels[index]), merged)
             out.insert(0, self.layer_blocks[index](merged))
         if not self.extra_max_pool:
             return Pyramid(out)
         return Pyramid([*out, F.max_pool2d(out[-1], kernel_size=1, stride=2)], num_extra=1)
+
+
+@replaceable(lambda finer, coarser: floats(np.shape(finer), finer))
+def top_down(finer: ArrayLike, coarser: ArrayLike) -> np.ndarray:
+    """Return the sum of a level and the next coarser level, which is enlarged by nearest-neighbour interpolation.
+
+    Parameters
+    ----------
+    finer : (N, C, H, W) array_like
+        The finer level of N images, with C channels.
+    coarser : (N, C, h, w) array_like
+        The coarser level.
+
+    Returns
+    -------
+    (N, C, H, W) array
+        The sum. Row i of the enlarged level is row floor(i * h / H) of `coarser`; its columns follow the same rule.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not contain numbers or has a wrong shape.
+
+    References
+    ----------
+    Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3.
+
+    Examples
+    --------
+    >>> top_down(np.zeros((1, 1, 1, 4)), [[[[1.0, 2.0]]]])
+    array([[[[1., 1., 2., 2.]]]])
+    """
+    levels = as_float_array(finer, "finer"), as_float_array(coarser, "coarser")
+    return F.upsample_add(*map(Tensor, levels)).data
+
+
+def _merge(finer: Tensor, coarser: Tensor) -> Tensor:
+    """Return the sum of `top_down`, as a tensor with a gradient."""
+    merged = F.upsample_add(finer, coarser)
+    if is_replaced("top_down"):  # the difference is a constant: the value is the user's, the gradient is the library's
+        merged = merged + (top_down(finer.data, coarser.data) - merged.data)
+    return merged
 
 
 def _block(in_channels: int, out_channels: int, kernel_size: int, norm: Norm | None) -> Sequential:

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 
 from rcnn import boxes as box_ops
 from rcnn import roi
+from rcnn._ext.dispatch import Result, floats, indices, replaceable
 from rcnn._validate import (
     BELOW_ONE,
     FRACTION,
@@ -267,6 +268,20 @@ class RoITargets:
     deltas: np.ndarray
 
 
+def _gathered(arrays: Sequence[np.ndarray]) -> RoITargets:
+    """Return the three arrays of a user's function as RoITargets. Raise ValueError if their lengths differ."""
+    counts = [len(array) for array in arrays]
+    if len(set(counts)) > 1:
+        raise ValueError(f"your roi_targets must return three arrays of the same length, got {counts}")
+    return RoITargets(*arrays)
+
+
+def _target_arrays(proposals: ArrayLike, gt_labels: ArrayLike, **_: object) -> tuple[Result, Result, Result]:
+    boxes = floats((None, 4), proposals)
+    return boxes, indices(None, 0, int(np.max(gt_labels, initial=0))), boxes
+
+
+@replaceable(_target_arrays, name="roi_targets", gather=_gathered)
 def find_targets(
     proposals: ArrayLike,
     gt_boxes: ArrayLike,

@@ -31,6 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REPLACEABLE = (
+    "anchor_generator",
     "area",
     "batched_nms",
     "cell_anchors",
@@ -45,7 +46,9 @@ REPLACEABLE = (
     "roi_align",
     "roi_align_backward",
     "roi_pool",
+    "roi_targets",
     "sample",
+    "top_down",
 )
 """The functions that `replace` accepts."""
 
@@ -160,13 +163,20 @@ def indices(count: int | None, least: int, most: int, **more: Any) -> Result:
 
 def replaceable(
     returns: Callable[..., Result | tuple[Result, ...]],
+    name: str | None = None,
+    gather: Callable[..., Any] = tuple,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that allows `replace` to replace a public function.
 
     Parameters
     ----------
     returns : callable
-        Function that takes the arguments of a call, by name, and describes the result that the call must return.
+        Function that takes the arguments of a call, by name, and describes the result that the call must return. If the
+        result consists of several arrays, there is one description for each.
+    name : str, optional
+        The name that `replace` uses; by default, the name of the function.
+    gather : callable
+        Function that takes the list of these arrays and returns what the replaced function returns.
 
     Returns
     -------
@@ -175,13 +185,13 @@ def replaceable(
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        name, signature = function.__name__, inspect.signature(function)
-        if name not in REPLACEABLE:
-            raise ValueError(f"{name} is missing from REPLACEABLE")
+        stage, signature = name or function.__name__, inspect.signature(function)
+        if stage not in REPLACEABLE:
+            raise ValueError(f"{stage} is missing from REPLACEABLE")
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            replacement = _replacements.get().get(name)
+            replacement = _replacements.get().get(stage)
             if replacement is None:
                 return function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
@@ -191,13 +201,13 @@ def replaceable(
             except Exception:
                 function(*args, **kwargs)  # the library's function reports invalid arguments
                 raise
-            result = _call(name, replacement, signature, bound.arguments)
+            result = _call(stage, replacement, signature, bound.arguments)
             if not isinstance(required, tuple):
-                return _check(name, result, required)  # type: ignore[return-value]
-            if not isinstance(result, tuple) or len(result) != len(required):
-                raise TypeError(f"your {name} must return {len(required)} arrays, got {_kind(result)}")
-            checked: Any = tuple(_check(name, part, one) for part, one in zip(result, required, strict=True))
-            return checked
+                return _check(stage, result, required)  # type: ignore[return-value]
+            if not isinstance(result, (tuple, list)) or len(result) != len(required):
+                raise TypeError(f"your {stage} must return {_counted(len(required))}, got {_kind(result)}")
+            gathered: Any = gather([_check(stage, part, one) for part, one in zip(result, required, strict=True)])
+            return gathered
 
         return run
 
@@ -209,20 +219,24 @@ def replace(name: str, function: Callable[..., Any]) -> Iterator[None]:
     """Run `function` instead of the library's function of this name, inside the block and in the current context.
 
     The whole detector uses your function: `predict`, `trace` and `get_loss` call it with the arguments of the replaced
-    function, all by position, and check its results. Inside your function, the name still refers to the library's own
-    function. Checks and metrics (`rcnn.checks`, `rcnn.evaluate`) always use the library's own functions. Threads that
-    are started inside the block do not use your function.
+    function and check its results. Inside your function, the name still refers to the library's own function. Checks
+    and metrics (`rcnn.checks`, `rcnn.evaluate`) always use the library's own functions. Blocks can be nested, and the
+    innermost block of a name applies. Threads that are started inside the block do not use your function.
 
     Parameters
     ----------
     name : str
-        One of these functions: area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors, iou, match, nms,
-        remove_small, roi_align, roi_align_backward, roi_pool or sample. The detector pools with RoIAlign, so a replaced
-        roi_pool takes effect only where you call it directly. To train with your own roi_align, also replace
-        roi_align_backward, and call `backward` in the same block.
+        One of these functions: anchor_generator, area, batched_nms, cell_anchors, clip, decode, encode, grid_anchors,
+        iou, match, nms, remove_small, roi_align, roi_align_backward, roi_pool, roi_targets, sample or top_down.
+        `rcnn.checks` describes the arguments of anchor_generator, roi_targets and top_down, which replace
+        `rcnn.anchors.all_anchors`, `rcnn.roi_heads.find_targets` and `rcnn.fpn.top_down`. The detector pools with
+        RoIAlign, so a replaced roi_pool takes effect only where you call it directly. To train with your own roi_align,
+        also replace roi_align_backward, and call `backward` in the same block. The gradient of top_down is always the
+        library's.
     function : callable
-        Your function. It takes the arguments of the library's function in the same order; arrays are read-only. It may
-        omit the last arguments if they have default values. It returns arrays of the same shapes.
+        Your function. It takes the arguments of the library's function in the same order, by position; it takes
+        keyword-only arguments by name. Arrays are read-only. Your function may omit the last arguments if they have
+        default values. It returns arrays of the same shapes.
 
     Raises
     ------
@@ -274,13 +288,14 @@ def original(function: Callable[P, R]) -> Callable[P, R]:
 
 def _call(name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]) -> Any:
     """Call the user's function and return its result. During the call, the name refers to the library's function."""
-    given = [
-        read_only(value) if isinstance(value, np.ndarray) else value
-        for value in _accepted(name, function, signature, arguments)
-    ]
+    given = {
+        argument: read_only(value) if isinstance(value, np.ndarray) else value
+        for argument, value in _accepted(name, function, signature, arguments).items()
+    }
+    args, kwargs = _split(given, signature)
     with _replacing({other: value for other, value in _replacements.get().items() if other != name}):
         try:
-            return function(*given)
+            return function(*args, **kwargs)
         except Exception as error:
             error.add_note(f"This was raised by the function that replaces {name}.")
             raise
@@ -293,19 +308,29 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def _split(arguments: Mapping[str, Any], signature: inspect.Signature) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments that are passed by position, and the keyword-only arguments."""
+    by_name = {name for name, given in signature.parameters.items() if given.kind is inspect.Parameter.KEYWORD_ONLY}
+    return (
+        [value for name, value in arguments.items() if name not in by_name],
+        {name: value for name, value in arguments.items() if name in by_name},
+    )
+
+
 def _accepted(
     name: str, function: Callable[..., Any], signature: inspect.Signature, arguments: Mapping[str, Any]
-) -> list[Any]:
+) -> Mapping[str, Any]:
     """Return the arguments that the user's function takes. It may omit the last arguments if these have defaults."""
     try:
         own = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin without a signature
-        return list(arguments.values())
+        return arguments
     given = dict(arguments)
     while True:
+        args, kwargs = _split(given, signature)
         try:
-            own.bind(*given.values())
-            return list(given.values())
+            own.bind(*args, **kwargs)
+            return given
         except TypeError as error:
             last = next(reversed(given), None)
             if last is None or given[last] is not signature.parameters[last].default:
@@ -354,3 +379,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of dtype {value.dtype}"
     return "None (is `return` missing?)" if value is None else type(value).__name__
+
+
+def _counted(arrays: int) -> str:
+    return f"{arrays} array{'s' * (arrays != 1)}"

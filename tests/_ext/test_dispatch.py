@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import anchors, boxes, matching, nms, roi
+from rcnn import anchors, boxes, fpn, matching, nms, nn, roi, roi_heads
 from rcnn._ext import dispatch
 from rcnn._ext.dispatch import compiled
 
@@ -89,8 +89,19 @@ FUNCTIONS = {
         *((name, anchors) for name in ("cell_anchors", "grid_anchors")),
         *((name, matching) for name in ("match", "sample")),
         *((name, roi) for name in ("roi_align", "roi_align_backward", "roi_pool")),
+        ("top_down", fpn),
     ]
 }
+FUNCTIONS["anchor_generator"] = anchors.all_anchors
+
+
+def _roi_targets(proposals, gt_boxes, gt_labels, **options):
+    """The library's RoI targets, in the form of the exercise."""
+    targets = roi_heads.find_targets(proposals, gt_boxes, gt_labels, **options)
+    return targets.rois, targets.labels, targets.deltas
+
+
+FUNCTIONS["roi_targets"] = _roi_targets
 
 
 def test_the_list_of_replaceable_functions_is_complete():
@@ -110,8 +121,11 @@ def page():
 
 # The functions that a detector calls. area and iou run inside NMS; cell_anchors runs only when a model is made.
 CALLED = {
-    "predict": ("batched_nms", "clip", "decode", "grid_anchors", "nms", "remove_small", "roi_align", "iou", "area"),
-    "get_loss": ("encode", "match", "sample", "iou", "roi_align_backward"),
+    "predict": (
+        *("anchor_generator", "batched_nms", "clip", "decode", "grid_anchors", "nms", "remove_small", "roi_align"),
+        *("iou", "area"),
+    ),
+    "get_loss": ("encode", "match", "sample", "iou", "roi_align_backward", "roi_targets"),
 }
 
 
@@ -158,6 +172,87 @@ def test_the_detections_are_those_of_the_replaced_function(model, page):
     assert len(best.proposals[0]) == len(best.features)  # one of each level
     labels = best.outputs[0]["labels"]
     assert len(labels) == len(set(labels.tolist()))  # one of each class
+
+
+def test_a_pyramid_uses_the_replaced_sum_with_the_gradient_of_the_library(impl):
+    pyramid = fpn.FPN([2, 3], 4)
+    levels = [nn.Tensor(np.ones((1, 2, 3, 5))), nn.Tensor(np.ones((1, 3, 2, 3)), requires_grad=True)]
+
+    def run():
+        finest = pyramid(levels)[0]
+        levels[1].grad = None
+        finest.sum().backward()
+        return finest.data, levels[1].grad
+
+    (plain, gradient), shapes = run(), []
+
+    def spy(finer, coarser):
+        shapes.append((finer.shape, coarser.shape))
+        return fpn.top_down(finer, coarser)
+
+    with rcnn.replace("top_down", spy):
+        same, same_gradient = run()
+    np.testing.assert_allclose(same, plain, rtol=1e-6)
+    np.testing.assert_allclose(same_gradient, gradient, rtol=1e-6)
+    assert shapes == [((1, 4, 3, 5), (1, 4, 2, 3))]
+    with rcnn.replace("top_down", lambda finer, coarser: np.zeros_like(finer)):
+        zero, same_gradient = run()
+    bias = list(pyramid.layer_blocks[0].parameters())[-1].data
+    np.testing.assert_allclose(zero, np.broadcast_to(bias[:, None, None], zero.shape), atol=1e-6)
+    np.testing.assert_allclose(same_gradient, gradient, rtol=1e-6)
+
+
+def test_the_anchor_generator_gets_its_settings_and_returns_a_list_of_levels():
+    seen = []
+
+    def spy(*arguments):
+        seen.append(arguments)
+        return anchors.all_anchors(*arguments)
+
+    flat, nested = anchors.AnchorGenerator((8, 16), (1,), 0.5), anchors.AnchorGenerator(((8,), (16,)), ((1,), (2,)))
+    with rcnn.replace("anchor_generator", spy):
+        assert [level.shape for level in flat((32, 32), [(4, 4), (2, 2)])] == [(32, 4), (8, 4)]
+        assert [level.shape for level in nested((32, 32), [(4, 4), (2, 2)])] == [(16, 4), (4, 4)]
+    assert [(sizes, ratios, offset) for _, _, sizes, ratios, offset in seen] == [
+        ([(8, 16), (8, 16)], (1,), 0.5),
+        (((8,), (16,)), ((1,), (2,)), 0.0),
+    ]
+    with (
+        rcnn.replace("anchor_generator", lambda *given: np.zeros((40, 4))),
+        pytest.raises(TypeError, match="your anchor_generator must return 2 arrays, got an array of dtype float64"),
+    ):
+        flat((32, 32), [(4, 4), (2, 2)])
+
+
+def test_roi_targets_gets_options_by_name_and_returns_three_arrays_of_equal_length():
+    arguments = (BOXES, BOXES[:1], [1])
+
+    def mine(proposals, gt_boxes, gt_labels, *, rng, batch_size, weights, **others):
+        assert batch_size == 5 and sorted(others) == ["bg_iou_thresh", "fg_iou_thresh", "positive_fraction"]
+        return proposals, [1, 0, 0], np.zeros((3, 4))
+
+    with rcnn.replace("roi_targets", mine):
+        targets = roi_heads.find_targets(*arguments, batch_size=5)
+    assert isinstance(targets, roi_heads.RoITargets) and targets.labels.tolist() == [1, 0, 0]
+    for result, message in (
+        (
+            (BOXES, [1, 0], np.zeros((3, 4))),
+            r"your roi_targets must return three arrays of the same length, got \[3, 2",
+        ),
+        ((BOXES, [2, 0, 0], np.zeros((3, 4))), r"your roi_targets must return indices in 0 \.\. 1, got 2"),
+    ):
+        with (
+            rcnn.replace("roi_targets", lambda *a, result=result, **b: result),
+            pytest.raises(ValueError, match=message),
+        ):
+            roi_heads.find_targets(*arguments)
+    with (
+        rcnn.replace("roi_targets", lambda proposals, gt_boxes, gt_labels: None),
+        pytest.raises(
+            TypeError, match=r"your roi_targets must take the arguments \(proposals, gt_boxes, gt_labels, fg_"
+        ),
+    ):
+        roi_heads.find_targets(*arguments, rng=np.random.default_rng(0))
 
 
 def test_replacements_nest_and_end_with_their_blocks():
@@ -285,7 +380,7 @@ def test_an_error_in_the_function_names_its_source():
 @pytest.mark.parametrize(
     ("name", "function", "error", "message"),
     [
-        ("IoU", boxes.iou, ValueError, "name must be one of area, batched_nms, .*, got 'IoU'"),
+        ("IoU", boxes.iou, ValueError, "name must be one of anchor_generator, area, batched_nms, .*, got 'IoU'"),
         ("iou", 3, TypeError, "function must be callable, got int"),
     ],
 )
