@@ -4,8 +4,8 @@
     python notebooks/build.py 04 09     notebooks 04 and 09
 
 Each notebook is built from its source in rcnn/course/src. Edit only the source. For each notebook, the script prints
-the running time and the time limit in the source. If a notebook is too slow or its file is too large, the exit status
-is 1.
+the running time and the time limit in the source. If a notebook is too slow, its file is too large, or one of its
+images has no alternative text, the exit status is 1.
 """
 
 import argparse
@@ -17,11 +17,14 @@ from pathlib import Path
 
 import nbclient
 
-from rcnn.course import sources
+from rcnn.course import figures, sources
 
 HERE = Path(__file__).parent
 MOST_BYTES = 1_000_000
 WIDGET = "application/vnd.jupyter.widget-view+json"  # removed: a stored widget does not work, but its still plot does
+WITHOUT_ALT = tuple(
+    f"{number:02d}" for number in range(15)
+)  # these notebooks still have images without alternative text
 CELL_SECONDS = 600  # a cell that runs longer is an error
 
 
@@ -79,6 +82,11 @@ def main():
         allowed = notebook.metadata.rcnn.seconds
         print(f"{path.stem:<40} {seconds:6.1f} s of {allowed:3d}   {len(content) / 1e6:.2f} MB of 1", flush=True)
         within_limits &= seconds <= allowed and len(content) <= MOST_BYTES
+        if missing := figures.images_without_text(notebook):
+            print(
+                f"    no alternative text for {len(missing)} images, in the cells {', '.join(dict.fromkeys(missing))}"
+            )
+            within_limits &= path.name[:2] in WITHOUT_ALT
     return 0 if within_limits else 1
 
 

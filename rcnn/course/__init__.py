@@ -6,6 +6,7 @@ In a notebook:
 
     course.source(boxes.iou)               # shows the source code of a function of the library
     course.compare(boxes.iou, a, b)        # runs it with NumPy and with the compiled kernels, and prints both times
+    course.show(figure, "Two boxes ...")   # shows a figure with alternative text
 
 Lecturers use `export` to write the notebooks to a folder, either without solutions or as an nbgrader course. The
 command `rcnn course export` does the same.
@@ -13,5 +14,6 @@ command `rcnn course export` does the same.
 
 from rcnn.course.aids import compare, source
 from rcnn.course.export import export
+from rcnn.course.figures import show
 
-__all__ = ["compare", "export", "source"]
+__all__ = ["compare", "export", "show", "source"]

@@ -7,9 +7,11 @@ import pytest
 from PIL import Image
 
 from rcnn import plot
+from rcnn.course import figures
 from rcnn.course.widgets._explorer import Choice, Explorer, Range
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+ALT = "Three plots whose titles name the values of the controls."
 CONTROLS = {
     "shift": Range(0, 4, start=1, step=0.5),
     "rows_shown": Range(1, 5, start=2),
@@ -28,7 +30,7 @@ def explorer(drawn):
         drawn.append(values)
         plot.title(figure.subplots(), f"{values}")
 
-    return Explorer(draw, CONTROLS, [{"shift": 0}, {"shift": 2.5, "kind": "one"}, {}], size=(4, 2), columns=2)
+    return Explorer(draw, CONTROLS, [{"shift": 0}, {"shift": 2.5, "kind": "one"}, {}], ALT, size=(4, 2), columns=2)
 
 
 START = {"shift": 1, "rows_shown": 2, "kind": "other"}
@@ -57,6 +59,7 @@ def test_moving_a_control_redraws(explorer, drawn):
     assert (shift.min, shift.max, shift.step, shift.value) == (0, 4, 0.5, 1)
     assert isinstance(rows.value, int) and rows.description == "rows shown"
     assert drawing.layout.width == "400px"  # its own
+    assert drawing.tooltip == ALT
     shift.value = 3.5
     kind.value = "one"
     assert drawn[1:] == [START | {"shift": 3.5}, START | {"shift": 3.5, "kind": "one"}]
@@ -65,14 +68,14 @@ def test_moving_a_control_redraws(explorer, drawn):
 
 def test_notebook_gets_widget_and_still(explorer):
     bundle = explorer._repr_mimebundle_()
-    assert bundle["image/png"] == explorer.still()
-    assert bundle["text/plain"] == "Interactive explorer: run the cell to use it."
+    assert bundle["text/html"] == figures.as_html(explorer.still(), ALT)
+    assert bundle["text/plain"] == f"Interactive explorer: run the cell to use it. {ALT}"
     assert set(bundle[WIDGET]) == {"version_major", "version_minor", "model_id"}
 
 
 def test_notebook_without_ipywidgets_gets_the_still(explorer, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert set(explorer._repr_mimebundle_()) == {"image/png", "text/plain"}
+    assert set(explorer._repr_mimebundle_()) == {"text/html", "text/plain"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_notebook_without_ipywidgets_gets_the_still(explorer, monkeypatch):
 )
 def test_still_outside_the_controls_is_rejected(stills, message):
     with pytest.raises(ValueError, match=message):
-        Explorer(print, CONTROLS, stills)
+        Explorer(print, CONTROLS, stills, ALT)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import build
+from rcnn.course import figures as course_figures
 from rcnn.course import sources
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
@@ -17,6 +18,7 @@ SOURCES = sources.paths()
 TRAINING = ("11", "13", "14")  # they train for a minute or more
 MOST_CELLS = 38
 MOST_COLUMNS = 108  # of code; the web pages are no wider
+PNG = re.compile(r'src="data:image/png;base64,([^"]*)"')
 SHAPE_LINE = re.compile(r"^(\S+) +(\([\d, ]+\)) +\w*\d\d$", re.MULTILINE)  # name, shape, dtype
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w[\w.-]*/|\b[A-Za-z]:\\")
 HELPFUL = {"CheckFailed", "AssertionError", "NotImplementedError"}  # errors with an instruction
@@ -47,7 +49,10 @@ def texts(cell):
 
 
 def figures(cell):
-    return [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    """Return the content of each PNG image in the outputs of a cell, as base64."""
+    bundles = [output.get("data", {}) for output in cell.outputs]
+    alone = [bundle["image/png"] for bundle in bundles if "image/png" in bundle]
+    return alone + [image for bundle in bundles for image in PNG.findall(bundle.get("text/html", ""))]
 
 
 def shapes(cell, without):
@@ -87,6 +92,16 @@ def test_stored_outputs_are_complete_and_clean(source):
         for figure in figures(cell):
             with Image.open(io.BytesIO(base64.b64decode(figure))) as image:
                 assert (image.format, image.mode) == ("PNG", "P"), f"{cell.id}: a figure without a palette"
+
+
+@every_source
+def test_every_stored_image_has_alternative_text(source):
+    """Notebooks in `build.WITHOUT_ALT` are exempt. Remove a notebook from this list when all its images have a text."""
+    missing = course_figures.images_without_text(stored(source))
+    if source.name[:2] in build.WITHOUT_ALT:
+        assert missing, f"remove {source.name[:2]} from WITHOUT_ALT in notebooks/build.py"
+    else:
+        assert not missing, f"use course.show(figure, alt) in the cells {', '.join(dict.fromkeys(missing))}"
 
 
 @every_source

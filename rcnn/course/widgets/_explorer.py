@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcnn import plot
+from rcnn.course.figures import as_html, check_text
 
 Draw = Callable[..., None]
 LABEL_WIDTH = "9em"
@@ -121,6 +122,8 @@ class Explorer:
     stills : sequence of mapping
         For each still plot, a mapping from argument names to values. Arguments that are left out keep their start
         values.
+    alt : str
+        Alternative text of the still plots; see `rcnn.course.show`.
     size : (float, float), optional
         Width and height of one plot, in inches.
     columns : int, optional
@@ -137,6 +140,7 @@ class Explorer:
         draw: Draw,
         controls: Mapping[str, Control],
         stills: Sequence[Mapping[str, Any]],
+        alt: str,
         size: tuple[float, float] = (9.0, 4.5),
         columns: int = 1,
     ) -> None:
@@ -150,6 +154,7 @@ class Explorer:
                     )
         self._draw, self._controls, self._stills = draw, dict(controls), list(stills)
         self._size, self._columns = size, columns
+        self.alt = check_text("alt", alt)
 
     def png(self, **values: Any) -> bytes:
         """Return a PNG image of the plot for given values of the controls.
@@ -199,7 +204,7 @@ class Explorer:
         import ipywidgets
 
         size = {"width": f"{DOTS_PER_INCH * self._size[0]:.0f}px", "max_width": "100%"}
-        drawing = ipywidgets.Image(value=self.png(), format="png", layout=size)
+        drawing = ipywidgets.Image(value=self.png(), format="png", layout=size, tooltip=self.alt)
         controls = {name: _as_widget(name, control) for name, control in self._controls.items()}
 
         def _redraw(change: Any) -> None:
@@ -216,13 +221,11 @@ class Explorer:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """Return two versions for a notebook: the widget, and the still plots for viewers that show no widgets."""
         del include, exclude
-        bundle: dict[str, Any] = {
-            "image/png": self.still(),
-            "text/plain": "Interactive explorer: run the cell to use it.",
-        }
+        bundle: dict[str, Any] = {}
         if importlib.util.find_spec("ipywidgets") is not None:
             bundle |= self.widget()._repr_mimebundle_()
-            bundle["text/plain"] = "Interactive explorer: run the cell to use it."
+        bundle["text/html"] = as_html(self.still(), self.alt)
+        bundle["text/plain"] = f"Interactive explorer: run the cell to use it. {self.alt}"
         return bundle
 
 

@@ -82,7 +82,12 @@ def anchor_painter(dataset: Dataset, index: int = 0) -> Explorer:
         "stride": Choice(STRIDES, 8),
     }
     fitted = {"smallest_size": 12, "factor": 1.5, "ratios": "1.4"}
-    return Explorer(_draw_at, controls, [{}, fitted, {**fitted, "stride": 4}], size=(10.5, 4.0))
+    alt = (
+        "Three rows: anchors with sizes 16, 32 and 64 and ratios 0.5, 1 and 2; anchors with sizes 12, 18 and 27 and "
+        "ratio 1.4; the same anchors at stride 4. Each row shows the anchors of one cell, the best anchor of each "
+        "object with its IoU, and a histogram of the best IoU of all objects."
+    )
+    return Explorer(_draw_at, controls, [{}, fitted, {**fitted, "stride": 4}], alt, size=(10.5, 4.0))
 
 
 def _draw(figure: Any, items: _Items, index: int, sizes: Sequence[float], ratios: Sequence[float], stride: int) -> None:

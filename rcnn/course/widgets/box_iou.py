@@ -61,7 +61,14 @@ def box_iou(side: int = 20) -> Explorer:
         {"dx": 0, "scale": 1 / GROWTH},
         {"dx": reach, "dy": -half},
     ]
-    return Explorer(_draw_at, controls, stills, size=(3.2, 3.7), columns=3)
+    moved = [_moved(fixed, **({"dy": 0, "scale": 1} | still)) for still in stills]
+    values = [float(boxes.iou(fixed, box)[0, 0]) for box in moved]
+    alt = (
+        "Six plots of a fixed square A and a square B: B exactly on A, shifted by a quarter of the side, shifted by "
+        "half the side in both directions, twice as large, half as large, and outside A. "
+        f"The IoU is {', '.join(f'{value:.2f}' for value in values)}."
+    )
+    return Explorer(_draw_at, controls, stills, alt, size=(3.2, 3.7), columns=3)
 
 
 def _moved(box: np.ndarray, dx: float, dy: float, scale: float) -> np.ndarray:

@@ -69,7 +69,12 @@ def nms_stepper(
     most, last = len(ranked), len(nms(ranked, descending, iou_threshold))
     controls = {"steps": Range(0, most, min(1, most)), "threshold": Range(LOW, HIGH, iou_threshold, 0.05)}
     stills = [{"steps": steps} for steps in sorted({0, 1, min(2, last), last})]
-    return Explorer(_draw_at, controls, stills, size=(9.0, HEIGHT))
+    alt = (
+        f"{most} boxes on the left, and their scores on the right, before the first step and after steps "
+        f"{', '.join(str(still['steps']) for still in stills[1:])}. Each step keeps the waiting box with the highest "
+        f"score and removes the boxes whose IoU with it exceeds {iou_threshold:g}. At the end, {last} boxes are kept."
+    )
+    return Explorer(_draw_at, controls, stills, alt, size=(9.0, HEIGHT))
 
 
 def _states(overlaps: np.ndarray, kept: np.ndarray, done: int, threshold: float) -> list[str]:

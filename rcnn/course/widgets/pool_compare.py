@@ -53,7 +53,12 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     def _draw_at(figure: Any, shift_in_cells: float, samples_per_side: int, aligned: bool) -> None:
         _draw(figure, values, shift_in_cells, samples_per_side, aligned)
 
-    return Explorer(_draw_at, controls, [{"shift_in_cells": 0.2}, {"shift_in_cells": 0.3}], size=(10.0, 6.2))
+    alt = (
+        "A RoI on a feature map, shifted by 0.2 cells and by 0.3 cells. The bins of RoIPool are rounded to whole "
+        "cells. The sample points of RoIAlign move with the RoI. On the right, the output of the first bin as a "
+        "function of the shift: RoIPool jumps from one constant value to the next, RoIAlign changes smoothly."
+    )
+    return Explorer(_draw_at, controls, [{"shift_in_cells": 0.2}, {"shift_in_cells": 0.3}], alt, size=(10.0, 6.2))
 
 
 def _draw(figure: Any, values: np.ndarray, shift: float, samples: int, aligned: bool) -> None:

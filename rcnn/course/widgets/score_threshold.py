@@ -80,7 +80,18 @@ def score_threshold(
         plot.title(right, "All images", _summary(precision[:admitted], recall[:admitted], num_objects))
 
     controls = {"threshold": Range(0, 1, 0.5, 0.01), "index": Range(0, len(images) - 1, index)}
-    return Explorer(_draw_at, controls, [{"threshold": threshold} for threshold in STILLS], size=(9.0, 4.6))
+    admitted = [int((scores > threshold).sum()) for threshold in STILLS]
+    alt = (
+        f"Detections of {name or f'class {label}'} on image {index}, and the precision-recall curve of all images, for "
+        f"the score thresholds {', '.join(map(str, STILLS))}. Above these thresholds, there are "
+        + "; ".join(
+            f"{count} detections with {_summary(precision[:count], recall[:count], num_objects).split(';')[0]}"
+            for count in admitted
+        )
+        + "."
+    )
+    stills = [{"threshold": threshold} for threshold in STILLS]
+    return Explorer(_draw_at, controls, stills, alt, size=(9.0, 4.6))
 
 
 def _ranked(
