@@ -7,13 +7,17 @@ In a notebook:
     course.source(boxes.iou)               # shows the source code of a function of the library
     course.compare(boxes.iou, a, b)        # runs it with NumPy and with the compiled kernels, and prints both times
     course.show(figure, "Two boxes ...")   # shows a figure with alternative text
+    course.player(draw, ["Step 1 ...", ])  # shows a figure in steps, with buttons and a slider
+    course.quiz("Which box ...")           # asks questions, and shows at once whether an answer is right
 
 Lecturers use `export` to write the notebooks to a folder, either without solutions or as an nbgrader course. The
 command `rcnn course export` does the same.
 """
 
 from rcnn.course.aids import compare, source
+from rcnn.course.animation import player
 from rcnn.course.export import export
 from rcnn.course.figures import show
+from rcnn.course.questions import quiz
 
-__all__ = ["compare", "export", "show", "source"]
+__all__ = ["compare", "export", "player", "quiz", "show", "source"]
