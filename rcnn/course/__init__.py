@@ -6,6 +6,7 @@ In a notebook:
 
     course.source(boxes.iou)               # shows the source code of a function of the library
     course.compare(boxes.iou, a, b)        # runs it with NumPy and with the compiled kernels, and prints both times
+    course.with_and_without("nms", mine)   # runs the digit detector with the library's stage and with your function
     course.show(figure, "Two boxes ...")   # shows a figure with alternative text
     course.player(draw, ["Step 1 ...", ])  # shows a figure in steps, with buttons and a slider
     course.quiz("Which box ...")           # asks questions, and shows at once whether an answer is right
@@ -19,5 +20,6 @@ from rcnn.course.animation import player
 from rcnn.course.export import export
 from rcnn.course.figures import show
 from rcnn.course.questions import quiz
+from rcnn.course.replacement import with_and_without
 
-__all__ = ["compare", "export", "player", "quiz", "show", "source"]
+__all__ = ["compare", "export", "player", "quiz", "show", "source", "with_and_without"]

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rcnn import plot
 from rcnn.course.figures import as_html, check_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MOST_BYTES = 400_000  # of HTML; a notebook has at most a megabyte
 COLORS = 64  # of each frame, because a player has many frames
@@ -134,7 +131,7 @@ class Player:
 
 
 def player(
-    frames: Callable[[Figure, int], Any] | Sequence[Figure],
+    frames: Callable[[Any, int], Any] | Sequence[Any],
     captions: Sequence[str],
     size: tuple[float, float] = (9.0, 4.5),
     seconds: float = 1.5,

@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rcnn import plot
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SHORTEST, LONGEST = 30, 600  # characters of an alternative text
 EMPTY_START = re.compile(
@@ -41,7 +38,7 @@ class DescribedFigure:
         return f"Figure: {self.alt}"
 
 
-def show(figure: Figure, alt: str) -> DescribedFigure:
+def show(figure: Any, alt: str) -> DescribedFigure:
     """Return a figure with alternative text, for the last line of a notebook cell.
 
     A screen reader reads the alternative text aloud. It is also shown if a program displays no images. Say what the
