@@ -14,7 +14,7 @@ from rcnn import data, evaluate, plot, zoo
 from rcnn._ext.dispatch import REPLACEABLE, replace
 from rcnn._validate import integer, one_of
 from rcnn.course.figures import as_html
-from rcnn.course.mistakes import TYPICAL
+from rcnn.course._mistakes import TYPICAL
 from rcnn.model import FasterRCNN
 from rcnn.nn import optim
 

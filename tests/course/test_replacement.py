@@ -7,7 +7,7 @@ import pytest
 
 import rcnn
 from rcnn import anchors, boxes, course, matching, nms, roi
-from rcnn.course import mistakes, replacement
+from rcnn.course import _mistakes, replacement
 
 PAGES = 3  # with 13 digits
 
@@ -144,8 +144,8 @@ def test_typical_mistakes_lower_the_precision(stage):
 
 
 def test_every_mistake_belongs_to_a_stage_and_is_described():
-    assert set(mistakes.TYPICAL) <= set(rcnn._ext.dispatch.REPLACEABLE) - set(replacement.NOT_CALLED)
-    assert all(function.__doc__ and len(function.__doc__) < 90 for function in mistakes.TYPICAL.values())
+    assert set(_mistakes.TYPICAL) <= set(rcnn._ext.dispatch.REPLACEABLE) - set(replacement.NOT_CALLED)
+    assert all(function.__doc__ and len(function.__doc__) < 90 for function in _mistakes.TYPICAL.values())
 
 
 def test_stage_without_a_known_mistake_has_two_versions():
