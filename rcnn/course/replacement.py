@@ -13,8 +13,8 @@ import numpy as np
 from rcnn import data, evaluate, plot, zoo
 from rcnn._ext.dispatch import REPLACEABLE, replace
 from rcnn._validate import integer, one_of
-from rcnn.course.figures import as_html
 from rcnn.course._mistakes import TYPICAL
+from rcnn.course.figures import as_html
 from rcnn.model import FasterRCNN
 from rcnn.nn import optim
 
