@@ -82,7 +82,7 @@ def test_norms_replace_the_biases():
     fpn.layer_blocks[1][1].bias.data += 1
     shifted = fpn(levels)
     np.testing.assert_array_equal(shifted[0].data, plain[0].data)
-    np.testing.assert_allclose(shifted[1].data, plain[1].data + 1, rtol=1e-6)
+    np.testing.assert_allclose(shifted[1].data, plain[1].data + 1, rtol=1e-6, atol=1e-6)
 
 
 def test_initialisation_is_kaiming_uniform():

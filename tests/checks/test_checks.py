@@ -98,7 +98,7 @@ def test_the_message_shows_the_smallest_failing_input():
         run("double", wrong, double, DOUBLE, rows=(("rows",),))
     assert str(failed.value) == (
         "double: your function returns wrong numbers\nfor\n  rows = [13.]\n  got = [0.]\n"
-        "  expected = [26.]\nHint: think"
+        "  expected = [26.]\nThe first difference is at [0]: got 0, expected 26.\nHint: think"
     )
 
 
