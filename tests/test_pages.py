@@ -219,6 +219,13 @@ def test_durations(seconds, text):
     assert pages.duration(seconds) == text
 
 
+def test_mobilenet_is_better_on_photographs_within_ten_minutes():
+    """The page about your own images recommends it, and quotes 5 and 10 minutes."""
+    small, mobilenet = RESULTS["accuracy"]["bccd"], RESULTS["accuracy"]["bccd_mobilenet"]
+    assert mobilenet["mean"] > small["mean"] + 0.01
+    assert max(small["seconds"]) <= 330 and max(mobilenet["seconds"]) <= 600
+
+
 # ---------------------------------------------------------------- the other scripts that write results
 
 
