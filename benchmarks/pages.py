@@ -205,7 +205,7 @@ def accuracy(results: Results) -> str:
     lines = [["detector", "AP at an IoU of 0.5", "training time", "command"]]
     for name, one in results["accuracy"].items():
         points = one["value"] if isinstance(one["value"], list) else [one["value"]]
-        seconds = " to ".join(figure(bound) for bound in one["seconds"]) + " s" if "seconds" in one else ""
+        seconds = " to ".join(dict.fromkeys(map(figure, one["seconds"]))) + " s" if "seconds" in one else ""
         command = one["command"] if one["command"].startswith("the ") else f"`{one['command']}`"
         lines.append([titles[name], ", ".join(f"{point:.3f}" for point in points), seconds, command])
     return table(lines)

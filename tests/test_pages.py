@@ -224,6 +224,8 @@ def test_mobilenet_is_better_on_photographs_within_ten_minutes():
     small, mobilenet = RESULTS["accuracy"]["bccd"], RESULTS["accuracy"]["bccd_mobilenet"]
     assert mobilenet["mean"] > small["mean"] + 0.01
     assert max(small["seconds"]) <= 330 and max(mobilenet["seconds"]) <= 600
+    resnet = RESULTS["accuracy"]["bccd_resnet18"]
+    assert resnet["mean"] < small["mean"] and min(resnet["seconds"]) > max(mobilenet["seconds"])
 
 
 # ---------------------------------------------------------------- the other scripts that write results
