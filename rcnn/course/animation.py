@@ -6,7 +6,6 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rcnn import plot
 from rcnn.course.figures import as_html, check_text
 
 MOST_BYTES = 400_000  # of HTML; a notebook has at most a megabyte
@@ -175,6 +174,8 @@ def player(
     1. The line is horizontal, with slope 0.
     2. The line rises, and its slope is 1.
     """
+    from rcnn import plot  # imports matplotlib, which is slow
+
     if isinstance(captions, str) or len(captions) < 2:
         raise ValueError(f"captions must have one string for each of at least two steps, got {captions!r}")
     texts = [check_text(f"captions[{step}]", caption) for step, caption in enumerate(captions)]

@@ -7,8 +7,6 @@ import html
 import re
 from typing import Any
 
-from rcnn import plot
-
 SHORTEST, LONGEST = 30, 600  # characters of an alternative text
 EMPTY_START = re.compile(
     r"(an? |the )?(image|picture|figure|plot|graph|photo)s? (of|that|showing|with)\b", re.IGNORECASE
@@ -66,9 +64,12 @@ def show(figure: Any, alt: str) -> DescribedFigure:
 
     Examples
     --------
+    >>> from rcnn import plot
     >>> show(plot.figure(), "Two boxes overlap by a third of their area.")
     Figure: Two boxes overlap by a third of their area.
     """
+    from rcnn import plot  # imports matplotlib, which is slow
+
     return DescribedFigure(plot.png(figure), alt)
 
 

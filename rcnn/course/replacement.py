@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import data, evaluate, plot, zoo
+from rcnn import data, evaluate, zoo
 from rcnn._ext.dispatch import REPLACEABLE, replace
 from rcnn._validate import integer, one_of
 from rcnn.course._mistakes import TYPICAL
@@ -114,6 +114,8 @@ class WithAndWithout:
         list of Figure
             The figures.
         """
+        from rcnn import plot  # imports matplotlib, which is slow
+
         index = self.page()
         image, target = self._items[index]
         drawn = []
@@ -144,6 +146,8 @@ class WithAndWithout:
 
     def _repr_html_(self) -> str:
         """Return one image for each version, which stand side by side if there is room, and the text below them."""
+        from rcnn import plot  # imports matplotlib, which is slow
+
         heading, *lines = repr(self).splitlines()
         images = [
             as_html(plot.png(figure), text) for figure, text in zip(self.figures(), self._descriptions(), strict=True)
