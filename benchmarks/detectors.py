@@ -19,11 +19,9 @@ import dataclasses
 import functools
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 
 import pages
 from matplotlib.figure import Figure
@@ -36,7 +34,7 @@ from speed.timing import Contestant, summary
 import rcnn
 from rcnn.plot import style
 
-ROOM = 0.35  # in the picture, for the names at the right, as a fraction of the x axis
+ROOM = 0.35  # fraction of the x axis that is free on the right side of the picture, where the names are
 BUDGET, ROUNDS = 20.0, 5  # seconds and rounds for each detector
 TWO_STAGES, ONE_STAGE = "two", "one"
 PEERS = ("torch", "torchvision", "onnxruntime")
@@ -103,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the detectors; print, write and draw the results; return 1 if some detections do not agree, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=processors(), help="for each library (default: all CPUs)")
-    parser.add_argument("--quick", action="store_true", help="few repetitions, for a rough result")
+    parser.add_argument("--quick", action="store_true", help="measure a rough result with few repetitions")
     parser.add_argument("--cpu-time", action="store_true", help="measure CPU time instead of time; for one thread")
     parser.add_argument("--results", action="store_true", help="write the results to docs/results.json")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the results into this file")
@@ -112,12 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("this script requires torch and torchvision: pip install -e '.[peers]'")
     if options.cpu_time and options.threads != 1:
         parser.error("--cpu-time requires --threads 1")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(timing, "seconds", cpu_seconds if options.cpu_time else timing.seconds),
-    ):
+    clock = "process_time" if options.cpu_time else timing.CLOCK
+    with tempfile.TemporaryDirectory() as folder:
         budget, rounds = (0.0, 1) if options.quick else (BUDGET, ROUNDS)
-        settings = Settings(frozenset(rows.installed()), options.threads, budget, rounds, Path(folder))
+        settings = Settings(frozenset(rows.installed()), options.threads, budget, rounds, Path(folder), clock)
         entries, holds = measure(settings)
     for one in entries.values():
         one["command"] += " --quick" * options.quick + " --cpu-time" * options.cpu_time
@@ -139,16 +135,6 @@ def measure(settings: Settings) -> tuple[dict[str, record.Entry], bool]:
         entries[one.name] = entry(one, result)
         holds = holds and result.holds
     return entries, holds
-
-
-def cpu_seconds(contestant: Contestant) -> float:
-    """Return the CPU time of one call, as `timing.seconds` returns its time; other processes hardly disturb it."""
-    given = contestant.before()
-    start = time.process_time()
-    answer = contestant.call(given)
-    end = time.process_time()
-    del answer
-    return end - start
 
 
 def entry(one: Detector, result: rows.Result) -> record.Entry:

@@ -32,6 +32,7 @@ from speed.agreement import Agreement, Detections, same_detections
 from speed.photos_probe import FOUND, LOOPS
 from speed.processors import processors
 from speed.rows import Goal
+from speed.timing import CLOCK
 
 import rcnn
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.cpu_time and options.threads != 1:
         parser.error("--cpu-time requires --threads 1")
-    clock = "process_time" if options.cpu_time else "perf_counter"
+    clock = "process_time" if options.cpu_time else CLOCK
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photos(folder / "photos", options.photos)

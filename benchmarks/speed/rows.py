@@ -13,7 +13,7 @@ from typing import Any
 import rcnn
 from speed.agreement import Agreement
 from speed.processors import processors
-from speed.timing import Contestant, race
+from speed.timing import CLOCK, Contestant, race
 
 # The packages that each peer requires. torchvision writes the ONNX file for two of the peers.
 PEERS = {
@@ -28,7 +28,7 @@ class Settings:
     """The settings of a benchmark run.
 
     peers: the selected keys of `PEERS`. threads: the number of threads of each contestant. budget: the seconds for each
-    row. rounds: the minimum number of rounds. folder: the folder for temporary files.
+    row. rounds: the minimum number of rounds. folder: the folder for temporary files. clock: see `timing.race`.
     """
 
     peers: frozenset[str]
@@ -36,6 +36,7 @@ class Settings:
     budget: float
     rounds: int
     folder: Path
+    clock: str = CLOCK
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,11 @@ def run(row: Row, settings: Settings) -> Result:
         contest = row.make(settings)
         agreements = contest.agreements()
         samples, others = race(
-            contest.contestants, settings.budget, settings.rounds, spare=max(1 - settings.threads / processors(), 0.0)
+            contest.contestants,
+            settings.budget,
+            settings.rounds,
+            spare=max(1 - settings.threads / processors(), 0.0),
+            clock=settings.clock,
         )
     return Result(
         row.name, row.work, row.table, settings.threads, samples, agreements, row.flop, row.times, row.x, others

@@ -38,6 +38,7 @@ TURN = 0.04  # seconds of counted calls
 MOST = 200  # the largest number of calls in each part of a turn
 CALM = 0.05  # a round is calm if other processes use at most this fraction of the CPU time
 PATIENCE = 3  # a race takes at most this many times its budget if it waits for calm rounds
+CLOCK = "perf_counter"  # "process_time", the CPU time, is hardly disturbed by other processes; it is for one thread
 LONG = 0.2  # seconds; the wake-up time is less than 1 % of a call that takes this long
 
 
@@ -82,11 +83,17 @@ def summary(samples: Sequence[float]) -> Summary:
 
 
 def race(
-    contestants: Sequence[Contestant], budget: float, rounds: int, pause: float = PAUSE, spare: float = 0.0
+    contestants: Sequence[Contestant],
+    budget: float,
+    rounds: int,
+    pause: float = PAUSE,
+    spare: float = 0.0,
+    clock: str = CLOCK,
 ) -> tuple[dict[str, list[float]], float]:
     """Return the seconds of all counted calls of each contestant, and the fraction of CPU time of other processes.
 
     spare: the fraction of the CPU that the contestants do not use. Other processes may use it without disturbing them.
+    clock: the function of the module `time` that times the calls.
 
     In each round, every contestant has one turn. Every second round runs in reverse order, so that no contestant always
     follows the same one. There are at least `rounds` rounds. Further rounds run until `budget` seconds have passed, or
@@ -96,7 +103,7 @@ def race(
     start, done = time.perf_counter(), list[tuple[float, dict[str, list[float]]]]()
     while True:
         others = Others()
-        times = {contestant.name: turn(contestant, pause) for contestant in contestants[:: -1 if len(done) % 2 else 1]}
+        times = {one.name: turn(one, pause, clock) for one in contestants[:: -1 if len(done) % 2 else 1]}
         done.append((max(others.share() - spare, 0.0), times))
         calm = sum(share <= CALM for share, _ in done)
         patience = 1 if calm >= rounds else PATIENCE
@@ -108,31 +115,32 @@ def race(
     return joined, statistics.mean(share for share, _ in counting)
 
 
-def turn(contestant: Contestant, pause: float = PAUSE) -> list[float]:
+def turn(contestant: Contestant, pause: float = PAUSE, clock: str = CLOCK) -> list[float]:
     """Run one turn and return the seconds of its counted calls, at least one."""
     time.sleep(pause)
-    waking = seconds(contestant)
+    waking = seconds(contestant, clock)
     if waking >= LONG:
         return [waking]
-    calls(contestant, WAKING - waking)
-    return calls(contestant, TURN)
+    calls(contestant, WAKING - waking, clock)
+    return calls(contestant, TURN, clock)
 
 
-def calls(contestant: Contestant, time_to_spend: float) -> list[float]:
+def calls(contestant: Contestant, time_to_spend: float, clock: str) -> list[float]:
     """Make between 1 and `MOST` calls, for about `time_to_spend` seconds, and return the seconds of each call."""
     counted: list[float] = []
     spent = 0.0
     while not counted or (spent < time_to_spend and len(counted) < MOST):
-        counted.append(seconds(contestant))
+        counted.append(seconds(contestant, clock))
         spent += counted[-1]
     return counted
 
 
-def seconds(contestant: Contestant) -> float:
+def seconds(contestant: Contestant, clock: str = CLOCK) -> float:
     """Return the seconds of one call; the time to free its result does not count."""
+    now: Callable[[], float] = getattr(time, clock)
     given = contestant.before()
-    start = time.perf_counter()
+    start = now()
     answer = contestant.call(given)
-    end = time.perf_counter()
+    end = now()
     del answer
     return end - start
