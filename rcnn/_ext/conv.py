@@ -65,9 +65,7 @@ def convolve(
         return NotImplemented
     out = empty_maps((len(x), len(weight), *size))
     added = None if residual is None else pixels(residual)
-    side = _winograd_side(weight.shape, stride, padding, dilation, groups)
-    if backend.get_conv_algorithm() == "auto" and len(x) * math.prod(size) < WORTH_TRANSFORM:
-        side = 0
+    side = _winograd_side(weight.shape, stride, padding, dilation, groups, len(x) * math.prod(size))
     code = ACTIVATIONS.index(activation)
     after = (None if scale is None else _vector(scale), None if bias is None else _vector(bias), added, code)
     if out.size == 0:
@@ -164,8 +162,13 @@ def _rotated(weight: np.ndarray, groups: int) -> np.ndarray:
     return split.transpose(0, 2, 1, 3, 4).reshape(groups * channels, outs // groups, *kernel)
 
 
-def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int) -> int:
-    """Return the side of Winograd's tiles for this convolution, or 0 for the direct algorithm."""
+def _winograd_side(
+    weight_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair, groups: int, positions: float = math.inf
+) -> int:
+    """Return the side of Winograd's tiles for this convolution, or 0 for the direct algorithm.
+
+    `positions` is the number of pixels of the result, if the filters are transformed.
+    """
     outs, channels, *kernel = weight_shape
     algorithm = backend.get_conv_algorithm()
     if kernel != [3, 3] or stride != (1, 1) or dilation != (1, 1) or max(padding) > 2 or groups > 1:
@@ -173,7 +176,7 @@ def _winograd_side(weight_shape: tuple[int, ...], stride: Pair, padding: Pair, d
     if algorithm == "direct":
         return 0
     if algorithm == "auto":
-        return 4 if min(outs, channels) >= WORTH_WINOGRAD else 0
+        return 4 if min(outs, channels) >= WORTH_WINOGRAD and positions >= WORTH_TRANSFORM else 0
     return 4 if algorithm == "winograd4" else 2
 
 
