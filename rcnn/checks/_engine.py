@@ -2,8 +2,8 @@
 
 A check tries its cases in order, from the simplest to the most complex. When a case fails, the check removes rows from
 the input as long as the case still fails. The message then shows the input, the output, the expected output and a hint.
-It never shows the solution. If the
-output is a known transformation of the expected output, such as its transpose, the message says so.
+It never shows the solution. If the output is a known transformation of the expected output, such as its transpose, the
+message says so.
 
 After the last case, the check repeats some calls, also with arrays that are read-only or not contiguous. This finds
 functions whose result depends on earlier calls or on the memory layout of their input.
@@ -110,7 +110,7 @@ class Failure:
     sentence: str
     got: Any = None
     expected: Any = None
-    hint: str | None = None  # replaces the hint of the case
+    hint: str | None = None
     note: str | None = None
 
 
@@ -240,10 +240,7 @@ def _recognised(function: Function, reference: Function, cases: Iterable[Case], 
     wrong: list[tuple[np.ndarray, np.ndarray]] = []
     masks: list[Mapping[str, np.ndarray]] = []
     for case, _ in zip(cases, range(COMPARED), strict=False):
-        expected = copied(case).call(reference)
-        got, failure = answer(function, case)
-        if failure is None:
-            failure = compare(got, expected)
+        failure = examine(function, reference, case)
         if failure is None:
             continue
         if not isinstance(failure.got, np.ndarray) or not isinstance(failure.expected, np.ndarray):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from importlib import resources
 
 import rcnn
@@ -81,7 +82,16 @@ STEPS = {  # the steps of the function of each check; a hint, not a solution
     "step. Each of these happens exactly once.",
 }
 
-_state: dict[str, object] = {"name": None, "given": 0}
+
+@dataclass
+class _Memory:
+    """The check that failed last, and the number of further hints that were given for it."""
+
+    name: str | None = None
+    given: int = 0
+
+
+_memory = _Memory()
 
 
 def remember(name: str) -> None:
@@ -92,7 +102,7 @@ def remember(name: str) -> None:
     name : str
         Name of the check.
     """
-    _state.update(name=name, given=0)
+    _memory.name, _memory.given = name, 0
 
 
 def hint() -> None:
@@ -101,13 +111,12 @@ def hint() -> None:
     The message of a failed check contains the first hint. The first call of this function prints the second hint: the
     steps of the function. The second call names the section of the course that explains the exercise.
     """
-    name, given = _state["name"], int(str(_state["given"]))
-    if name is None:
+    if _memory.name is None:
         print(NO_FAILURE)
         return
-    _state["given"] = given + 1
-    further = [text for text in (STEPS.get(str(name)), _section(str(name))) if text is not None]
-    print(further[given] if given < len(further) else NO_MORE)
+    further = [text for text in (STEPS.get(_memory.name), _section(_memory.name)) if text is not None]
+    print(further[_memory.given] if _memory.given < len(further) else NO_MORE)
+    _memory.given += 1
 
 
 def _section(name: str) -> str | None:
