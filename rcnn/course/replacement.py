@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import html
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import data, evaluate, zoo
+from rcnn import data, evaluate, train, zoo
 from rcnn._ext.dispatch import REPLACEABLE, replace
 from rcnn._validate import integer, one_of
 from rcnn.course._mistakes import TYPICAL
 from rcnn.course.figures import as_html
 from rcnn.model import FasterRCNN
-from rcnn.nn import optim
 
 Function = Callable[..., Any]
 Target = dict[str, np.ndarray]
@@ -28,8 +29,7 @@ NOT_CALLED = {
     "top_down": "the digit detector has no feature pyramid",
 }
 MOST_PAGES, MOST_STEPS = 1000, 10_000
-LEARNING_RATE, MAX_NORM = 1e-3, 10.0  # of the training steps
-BATCH = 2  # pages in a training step
+RECIPE = train.Recipe(batch_size=2, lr=1e-3, warmup_steps=0, final_lr=1.0, weight_decay=0.0, max_norm=10.0)
 SHOWN_SCORE, MOST_SHOWN = 0.3, 40  # only these detections are drawn
 ROW = "display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-start"  # style of the images
 NAMES = {"library": "the library's {}", "yours": "your {}", "mistake": "a typical mistake"}
@@ -93,14 +93,9 @@ class WithAndWithout:
         """Mean average precision of each version: "library", "yours" and "mistake"; NaN if a function failed."""
         return {key: outcome.ap for key, outcome in self.outcomes.items()}
 
-    def page(self) -> int:
-        """Return the index of the page that is drawn, on which the worst version does worst.
-
-        Returns
-        -------
-        int
-            Index of the page.
-        """
+    @functools.cached_property
+    def page(self) -> int:  # numpydoc ignore=RT01
+        """Index of the page that is drawn, on which the worst version does worst."""
         working = [outcome for outcome in self.outcomes.values() if outcome.detections]
         worst = min(working, key=lambda outcome: outcome.ap).detections
         by_page = [_average_precision([found], [item]) for found, item in zip(worst, self._items, strict=True)]
@@ -116,8 +111,7 @@ class WithAndWithout:
         """
         from rcnn import plot  # imports matplotlib, which is slow
 
-        index = self.page()
-        image, target = self._items[index]
+        image, target = self._items[self.page]
         drawn = []
         for outcome in self.outcomes.values():
             drawn.append(plot.figure(3.1, 3.7))
@@ -127,7 +121,7 @@ class WithAndWithout:
                 plot.image(ax, image, dimmed=True)
                 plot.title(ax, heading, "failed; the reason is below")
                 continue
-            found = _clear(outcome.detections[index])
+            found = _clear(outcome.detections[self.page])
             arrays = found["boxes"], found["scores"], found["labels"]
             plot.detections(ax, image, *arrays, self._class_names, gt_boxes=target["boxes"])
             plot.title(ax, heading, f"AP {outcome.ap:.3f}; on this page: {_counted(len(found['boxes']), 'detection')}")
@@ -157,15 +151,14 @@ class WithAndWithout:
 
     def _descriptions(self) -> list[str]:
         """Return the alternative text of each figure."""
-        index = self.page()
-        page = f"a page with {_counted(len(self._items[index][1]['boxes']), 'digit')}"
+        page = f"a page with {_counted(len(self._items[self.page][1]['boxes']), 'digit')}"
         texts = []
         for outcome in self.outcomes.values():
             name = outcome.name[0].upper() + outcome.name[1:]
             if outcome.problem:
                 texts.append(f"{name} failed on {page}, so no detections are drawn.")
             else:
-                count = _counted(len(_clear(outcome.detections[index])["boxes"]), "detection")
+                count = _counted(len(_clear(outcome.detections[self.page])["boxes"]), "detection")
                 texts.append(f"{name} yields {count} on {page}.")
         return texts
 
@@ -243,18 +236,10 @@ def _run(key: str, stage: str, version: Function | None, items: Sequence[Item], 
 
 def _train(model: FasterRCNN, steps: int) -> None:
     """Train the model for a few more steps, with the same pages and random numbers in every call."""
-    if not steps:
-        return
-    pages, rng = data.Digits(BATCH * steps, split="train"), np.random.default_rng(0)
-    optimizer = optim.Adam(list(model.parameters()), lr=LEARNING_RATE)
-    model.train()
-    for step in range(steps):
-        images, targets = zip(*(pages[BATCH * step + place] for place in range(BATCH)), strict=True)
-        optimizer.zero_grad()
-        model.get_loss(list(images), list(targets), rng)["total_loss"].backward()
-        optim.clip_grad_norm(optimizer.parameters, MAX_NORM)
-        optimizer.step()
-    model.eval()
+    if steps:
+        recipe = dataclasses.replace(RECIPE, steps=steps)
+        train.fit(model, data.Digits(recipe.batch_size * steps, split="train"), recipe, workers=0, progress=False)
+        model.eval()
 
 
 def _average_precision(found: Sequence[Target], items: Sequence[Item]) -> float:

@@ -69,7 +69,7 @@ def test_page_on_which_the_worst_version_does_worst_is_drawn():
         "yours": replacement.Outcome("b", float("nan"), [], "is not written yet"),
         "mistake": replacement.Outcome("c", 0.7, [good, bad, good]),
     }
-    assert replacement.WithAndWithout("nms", outcomes, items, ()).page() == 1
+    assert replacement.WithAndWithout("nms", outcomes, items, ()).page == 1
 
 
 @pytest.mark.parametrize(
