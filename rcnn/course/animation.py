@@ -135,7 +135,7 @@ def player(
     size: tuple[float, float] = (9.0, 4.5),
     seconds: float = 1.5,
 ) -> Player:
-    """Return a figure in steps, for the last line of a notebook cell.
+    """Return a figure in steps. Call this function in the last line of a notebook cell.
 
     The reader moves through the steps with buttons and a slider, or lets them run. This needs no kernel, so it also
     works in a saved notebook and on a web page. If scripts are switched off, the reader scrolls from step to step.

@@ -37,7 +37,7 @@ class DescribedFigure:
 
 
 def show(figure: Any, alt: str) -> DescribedFigure:
-    """Return a figure with alternative text, for the last line of a notebook cell.
+    """Return a figure with alternative text. Call this function in the last line of a notebook cell.
 
     A screen reader reads the alternative text aloud. It is also shown if a program displays no images. Say what the
     reader is supposed to see in the figure, with the most important numbers. Do not repeat the title, and do not begin

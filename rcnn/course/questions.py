@@ -77,7 +77,7 @@ class Quiz:
         return f'<div class="rcnn-quiz"><style>{STYLE}</style>\n{invitation}\n' + "\n".join(parts) + "\n</div>"
 
     def __repr__(self) -> str:
-        """Return the questions and the choices without the answers, for a terminal."""
+        """Return the questions and the choices without the answers, as plain text."""
         blocks = []
         for number, question in enumerate(self.questions, start=1):
             choices = [f"   {letter}. {choice.text}" for letter, choice in _lettered(question)]
