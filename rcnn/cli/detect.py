@@ -1,6 +1,7 @@
 """The command `rcnn detect`, which finds objects in image files and keeps only a few images in memory at a time.
 
-While the detector works on an image, threads read the next image and draw the detections in the previous ones.
+Two threads detect in different images, with half of the processors each, because Python's part of the work is then
+done at the same time. Other threads read the next images and draw the detections in the previous ones.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,6 +40,7 @@ FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
 MIN_SCORE = 0.5  # detections above this score are drawn and counted
 UNFIT = "annotations cannot contain this name; rename the file without special characters and without spaces around it"
 WORKERS = 2  # threads that draw; one more reads
+DETECTORS = 2  # threads that detect in different images; each uses its share of the processors
 Outcome = tuple[Entry, list[Entry]] | str  # the entry and the detections of an image, or an error message
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
 
@@ -245,17 +247,21 @@ def detect_files(
     coordinates of this image), "score", "label" and, if the model has class names, "name". Without `score`, the entry
     has all detections of the model, and those above `MIN_SCORE` are drawn and yielded.
 
-    `batch` images are processed at a time. With `workers`, this many threads draw, and one more reads; otherwise, there
-    is only one batch in memory. If two files have the same name, their drawings have different names. A
-    drawing never overwrites one of `files`, or a file in `taken`, to which the drawings are added.
+    `batch` images are processed at a time. With `workers`, this many threads draw, one more reads, and up to
+    `DETECTORS` detect in different batches; otherwise, there is only one batch in memory. If two files have the same
+    name, their drawings have different names. A drawing never overwrites one of `files`, or a file in `taken`, to
+    which the drawings are added.
     """
     taken = set() if taken is None else taken
     taken.update(map(_identity, files))
     groups = [files[start : start + batch] for start in range(0, len(files), batch)]
-    with closing(prefetch(_read, groups, min(workers, 1))) as batches:
-        finish = partial(_finish, model, score)
-        with closing(prefetch(finish, _detect(model, batches, score, folder, taken), workers)) as outcomes:
-            yield from outcomes
+    detecting = min(workers, DETECTORS, len(groups) - 1)
+    detect = partial(_detect, model, score, max(1, backend.get_num_threads() // max(1, detecting)))
+    with ExitStack() as stack:
+        batches = stack.enter_context(closing(prefetch(_read, groups, min(workers, 1))))
+        detected = stack.enter_context(closing(prefetch(detect, batches, max(0, detecting))))
+        named = _name(detected, folder, taken)
+        yield from stack.enter_context(closing(prefetch(partial(_finish, model, score), named, workers)))
 
 
 def as_json(entries: Sequence[Entry]) -> str:
@@ -298,23 +304,39 @@ def _read(files: Sequence[Path]) -> _Batch:
     return batch
 
 
-def _detect(
-    model: FasterRCNN, batches: Iterable[_Batch], score: float | None, folder: Path, taken: set[str]
-) -> Iterator[_Found]:
-    """Yield the detections in each image; the paths of the drawings are not in `taken`, to which they are added."""
-    for batch in batches:
-        for warning in batch.warnings:
+def _detect(model: FasterRCNN, score: float | None, threads: int, batch: _Batch) -> tuple[list[str], list[_Found]]:
+    """Detect in the images of a batch on this many threads; return its warnings, and the result for each file."""
+    with backend.set_num_threads(threads):
+        predicted = _predict(model, batch.images, score)
+    results = [_Found(file, error) for file, error in batch.errors.items()]
+    for file, found in predicted:
+        if isinstance(found, Exception):
+            results.append(_Found(file, _reason(file, found)))
+        else:
+            results.append(_Found(file, "", batch.images[file], found))
+    return batch.warnings, results
+
+
+def _name(detected: Iterable[tuple[list[str], list[_Found]]], folder: Path, taken: set[str]) -> Iterator[_Found]:
+    """Print the warnings, and yield the detections in each image with a path for the drawing.
+
+    The paths are not in `taken`, to which they are added.
+    """
+    for warnings_, found in detected:
+        for warning in warnings_:
             tell(f"warning: {warning}")
-        for file, error in batch.errors.items():
-            yield _Found(file, error)
-        for file, found in _predict(model, batch.images, score):
-            if isinstance(found, Exception):
-                yield _Found(file, _reason(file, found))
-            else:
-                target = _free_name(folder, file.stem, taken)
-                taken.add(_identity(target))
-                yield _Found(file, "", batch.images[file], found, target)
-        del batch  # so that the next images are read after these are freed
+        found.reverse()
+        while found:  # an image that was yielded is not kept in memory
+            yield _with_target(found.pop(), folder, taken)
+
+
+def _with_target(found: _Found, folder: Path, taken: set[str]) -> _Found:
+    """Return the detections in an image with the path of a new drawing, or an error as it is."""
+    if found.image is None:
+        return found
+    target = _free_name(folder, found.file.stem, taken)
+    taken.add(_identity(target))
+    return replace(found, target=target)
 
 
 def _finish(model: FasterRCNN, score: float | None, found: _Found) -> tuple[Path, Outcome]:
