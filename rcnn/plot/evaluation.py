@@ -37,7 +37,10 @@ _CORRECT_COLORS = LinearSegmentedColormap.from_list("correct", ["white", style.S
 _WRONG_COLORS = LinearSegmentedColormap.from_list("wrong", ["white", style.ORANGE, style.VERMILION])
 _DIFFERENCE_COLORS = LinearSegmentedColormap.from_list("difference", ["white", style.ORANGE, style.VERMILION])
 _MOST_NUMBERED_CLASSES = 24  # with more classes, the cells are too small for numbers
-_MOST_CURVES = 10  # with more classes, the curves cannot be distinguished by colour
+_MOST_PANELS = 10  # with more classes, the panels of the curves are too small
+_WORST_COLORS = (style.PURPLE, style.ORANGE, style.VERMILION)  # of the worst classes, if there are many
+_PANEL_ROOM = 0.93  # fraction of the height of the axes for the panels, below the names of the first row
+_PANEL_GAPS = 0.2, 0.3  # between two panels, as fractions of the width and the height of a panel
 _FEWEST_ROWS = 6  # bars leave space for this many rows, so that a single bar does not fill the axes
 _RECALL_MARKS = (
     (style.BLUE, "o"),
@@ -376,7 +379,8 @@ def confusion_matrix(ax: Axes, counts: np.ndarray, class_names: Sequence[str] | 
         _write_counts(ax, table, shares)
     for border in (ax.axhline, ax.axvline):
         border(len(table) - 1.5, color=style.GREY, linewidth=0.8)
-    _name_ticks(ax, [*names[1:], "background, duplicate"], [*names[1:], "missed"])
+    space = "\n" if len(table) - 1 <= _MOST_NUMBERED_CLASSES else " "  # two lines, if the rows are high enough
+    _name_ticks(ax, [*names[1:], f"background,{space}duplicate"], [*names[1:], "missed"])
     ax.set_xlabel("predicted class", fontsize=style.TEXT_SIZE + 1, color=style.INK)
     ax.set_ylabel("true class", fontsize=style.TEXT_SIZE + 1, color=style.INK)
     return ax
@@ -435,9 +439,11 @@ def precision_recall_classes(
 ) -> Axes:
     """Draw the precision-recall curve of every class that has objects.
 
-    The axes show only the part in which the precision is below 1, so they start at a multiple of 0.1. If more than ten
-    classes have objects, the axes start at 0, the curves are pale, and the mean of their envelopes at 101 recalls is
-    drawn in black.
+    Each class has a small panel of its own, by descending average precision. A panel shows the curve of its class in
+    blue, and the curves of the other classes in grey. All panels show the same range: the part in which the precision
+    is below 1, so they start at a multiple of 0.1. If more than ten classes have objects, there is only one panel. It
+    starts at 0. The mean of the envelopes of all curves at 101 recalls is black, the three classes with the lowest
+    average precision are coloured, and the curves of the other classes are grey.
 
     Parameters
     ----------
@@ -467,23 +473,24 @@ def precision_recall_classes(
         if len(curves) != len(values):
             raise ValueError(f"{name} must have one array per class ({len(values)}), got {len(curves)}")
     known = [label for label in range(1, len(values)) if not np.isnan(values[label])]
-    many = len(known) > _MOST_CURVES
-    for label in known:
-        if many:
-            ax.plot(recalls[label], precisions[label], color=style.NEUTRAL, linewidth=0.7, alpha=0.5, clip_on=False)
-        else:
-            precision_recall(ax, recalls[label], precisions[label], names[label], float(values[label]))
+    known.sort(key=lambda label: -values[label])
+    curves = [
+        (
+            as_array("recalls", recalls[label], (None,)),
+            as_array("precisions", precisions[label], (len(recalls[label]),)),
+        )
+        for label in known
+    ]
+    titles = [(names[label], f"AP {values[label]:.3f}") for label in known]
+    if 0 < len(known) <= _MOST_PANELS:
+        _draw_panels(ax, curves, titles)
+        return ax
     style.graph(ax, "recall", "precision")
-    low = (0.0, 0.0) if many or not known else _corner([(recalls[label], precisions[label]) for label in known])
-    ax.set(xlim=(low[0], 1), ylim=(low[1], 1), aspect="auto")
-    for line in ax.get_lines():
-        line.set_clip_on(low != (0.0, 0.0))
-    if many:
-        at = np.linspace(0, 1, 101)
-        mean = np.mean([_best_from(at, recalls[label], precisions[label]) for label in known], axis=0)
-        lines = ax.plot(at, mean, color=style.INK, linewidth=style.LINE_WIDTH, label=f"mean of {len(known)} classes")
-        style.legend_right(ax, lines)
-    return ax if known else style.note(ax, "no objects")
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    if not known:
+        return style.note(ax, "no objects")
+    _draw_mean_and_worst(ax, curves, titles)
+    return ax
 
 
 @checked
@@ -627,11 +634,11 @@ def evaluation_page(
     """
     count = len(confusion)
     side = float(np.clip(0.3 * count, 4.2, 8.0))  # side of the confusion matrix in inches
-    figure = style.figure(side + 6.5, 4.0 + side + 1.5)
-    panels = figure.subplot_mosaic(
-        [["ap", "curves"], ["confusion", "errors"], ["confusion", "stages"]],
-        width_ratios=(side + 1.5, 5.0),
-        height_ratios=(3.6, side / 2, side / 2),
+    figure = style.figure(side + 6.0, 4.0 + side + 1.0)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3.8, side + 1.2))
+    panels = top.subplot_mosaic([["ap", "curves"]], width_ratios=(1, 2.2))
+    panels |= bottom.subplot_mosaic(
+        [["confusion", "errors"], ["confusion", "stages"]], width_ratios=(side + 0.8, 5.2), height_ratios=(1, 1)
     )
     objects = int(evaluation.num_objects.sum())
     style.title(
@@ -822,12 +829,69 @@ def _name_ticks(ax: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
     style.ticks(ax)
     step = -(-len(rows) // 60)
     at = [*range(0, len(rows) - 1, step), len(rows) - 1]
-    upright = max(map(len, columns)) > 3
+    upright = max(map(len, columns[:-1])) > 2  # the last one has room, because names before it are short
     ax.set_yticks(at, style.literals(rows[i] for i in at))
     ax.set_xticks(at, style.literals(columns[i] for i in at), rotation=90 if upright else 0)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set(color=style.FAINT, linewidth=0.8)
+
+
+def _draw_panels(ax: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]], titles: Sequence[tuple[str, str]]) -> None:
+    """Draw each curve (recall, precision) into a panel inside `ax`, over the other curves in grey.
+
+    A title consists of the name of the class, which is written above the panel, and a text inside the panel.
+    """
+    low = np.array(_corner(curves))
+    ax.set(xlim=(low[0], 1), ylim=(low[1], 1), aspect="auto")
+    ax.set_axis_off()
+    ends = 1 + 0.02 * (1 - low)  # lines at recall 1 or precision 1 are not cut in half
+    count = len(curves)
+    columns = count if count <= 3 else -(-count // 2)
+    rows = -(-count // columns)
+    (across, down), bottoms = _PANEL_GAPS, np.arange(rows)[::-1]
+    width, height = 1 / (columns + across * (columns - 1)), _PANEL_ROOM / (rows + down * (rows - 1))
+    for i, ((recall, precision), (name, text)) in enumerate(zip(curves, titles, strict=True)):
+        row, column = divmod(i, columns)
+        panel = ax.inset_axes((column * (1 + across) * width, bottoms[row] * (1 + down) * height, width, height))
+        is_lowest = i + columns >= count
+        style.graph(panel, "recall" if is_lowest else "", "precision" if column == 0 else "")
+        for other in (*curves[:i], *curves[i + 1 :]):
+            panel.plot(*other, color=style.NEUTRAL, linewidth=0.7, alpha=0.5)
+        panel.plot(recall, precision, color=style.BLUE, linewidth=style.LINE_WIDTH, label=style.literal(name))
+        panel.set(xlim=(low[0], ends[0]), ylim=(low[1], ends[1]))
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(MaxNLocator(2, steps=[1, 2, 2.5, 4, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.tick_params(labelbottom=is_lowest, labelleft=column == 0)
+        panel.set_title(style.literal(name), loc="left", fontsize=style.TEXT_SIZE + 1, color=style.INK, pad=3)
+        panel.text(
+            0.05,
+            0.06,
+            text,
+            transform=panel.transAxes,
+            fontsize=style.TEXT_SIZE,
+            color=style.INK,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
+        )
+
+
+def _draw_mean_and_worst(
+    ax: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]], titles: Sequence[tuple[str, str]]
+) -> None:
+    """Draw the curves (recall, precision), best first: their mean in black, the worst in colour, the others in grey."""
+    worst = len(curves) - len(_WORST_COLORS)
+    lines = []
+    for i, (curve, words) in enumerate(zip(curves, titles, strict=True)):
+        if i < worst:
+            ax.plot(*curve, color=style.NEUTRAL, linewidth=0.7, alpha=0.5, clip_on=False)
+        else:
+            lines += ax.plot(*curve, color=_WORST_COLORS[i - worst], label="  ".join(words), clip_on=False)
+    at = np.linspace(0, 1, 101)
+    mean = np.mean([_best_from(at, *curve) for curve in curves], axis=0)
+    label = f"mean of {len(curves)} classes"
+    lines = [*ax.plot(at, mean, color=style.INK, linewidth=1.5 * style.LINE_WIDTH, label=label), *lines]
+    style.legend_right(ax, lines)
 
 
 def _best_from(at: np.ndarray, recall: np.ndarray, precision: np.ndarray) -> np.ndarray:

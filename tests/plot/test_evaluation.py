@@ -179,7 +179,7 @@ def test_confusion_matrix_draws_the_background_last(large_ax):
     assert plot.confusion_matrix(large_ax, COUNTS, NAMES) is large_ax
     cells = {(text.get_position()): text.get_text() for text in large_ax.texts}  # (column, row)
     assert cells == {(0, 0): "7", (1, 0): "1", (2, 0): "2", (0, 1): "3", (1, 1): "5", (0, 2): "4"}
-    assert tick_names(large_ax.yaxis) == ["cat", "dog", "background, duplicate"]
+    assert tick_names(large_ax.yaxis) == ["cat", "dog", "background,\nduplicate"]
     assert tick_names(large_ax.xaxis) == ["cat", "dog", "missed"]
 
 
@@ -203,6 +203,7 @@ def test_confusion_matrix_colours_show_errors_and_shares(large_ax):
 def test_confusion_matrix_of_many_classes_has_no_numbers(large_ax, classes, numbers):
     plot.confusion_matrix(large_ax, np.eye(classes + 1, dtype=int))
     assert (len(large_ax.texts) > 0) == numbers
+    assert tick_names(large_ax.yaxis)[-1] == ("background,\nduplicate" if numbers else "background, duplicate")
 
 
 @pytest.mark.parametrize(
@@ -237,12 +238,36 @@ def test_ap_bars_of_many_classes_show_the_best_and_the_worst(large_ax):
     assert " 24 more" in texts_of(large_ax)
 
 
-def test_precision_recall_of_few_classes_has_a_legend(large_ax):
-    curve = [np.zeros(0), np.array([0.5, 1.0]), np.array([1.0])]
-    plot.precision_recall_classes(
-        large_ax, curve, [np.zeros(0), np.array([1.0, 0.8]), np.array([0.5])], np.array([np.nan, 0.9, 0.5]), NAMES
-    )
-    assert [line.get_label() for line in large_ax.get_lines()] == ["cat  AP 0.900", "dog  AP 0.500"]
+def test_each_of_few_classes_has_a_panel_with_the_other_curves_in_grey(large_ax):
+    recalls = [np.zeros(0), np.array([1.0]), np.array([0.5, 1.0])]
+    precisions = [np.zeros(0), np.array([0.5]), np.array([1.0, 0.8])]
+    plot.precision_recall_classes(large_ax, recalls, precisions, np.array([np.nan, 0.5, 0.9]), NAMES)
+    panels = large_ax.child_axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["dog", "cat"]  # by descending average precision
+    assert [text.get_text() for panel in panels for text in panel.texts] == ["AP 0.900", "AP 0.500"]
+    for panel, own, other in zip(panels, (2, 1), (1, 2), strict=True):
+        grey, blue = panel.get_lines()
+        assert (grey.get_color(), blue.get_color()) == (plot.style.NEUTRAL, plot.style.BLUE)
+        for line, label in ((grey, other), (blue, own)):
+            np.testing.assert_array_equal(line.get_xydata(), np.stack([recalls[label], precisions[label]], axis=1))
+    assert_nothing_is_clipped(large_ax.figure)
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_panels_do_not_overlap_and_share_their_range(count):
+    ax = plot.figure(7, 4).subplots()
+    curve = np.array([0.35, 0.7, 1.0]), np.array([1.0, 0.95, 0.9])
+    recalls, precisions = ([np.zeros(0), *[values] * count] for values in curve)
+    plot.precision_recall_classes(ax, recalls, precisions, np.array([np.nan, *[0.9] * count]))
+    plot.title(ax, "Precision and recall", "a caption")
+    assert_nothing_is_clipped(ax.figure)
+    panels = ax.child_axes
+    assert len(panels) == count
+    assert len({(panel.get_xlim(), panel.get_ylim()) for panel in panels}) == 1
+    extents = [panel.get_tightbbox() for panel in panels]
+    assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i])
+    texts = [ax.title, ax._left_title, *ax.texts]
+    assert not any(text.get_window_extent().overlaps(box) for text in texts if text.get_text() for box in extents)
 
 
 def test_axes_start_where_the_curves_leave_precision_1(large_ax):
@@ -252,6 +277,8 @@ def test_axes_start_where_the_curves_leave_precision_1(large_ax):
         large_ax, [np.zeros(0), recall, perfect[0]], [np.zeros(0), precision, perfect[1]], np.array([np.nan, 0.8, 1.0])
     )
     assert large_ax.get_xlim() == (0.6, 1) and large_ax.get_ylim() == (0.8, 1)
+    for panel in large_ax.child_axes:  # they end a little above 1, so that no line is cut in half
+        assert panel.get_xlim() == (0.6, 1.008) and panel.get_ylim() == (0.8, 1.004)
 
 
 def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
@@ -261,6 +288,8 @@ def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
     plot.precision_recall_classes(large_ax, recalls, precisions, np.array([np.nan, *[1.0] * 10, 0.06]))
     mean = large_ax.get_lines()[-1]
     assert mean.get_label() == "mean of 11 classes"
+    assert legend(large_ax) == ["mean of 11 classes", "9  AP 1.000", "10  AP 1.000", "11  AP 0.060"]  # the worst three
+    assert [line.get_color() for line in large_ax.get_lines()].count(plot.style.NEUTRAL) == 8
     np.testing.assert_allclose(mean.get_ydata()[[0, 50, 51, 100]], [10.12 / 11, 10.12 / 11, 10 / 11, 10 / 11])
 
 

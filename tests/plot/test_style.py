@@ -78,9 +78,7 @@ def test_names_are_drawn_literally(name):
 
     assert shown in drawn(plot.confusion_matrix, evaluate.confusion([found], [found], 3), names)
     assert shown in drawn(plot.ap_bars, result.ap, names)
-    assert f"{shown}  AP 1.000" in drawn(
-        plot.precision_recall_classes, result.recall, result.precision, result.ap, names
-    )
+    assert shown in drawn(plot.precision_recall_classes, result.recall, result.precision, result.ap, names)
     assert shown in drawn(plot.findings, np.ones((1, 1)), [name], ["measure"], [1])
     assert shown in drawn(plot.findings, np.ones((1, 1)), ["row"], [name], [1])
     assert shown in drawn(plot.ranking, np.array([0.9]), np.array([True]), None, [name])
