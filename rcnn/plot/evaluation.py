@@ -474,7 +474,7 @@ def precision_recall_classes(
             raise ValueError(f"{name} must have one array per class ({len(values)}), got {len(curves)}")
     known = [label for label in range(1, len(values)) if not np.isnan(values[label])]
     known.sort(key=lambda label: -values[label])
-    curves = [
+    ranked = [
         (
             as_array("recalls", recalls[label], (None,)),
             as_array("precisions", precisions[label], (len(recalls[label]),)),
@@ -483,13 +483,13 @@ def precision_recall_classes(
     ]
     titles = [(names[label], f"AP {values[label]:.3f}") for label in known]
     if 0 < len(known) <= _MOST_PANELS:
-        _draw_panels(ax, curves, titles)
+        _draw_panels(ax, ranked, titles)
         return ax
     style.graph(ax, "recall", "precision")
     ax.set(xlim=(0, 1), ylim=(0, 1))
     if not known:
         return style.note(ax, "no objects")
-    _draw_mean_and_worst(ax, curves, titles)
+    _draw_mean_and_worst(ax, ranked, titles)
     return ax
 
 
@@ -635,9 +635,9 @@ def evaluation_page(
     count = len(confusion)
     side = float(np.clip(0.3 * count, 4.2, 8.0))  # side of the confusion matrix in inches
     figure = style.figure(side + 6.0, 4.0 + side + 1.0)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3.8, side + 1.2))
-    panels = top.subplot_mosaic([["ap", "curves"]], width_ratios=(1, 2.2))
-    panels |= bottom.subplot_mosaic(
+    halves: Any = figure.subfigures(2, 1, height_ratios=(3.8, side + 1.2))
+    panels = halves[0].subplot_mosaic([["ap", "curves"]], width_ratios=(1, 2.2))
+    panels |= halves[1].subplot_mosaic(
         [["confusion", "errors"], ["confusion", "stages"]], width_ratios=(side + 0.8, 5.2), height_ratios=(1, 1)
     )
     objects = int(evaluation.num_objects.sum())
