@@ -860,8 +860,8 @@ def _draw_panels(ax: Axes, curves: Sequence[tuple[np.ndarray, np.ndarray]], titl
             panel.plot(*other, color=style.NEUTRAL, linewidth=0.7, alpha=0.5)
         panel.plot(recall, precision, color=style.BLUE, linewidth=style.LINE_WIDTH, label=style.literal(name))
         panel.set(xlim=(low[0], ends[0]), ylim=(low[1], ends[1]))
-        for axis in (panel.xaxis, panel.yaxis):
-            axis.set_major_locator(MaxNLocator(2, steps=[1, 2, 2.5, 4, 5, 10]))
+        for axis, start in zip((panel.xaxis, panel.yaxis), low, strict=True):
+            axis.set_ticks(np.linspace(start, 1, 3))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.tick_params(labelbottom=is_lowest, labelleft=column == 0)
         panel.set_title(style.literal(name), loc="left", fontsize=style.TEXT_SIZE + 1, color=style.INK, pad=3)

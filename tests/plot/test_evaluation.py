@@ -279,6 +279,7 @@ def test_axes_start_where_the_curves_leave_precision_1(large_ax):
     assert large_ax.get_xlim() == (0.6, 1) and large_ax.get_ylim() == (0.8, 1)
     for panel in large_ax.child_axes:  # they end a little above 1, so that no line is cut in half
         assert panel.get_xlim() == (0.6, 1.008) and panel.get_ylim() == (0.8, 1.004)
+        np.testing.assert_allclose([panel.get_xticks(), panel.get_yticks()], [[0.6, 0.8, 1], [0.8, 0.9, 1]])
 
 
 def test_precision_recall_of_many_classes_draws_their_mean(large_ax):
