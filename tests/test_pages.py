@@ -1,10 +1,12 @@
 """The numbers of README and docs are those of docs/results.json, and benchmarks/pages.py writes them."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import accuracy
+import numpy as np
 import pages
 import prediction
 import pytest
@@ -13,6 +15,9 @@ import setup_cost
 from speed import record, report
 from speed.agreement import Agreement
 from speed.rows import Result
+
+import rcnn
+from rcnn._ext import conv
 
 ROOT = Path(__file__).parents[1]
 RESULTS = record.read()
@@ -258,3 +263,20 @@ def test_the_options_of_prediction_are_measured_by_rcnn_eval(tmp_path, monkeypat
 
 def test_the_mean_is_read_from_the_table_of_rcnn_eval():
     assert accuracy.mean_of("class    objects  found  AP50\n1  3  4  0.900\nmean  21  29   0.985\n") == 0.985
+
+
+def test_more_than_half_of_the_operations_of_the_light_detector_are_in_one_product(monkeypatch):
+    """As docs/speed.md states."""
+    operations = {}
+
+    def counted(x, weight, *arguments):
+        out = convolve(x, weight, *arguments)
+        operations[weight.shape] = operations.get(weight.shape, 0) + out.size * math.prod(weight.shape[1:])
+        return out
+
+    convolve = conv.convolve
+    monkeypatch.setattr(conv, "convolve", counted)
+    photo = np.random.default_rng(0).integers(256, size=(480, 640, 3)).astype(np.uint8)
+    with rcnn.use_backend("cython"):
+        rcnn.faster_rcnn_mobilenet_v3_large_320_fpn(91).predict([photo])
+    assert operations[1024, 256, 7, 7] / sum(operations.values()) > 0.5
