@@ -28,8 +28,8 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(prediction, target, beta)``. The first two arguments are (N, 4) arrays with four numbers for each of
         N boxes. The function returns a number. With d = prediction - target, the term of an element is d^2 / (2 beta)
-        if |d| < beta, and |d| - beta / 2 otherwise. The result is the sum of all terms. Do not divide this sum, because
-        the caller does that.
+        if abs(d) < beta, and abs(d) - beta / 2 otherwise. The result is the sum of all terms. Do not divide this sum,
+        because the caller does that.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 

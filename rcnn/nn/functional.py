@@ -760,7 +760,7 @@ def binary_cross_entropy_with_logits(logits: Tensor, targets: np.ndarray) -> Ten
 
 
 def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float = 1.0) -> Tensor:
-    """Return the *sum* of d^2 / (2 beta) where |d| < beta, and of |d| - beta / 2 elsewhere.
+    """Return the *sum* of d^2 / (2 beta) where abs(d) < beta, and of abs(d) - beta / 2 elsewhere.
 
     Parameters
     ----------
@@ -769,7 +769,7 @@ def smooth_l1_loss(prediction: Tensor, target: Tensor | np.ndarray, beta: float 
     target : Tensor or array of the same shape
         The targets.
     beta : float
-        The value of |d| at which the quadratic part ends; it must be above 0.
+        The value of abs(d) at which the quadratic part ends; it must be above 0.
 
     Returns
     -------

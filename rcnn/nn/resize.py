@@ -73,7 +73,7 @@ def interpolate(x: Tensor, size: tuple[int, int], mode: str = "nearest") -> Tens
 
     Returns
     -------
-    (N, C, *size) Tensor
+    (N, C, height, width) Tensor
         The resampled maps.
 
     Raises

@@ -1,0 +1,166 @@
+"""Build the book, a web site with the course, the guides, the reference and a gallery of all plots.
+
+    python docs/book/make.py              writes build/book/html
+    python docs/book/make.py --out DIR    writes DIR, which must be new, empty or an earlier book
+
+It requires `pip install -e '.[docs]'`, and npm, which installs MathJax. The site requests nothing from other servers.
+If a page has a broken link, or loads a file from another server, the exit status is 1.
+
+The pages are those of docs/, which also work without the site: their links lead to files of the repository. This
+script copies them, and rewrites these links so that they lead to pages of the site.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import check_links
+import gallery
+import nbformat
+import reference
+
+from rcnn.course import sources
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+OUT = ROOT / "build" / "book"
+MATHJAX = ("es5/tex-chtml.js", "es5/output/chtml/fonts/woff-v2")
+COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
+PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}  # of the root folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the site, check its links, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT / "html", help="folder of the site (default: build/book/html)")
+    parser.add_argument("--quick", action="store_true", help="do not run the code of the gallery")
+    options = parser.parse_args(arguments)
+    from sphinx.cmd.build import build_main  # not at the top: the tests of the other functions do not need Sphinx
+
+    stage = OUT / "source"
+    if options.out.exists() and any(options.out.iterdir()) and not (options.out / "objects.inv").is_file():
+        parser.error(f"{options.out} is neither empty nor an earlier book; choose another folder")
+    for folder in (stage, options.out):  # Sphinx would keep old pages of the source code
+        shutil.rmtree(folder, ignore_errors=True)
+    write_pages(stage)
+    write_notebooks(stage / "course")
+    reference.write(stage / "reference")
+    gallery.write(stage / "plots", run=not options.quick)
+    install_mathjax(stage / "static" / "mathjax")
+    status = build_main(["-W", "--keep-going", "-j", "auto", "-q", "-E", str(stage), str(options.out)])
+    problems = check_links.problems(options.out)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{options.out}: {len(list(options.out.rglob('*.html')))} pages, {len(problems)} problems with links")
+    return status or bool(problems)
+
+
+def write_pages(stage: Path) -> None:
+    """Copy the pages and their images, with links that lead to pages of the site."""
+    shutil.copytree(
+        HERE, stage, ignore=shutil.ignore_patterns("node_modules", "gallery", "*.py", "__pycache__", "package*.json")
+    )
+    shutil.copy(HERE / "conf.py", stage)
+    for path in [*ROOT.glob("docs/*.png"), *ROOT.glob("docs/*.jpg")]:
+        shutil.copy(path, stage)
+    originals = {path.name: path for path in ROOT.glob("docs/*.md")}
+    originals |= {name: ROOT / original for original, name in PAGES.items()}
+    for name, original in originals.items():
+        text = COMMENT.sub("", original.read_text())
+        (stage / name).write_text(rewrite(text, original.parent, stage))
+    notebooks = "\n".join(f"course/{source.stem}" for source in sources.paths())
+    with (stage / "course.md").open("a") as page:
+        page.write(f"\n```{{toctree}}\n:hidden:\n\n{notebooks}\n```\n")
+
+
+def rewrite(text: str, folder: Path, stage: Path) -> str:
+    """Return a page in Markdown with links to pages of the site instead of files; write the pages of linked files."""
+
+    def replace(match: re.Match[str]) -> str:
+        target = (folder / match[1]).resolve()
+        if not target.is_relative_to(ROOT):
+            return match[0]
+        return page_of(target.relative_to(ROOT), stage) + (match[2] or "")
+
+    return LINK.sub(replace, text)
+
+
+def page_of(target: Path, stage: Path) -> str:
+    """Return the page of a file or folder of the repository; `target` is relative to the root folder."""
+    name = target.as_posix()
+    if name in PAGES:
+        return PAGES[name]
+    if target.parts[0] == "docs":
+        return target.relative_to("docs").as_posix()
+    if target.parts[0] == "notebooks" and target.suffix == ".ipynb":
+        return f"course/{target.name}"
+    if name in ("notebooks", "rcnn/course/src"):
+        return "course.md"
+    module = ".".join(target.with_suffix("").parts)
+    if module in reference.MODULES:
+        return f"reference/{module}.rst"
+    if (ROOT / target).is_dir():
+        return listing_page(target, stage)
+    return file_page(target, stage)
+
+
+def file_page(target: Path, stage: Path) -> str:
+    """Write a page with the content of a text file, and return its path."""
+    page = f"files/{target.as_posix().replace('/', '-')}.md"
+    language = {".py": "python", ".md": "markdown", ".cff": "yaml"}.get(target.suffix, "text")
+    (stage / "files").mkdir(exist_ok=True)
+    fence = "`" * 8  # more than any line of the file has
+    code = f"{fence}{language}\n{(ROOT / target).read_text()}\n{fence}"
+    (stage / page).write_text(f"---\norphan: true\n---\n\n# {target.as_posix()}\n\n{code}\n")
+    return page
+
+
+def listing_page(folder: Path, stage: Path) -> str:
+    """Write a page with links to the Python files of a folder, and return its path."""
+    page = f"files/{folder.as_posix().replace('/', '-')}.md"
+    (stage / "files").mkdir(exist_ok=True)
+    files = [path.relative_to(ROOT) for pattern in ("*.py", "*.pyx") for path in sorted((ROOT / folder).glob(pattern))]
+    links = [f"- [{file.name}](../{file_page(file, stage)})" for file in files]
+    (stage / page).write_text(f"---\norphan: true\n---\n\n# {folder.as_posix()}\n\n" + "\n".join(links) + "\n")
+    return page
+
+
+def write_notebooks(folder: Path) -> None:
+    """Copy the notebooks with their stored outputs; the solutions of the exercises are folded."""
+    folder.mkdir()
+    for source in sources.paths():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
+        for cell in notebook.cells:
+            if sources.is_exercise(cell):
+                cell.metadata["tags"] = ["hide-input"]
+            elif cell.cell_type == "markdown":
+                cell.source = rewrite_docs_names(cell.source)
+        (folder / f"{source.stem}.ipynb").write_bytes(sources.as_json(notebook))
+
+
+def rewrite_docs_names(text: str) -> str:
+    """Return a text in which names such as `docs/speed.md` are links."""
+    return re.sub(r"`docs/(\w+\.md)`", r"[docs/\1](../\1)", text)
+
+
+def install_mathjax(folder: Path) -> None:
+    """Install MathJax with npm, in the version of the lock file, and copy the files that the site needs."""
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=HERE, check=True)
+    for name in MATHJAX:
+        source, target = HERE / "node_modules" / "mathjax" / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
