@@ -101,7 +101,8 @@ print("moved boxes that extend beyond the page:", (moved != clipped).any(axis=1)
 print(
     "largest difference from trace.candidates[0]:", np.abs(candidates - trace.candidates[0]).max(), "pixels"
 )
-assert len(anchors) == 16 * 16 * 6 and len(moved) == 400
+assert len(anchors) == 16 * 16 * 6 and len(moved) == 400 and image.shape[:2] == (128, 128)
+assert model.config.rpn_post_nms_top_n_test == 100 and model.config.box_nms_thresh == 0.5
 
 # %% suppression-text [markdown]
 # ## 2  Suppression, step by step
@@ -125,6 +126,47 @@ few = np.argsort(-scores, kind="stable")[
 ]  # (12,), every fifth of the 60 boxes with the highest scores
 assert len(nms.nms(candidates[few], scores[few], 0.5)) == 3
 widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
+
+# %% suppression-player-text [markdown]
+# The next figure needs no kernel. It shows the same candidates at a threshold of 0.5, but keeps a box and removes its
+# duplicates in two separate steps. **Predict** before each step: which box is kept, and which boxes does it remove?
+
+# %% suppression-player
+ranked, ranked_scores = candidates[few], scores[few]  # (12, 4), (12,), by descending score
+ranked_iou = boxes.iou(ranked, ranked)  # (12, 12)
+captions = ["All 12 boxes are waiting. They are sorted by descending score."]
+frames = [(["waiting"] * len(ranked), 0)]  # the state of each box, and the box that is kept now
+for best in nms.nms(ranked, ranked_scores, 0.5):
+    states = [state.replace("now", "before") for state in frames[-1][0]]
+    captions.append(
+        f"Keep box {best + 1}: it has the highest score of the {states.count('waiting')} waiting boxes."
+    )
+    states[best] = "kept now"
+    frames.append((states, best))
+    waiting = np.flatnonzero(np.array(states) == "waiting")
+    removed = waiting[ranked_iou[best, waiting] > 0.5].tolist()
+    if not removed:
+        highest = ranked_iou[best, waiting].max(initial=0)
+        captions[-1] += f" It removes no box: its highest IoU with a waiting box is {highest:.2f}."
+        continue
+    names = ", ".join(str(rank + 1) for rank in removed)
+    captions.append(f"Remove the boxes {names}: their IoU with box {best + 1} is greater than 0.5.")
+    frames.append(
+        (["removed now" if rank in removed else state for rank, state in enumerate(states)], best)
+    )
+captions[-1] += " No box is waiting any more, so NMS ends."
+
+
+def draw_step(figure, step):
+    """Draw the boxes and their scores at one step of NMS."""
+    left, right = figure.subplots(1, 2, width_ratios=(1.05, 1))
+    states, best = frames[step]
+    plot.suppression_legend(plot.suppression_step(left, ranked, states, image), states)
+    plot.suppression_queue(right, ranked_scores, states, ranked_iou[best])
+
+
+assert len(ranked) == 12 and "waiting" not in frames[-1][0]
+course.player(draw_step, captions, size=(7.8, 3.8), seconds=3)
 
 # %% nms-text [markdown]
 # ## 3  Exercise: NMS
@@ -170,7 +212,30 @@ if not np.array_equal(yours, nms.nms(candidates, scores, limit)):
     )
 print(f"suppress: correct; it keeps {len(yours)} of {len(candidates)} candidates at a threshold of {limit}")
 
+# %% in-detector-text [markdown]
+# ### Your NMS in the detector
+#
+# The detector calls NMS twice: for the proposals, and after the second stage, for the detections of each class. The
+# next cell runs the digit detector on six pages, each time with another NMS: that of rcnn, yours, and one with a
+# typical mistake: each box is compared only with the box that was kept *last*. The average precision (AP, notebook 12)
+# is 1 if all digits are found and no wrong detection has a higher score than a right one.
+#
+# **Predict:** does the mistake lose digits, or does it keep duplicates? Which AP falls?
+
+# %% in-detector
+result = course.with_and_without("nms", suppress)
+clear = {
+    key: sum(int((found["scores"] > 0.3).sum()) for found in outcome.detections)
+    for key, outcome in result.outcomes.items()
+}
+assert result.ap["mistake"] < result.ap["library"] and clear["mistake"] > 2 * clear["library"]
+result
+
 # %% edges-text [markdown]
+# With the mistake, the AP falls because duplicates count as wrong. There are more than twice as many detections with a
+# score above 0.3. Boxes of different digits alternate in the order of the scores. So the box that was kept last is
+# often on another digit, and a duplicate stays.
+#
 # ## 4  Special cases
 #
 # The two boxes of the first case have an IoU of exactly 1/2. In the second case, the scores are equal, and the boxes
@@ -225,12 +290,16 @@ class Doubled:
 
 
 doubled = Doubled()
-figure = plot.figure(10, 3.4)
+figure = plot.figure(9, 3.1)
 for ax, number in zip(figure.subplots(1, 3), (3, 12, 18), strict=True):
     sheet, digits = doubled[number]
     plot.boxes(plot.image(ax, sheet), digits["boxes"], digits["labels"], class_names=pages.classes)
     plot.title(ax, f"Doubled page {number}", f"{len(digits['boxes'])} digits")
-figure
+course.show(
+    figure,
+    "Three doubled pages with their digits and ground-truth boxes. On each page, some digits lie on top "
+    "of each other. On doubled page 18, the boxes of a 7 and an 8 nearly coincide.",
+)
 
 # %% recall-by-step
 NAMES = ("anchors", "top-N", "moved", "clipped", "not small", "NMS", "top-n")
@@ -290,7 +359,13 @@ assert all(0.45 < values[5] / values[4] < 0.56 for values in counts.values())
 figure = plot.figure(10, 4.4)
 ax = plot.recall_steps(figure.subplots(), NAMES, counts["doubled pages"], recalls)
 plot.title(ax, "Recall after each step", "below each step: mean number of boxes per doubled page")
-figure
+course.show(
+    figure,
+    "Four lines, for two kinds of pages and two limits. Decoding is the only step that raises them: on "
+    f"the pages at an IoU of 0.7, from {easy_strict['top-N']:.2f} to {easy_strict['moved']:.2f}. "
+    "Clipping and removing small boxes change nothing. NMS and the second cut lower only the lines of "
+    f"the doubled pages, at an IoU of 0.7 from {hard_strict['moved']:.2f} to {hard_strict['top-n']:.2f}.",
+)
 
 # %% recall-read [markdown]
 # The step that increases the recall is the decoding. About a quarter of the digits have an anchor with an IoU of at
@@ -352,7 +427,7 @@ assert [pages.classes[label] for label in digits["labels"][chosen]] == ["4", "4"
 pair = digits["boxes"][chosen]  # (2, 4)
 corner = np.array([54, 40, 54, 40])  # of the part of the page that is shown
 found, values = traces["doubled pages"].candidates[4], traces["doubled pages"].candidate_scores[4]
-figure = plot.figure(10, 4.1)
+figure, shown = plot.figure(10, 3.8), []
 for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     kept = nms.nms(found, values, limit)
     covering = kept[boxes.iou(found[kept], pair).max(axis=1) >= 0.5]
@@ -360,7 +435,14 @@ for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     plot.boxes(plot.image(ax, sheet[40:104, 54:116]), pair - corner, color="white", linestyle="--")
     plot.boxes(ax, found[covering] - corner, scores=values[covering], color="#56B4E9")
     plot.title(ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits (dashed): {lost} of 2")
-figure
+    shown.append((len(covering), int(lost)))
+assert [count for _, count in shown] == [1, 0, 0] and shown[0][0] < shown[1][0] < shown[2][0]
+course.show(
+    figure,
+    f"Two overlapping digits, both a 4, and the boxes that NMS keeps. At threshold 0.3, {shown[0][0]} "
+    f"box is left and one digit is lost. At 0.5, {shown[1][0]} boxes cover both digits. At 0.7, "
+    f"{shown[2][0]} boxes cover both.",
+)
 
 
 # %% threshold-measured
@@ -381,6 +463,7 @@ for name, trace in traces.items():
     sums = [np.sum([lost_and_duplicates(*page, limit) for page in scored], axis=0) for limit in limits]
     lost[name], duplicates[name] = np.transpose(sums) / len(best_iou[name])
 assert not lost["pages"].any() and lost["doubled pages"][0] > 0.1
+assert all(values[limits <= 0.4].max() < 0.1 for values in duplicates.values())
 
 figure = plot.figure(10, 3.6)
 left, right = figure.subplots(1, 2)
@@ -388,7 +471,14 @@ plot.title(
     plot.lines(left, limits, lost, "NMS threshold", "fraction of the objects"), "Objects lost by NMS"
 )
 plot.title(plot.lines(right, limits, duplicates, "NMS threshold", "duplicates per object"), "Duplicates")
-figure
+course.show(
+    figure,
+    "On the left, the fraction of objects that NMS loses: always 0 on the pages; on the doubled pages, "
+    f"it falls from {lost['doubled pages'][0]:.2f} at threshold 0.2 to {lost['doubled pages'][-1]:.2f} "
+    "at 0.9. On the right, the duplicates per object: near 0 up to a threshold of 0.4, then rising to "
+    f"{duplicates['pages'][-1]:.0f} on the pages and {duplicates['doubled pages'][-1]:.0f} on the "
+    "doubled pages.",
+)
 
 # %% threshold-read [markdown]
 # On the ordinary pages, NMS loses no object, so a low threshold seems best. On the doubled pages, a low threshold loses
@@ -448,7 +538,12 @@ figure = plot.figure(8, 3.6)
 plot.title(
     plot.growth(figure.subplots(), sizes, measured, power=2), "Time of NMS", "both axes are logarithmic"
 )
-figure
+course.show(
+    figure,
+    "The time of NMS for 500 to 4,000 boxes. NumPy is slowest, then the kernel for separate boxes, then "
+    "the kernel for clusters of 20 boxes. For many separate boxes, both curves approach the dotted "
+    "power law with exponent 2.",
+)
 
 # %% levels-text [markdown]
 # ## 9  Exercise: NMS within groups
@@ -548,22 +643,98 @@ number = len(nms.nms(row, [0.8, 0.9, 0.7], 0.4))
 print(f"threshold 0.4, highest score in the middle: {number} kept")
 assert number == 1
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - Proposals result from fixed steps: a cut, decoding, clipping, removing small boxes, NMS, and another cut.
 # - NMS keeps the best box and removes its duplicates. Strict comparison, stable order and original indices define it.
 # - On crowded pages, NMS and the cuts lose objects. A high threshold loses fewer objects, but keeps duplicates.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. In `boxes_by_step`, pass 100 or 50 to `rpn.top_k`. When does the recall start to decrease, on both kinds of pages?
-# 2. Give all candidates the same score. What does NMS keep then, and what determines the order?
-# 3. Instead of removing a box, multiply its score by $1 - \mathrm{IoU}$ and sort again (linear Soft-NMS [2]). Plot lost
-#    objects and duplicates as in section 7, with a score threshold instead of the NMS threshold.
+# **Warm-up**
+#
+# 1. Give all candidates the same score. What does NMS keep then, and what determines the order?
+# 2. Take the three boxes of "A number to check" at a threshold of 0.1, and move the third box to the right. From which
+#    x on are two boxes kept? First calculate x, then test it with `nms.nms`.
+#
+# **Core**
+#
+# 3. In `boxes_by_step`, pass 100, 50 or 20 to `rpn.top_k`. When does the recall start to decrease, on both kinds of
+#    pages?
 # 4. Compute all IoUs at once, and remove every box that has an IoU above the threshold with *any* better box, kept or
-#    removed. Does `checks.nms` reject this function, and how many objects does it lose on the doubled pages?
+#    removed. Does `checks.nms` reject this function, and how many objects does it lose on the doubled pages at a
+#    threshold of 0.5?
+# 5. Call `course.with_and_without("batched_nms", suppress_in_groups)`. Does the AP of six pages reveal the typical
+#    mistake? Then use `rcnn.replace` and `rcnn.evaluate.evaluate(model, doubled).mean_ap` to measure what the mistake
+#    costs on the doubled pages. Which digits are lost?
 #
+# **Stretch**
+#
+# 6. Instead of removing a box, multiply its score by $1 - \mathrm{IoU}$ and sort again (linear Soft-NMS [2]). Plot lost
+#    objects and duplicates as in section 7, with a score threshold instead of the NMS threshold.
+# 7. Write NMS without a loop over the boxes. Start with $\text{kept}_j$ = true for all $j$, and apply the formula of
+#    section 2 to all boxes at once. Repeat until nothing changes. Why is the result correct? How many rounds do the
+#    400 candidates need, and how many are possible in the worst case?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A, B and C are boxes with the scores 0.9, 0.8 and 0.7. The IoU of A and B is 0.6, that of B and C is
+    0.6, and that of A and C is 0.2. Which boxes does NMS keep at a threshold of 0.5?
+    [ ] Only A.
+        A removes B. C overlaps strongly only with B, but a removed box does not remove other boxes.
+    [x] A and C.
+        A removes B. Then C is compared with A alone, and 0.2 is not greater than 0.5.
+    [ ] A, B and C.
+        B is removed, because its IoU with the kept box A is 0.6.
+
+    You pass the logits to `suppress` instead of their sigmoids. How does the result change, apart from
+    rounding?
+    [ ] Boxes with a negative logit are removed.
+        NMS has no score threshold. It compares scores only with each other.
+    [ ] More boxes are removed, because the differences between the scores are larger.
+        A box is removed because of its IoU with a better box. The size of the difference does not matter.
+    [x] It does not change.
+        The sigmoid is increasing, so the order of the boxes is the same, and NMS uses only this order and
+        the IoUs.
+
+    400 candidates form 20 clusters of 20 boxes. The boxes of a cluster remove each other; those of
+    different clusters do not overlap. How many IoUs does the reference of section 8 compute?
+    [x] 4,180
+        The 20 kept boxes are compared with 399, 379, ..., 19 remaining boxes, on average with 209.
+    [ ] 79,800
+        400 · 399 / 2 is the worst case, in which no box is removed.
+    [ ] 380
+        NMS does not know the clusters, so a kept box is also compared with the remaining boxes of other
+        clusters.
+
+    Somebody removes small boxes first and clips the others afterwards: "Clipping only makes boxes smaller,
+    so the order does not matter." What is wrong with this?
+    [ ] Nothing is wrong.
+        A large box outside the image is not small. Clipping then turns it into a line or a point.
+    [ ] Clipping can enlarge a box beyond the image.
+        Clipping moves each coordinate into the image, so no side becomes longer.
+    [x] After clipping, boxes with a width or height of 0 can be left.
+        `encode` then takes the logarithm of 0. So small boxes must be removed after clipping.
+
+    People in a crowd overlap with an IoU of up to 0.6. Which threshold do you choose for the NMS of the
+    *proposals*, if the second stage applies NMS again?
+    [ ] 0.3, because each person then gets one proposal.
+        Two people with an IoU of 0.6 then get one proposal together, and the second stage cannot find a
+        person without a proposal.
+    [x] 0.7, because a lost person costs more than a duplicate.
+        The second stage removes duplicates later, but it cannot bring back a lost object.
+    [ ] 1.0, because no object is then lost.
+        Nothing is removed then. Duplicates fill the limited number of proposals, so objects with lower
+        scores are lost.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 09 reads the features of each proposal. The functions of this notebook are in `rcnn.nms` (also `soft_nms`)
