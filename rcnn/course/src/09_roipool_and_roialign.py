@@ -79,10 +79,17 @@ figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
 plot.boxes(plot.image(left, image), box[None], color="#E69F00")
 plot.title(left, "A region of interest", f"{image.shape[:2]} pixels")
-values = np.abs(features[0]).mean(axis=0)  # (16, 16)
+values = features[0].mean(axis=0)  # (16, 16)
 plot.sample_points(right, values, box, scale, (2, 2), margin=None)
-plot.title(right, "On the feature map", f"{values.shape} cells, mean of 64 channels; 2 × 2 bins")
-figure
+plot.title(
+    right, "On the feature map", f"{values.shape} cells, mean over {len(features[0])} channels; 2 × 2 bins"
+)
+course.show(
+    figure,
+    f"On the left, a page with {len(target['boxes'])} digits and a box around the 0. On the right, the "
+    "same box on the feature map of 16 × 16 cells: its borders cross cells. It has 2 × 2 bins with 2 × "
+    "2 points each.",
+)
 
 # %% pool [markdown]
 # ## 1  RoIPool
@@ -128,7 +135,13 @@ for ax, size in zip(figure.subplots(1, 2), ((1, 1), (2, 2)), strict=True):
     plot.quantised_bins(ax, values, box, scale, size)
     plot.bins_legend(ax)
     plot.title(ax, f"RoIPool, {size[0]} × {size[1]} bins", "the cells that each bin contains")
-figure
+course.show(
+    figure,
+    "The RoI on the cells of the feature map. With one bin, RoIPool reads the whole cells of columns 10 "
+    "to 14 and rows 7 to 12, which extend beyond the RoI on the right and below. With 2 × 2 bins, "
+    "neighbouring bins share column 12, because 5 columns cannot be halved. A dot marks the largest "
+    "cell of each bin.",
+)
 
 
 # %% pool-yours
@@ -230,6 +243,55 @@ print("roi_pool_backward: correct")
 # %% jump-explorer
 widgets.pool_compare()
 
+# %% slide-text [markdown]
+# The explorer uses a smooth map. In the next figure, our RoI moves to the right on channel 63 of the *real* feature map,
+# by half a pixel in each step, which is a sixteenth of a cell. **Predict** in which steps RoIPool starts to read other
+# cells. (At a shift of 0, the RoI extends from 9.75 to 13.5 cells.)
+
+# %% slide-player
+channel = features[:, 63:64]  # (1, 1, 16, 16)
+shifts = np.arange(-2.5, 1.25, 0.5)  # (8,), pixels to the right
+fine = np.arange(-2.5, 1.01, 1 / 32)  # for the curves
+
+
+def first_bin(shifts):
+    """Return the output of the upper left of 2 x 2 bins for S shifts, (S,) for each operation."""
+    rois = box + shifts[:, None] * (1, 0, 1, 0)
+    arguments = (channel, rois, np.zeros(len(rois), np.int64), (2, 2), scale)
+    outputs = {"RoIPool": roi.roi_pool(*arguments), "RoIAlign": roi.roi_align(*arguments)}
+    return {name: output[:, 0, 0, 0] for name, output in outputs.items()}
+
+
+def draw_slide(figure, step):
+    """Draw what both operations read at one shift, and their outputs at all shifts."""
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.9))
+    moved = box + shifts[step] * np.array([1, 0, 1, 0])
+    plot.quantised_bins(left, channel[0, 0], moved, scale, (2, 2))
+    plot.sample_points(middle, channel[0, 0], moved, scale, (2, 2))
+    for ax in (left, middle):
+        ax.set(xlim=(7.5, 15.5), ylim=(13.5, 5.5))  # the same cells in all steps
+    plot.shift_curves(right, fine, curves, "shift, pixels", "output of the upper left bin", at=shifts[step])
+    plot.title(left, "RoIPool", "dashed: the RoI; dots: largest cells")
+    plot.title(middle, "RoIAlign", "2 × 2 points in each bin")
+
+
+curves, at_steps = first_bin(fine), first_bin(shifts)
+ends = rounded((box[[0, 2]] + shifts[:, None]) * scale).astype(int)  # (8, 2), first and last column
+captions = []
+for step, (shift, (first, last)) in enumerate(zip(shifts, ends, strict=True)):
+    pooled, aligned = (at_steps[name][step] for name in ("RoIPool", "RoIAlign"))
+    verb = "reads"
+    if step:
+        verb = "still reads" if (ends[step] == ends[step - 1]).all() else "now reads"
+    captions.append(
+        f"Shift {shift:+.1f} pixels: RoIPool {verb} columns {first} to {last} and returns {pooled:.2f}. "
+        f"RoIAlign returns {aligned:.2f}."
+    )
+steps_of_pool, steps_of_align = (np.abs(np.diff(values)) for values in curves.values())
+assert np.flatnonzero((ends[1:] != ends[:-1]).any(axis=1)).tolist() == [0, 4]
+assert np.count_nonzero(steps_of_pool) == 1 and steps_of_pool.max() > 1 and steps_of_align.max() < 0.02
+course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
+
 # %% bilinear [markdown]
 # ## 3  RoIAlign: read between the cells
 #
@@ -301,7 +363,24 @@ checks.bin_weights(bin_weights)
 checks.roi_align(roi_align)
 print("roi_align: correct")
 
+# %% in-detector-text [markdown]
+# ### Your RoIAlign in the detector
+#
+# The next cell runs the digit detector on six pages: with rcnn's RoIAlign, with yours, and with RoIPool instead of
+# RoIAlign. The weights are the same in all runs. The average precision (AP, notebook 12) is 1 if all digits are found
+# and no wrong detection has a higher score than a right one. **Predict** the AP with RoIPool: does it fall a little or
+# a lot?
+
+# %% in-detector
+result = course.with_and_without("roi_align", roi_align)
+assert result.ap["library"] == 1 and 0.4 < result.ap["mistake"] < 0.6
+result
+
 # %% align-backward [markdown]
+# It falls to about half. But this does not show that detectors with RoIPool are so bad. The head was trained with means
+# of interpolated values, and maxima over rounded bins are larger and shifted. A head that is trained with RoIPool
+# learns to use such numbers. A stage can only be exchanged without new training if it returns the same numbers.
+#
 # ### The gradient of two products
 #
 # RoIAlign is linear in the feature map. For one channel and one RoI, the result is $P = Y F X^T$. Let $G$ be the
@@ -382,8 +461,16 @@ gradients = {
 figure = plot.figure(9, 3.6)
 for ax, (name, grad) in zip(figure.subplots(1, 2), gradients.items(), strict=True):
     plot.feature_map(ax, grad[0], 1, "gradient")
-    plot.title(ax, name, f"{np.count_nonzero(grad)} cells have a gradient")
-figure
+    plot.boxes(ax, (box * scale)[None], color="#E69F00")
+    plot.title(ax, name, f"{np.count_nonzero(grad)} cells have a gradient; box: the RoI")
+with_gradient = {name: np.count_nonzero(grad) for name, grad in gradients.items()}
+course.show(
+    figure,
+    f"The gradient on the feature map of 16 × 16 cells. With RoIPool, only {with_gradient['RoIPool']} "
+    "cells have a gradient, one for each bin, and it is 1. With RoIAlign, all "
+    f"{with_gradient['RoIAlign']} cells at the RoI have a gradient, at most "
+    f"{gradients['RoIAlign'].max():.2f}, and it decreases at the border of the RoI.",
+)
 
 # %% reference [markdown]
 # ## 4  The reference and the kernel
@@ -462,7 +549,12 @@ for ax, (name, ramp) in zip(figure.subplots(1, 2, sharey=True), ramps.items(), s
         ranges.append((shift.min().round(1) + 0, shift.max().round(1) + 0))
         print(f"{operation:>20}: {ranges[-1][0]:4.1f} to {ranges[-1][1]:4.1f}")
 assert ranges == [(0, 8), (4, 4), (0, 0), (-3.5, 4.5), (0.5, 0.5), (-3.5, -3.5)]
-figure
+course.show(
+    figure,
+    "The shift of three operations while the RoI moves by 16 pixels. RoIPool is a saw-tooth curve with "
+    "a height of 8 pixels. RoIAlign is constant: 4 pixels on the first map, 0.5 on the second. With "
+    "aligned, it is 0 on the first map and -3.5 pixels on the second.",
+)
 
 # %% aligned-weights [markdown]
 # On the first map, `aligned` is exact. On the second map, `aligned` shifts by 3.5 pixels, and RoIAlign without it by
@@ -489,6 +581,7 @@ ap = {
 }
 for name, value in ap.items():
     print(f"AP50 on 40 pages, {name:<11} {value:.3f}")
+assert not model.config.aligned
 assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 and ap["aligned"] < 0.4
 
 # %% sampling [markdown]
@@ -528,11 +621,16 @@ sides = (trace.rois[:, 2:] - trace.rois[:, :2]) * scale / 5  # (R, 2), of the bi
 assert np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
 assert all(differences[samples][0] < differences[samples][1] for samples in (1, 2, 3, 4, 8))
 
-figure = plot.figure(10, 3.3)
+figure, height = plot.figure(10, 3.1), (box[3] - box[1]) * scale / 2  # of a bin, in cells
 for ax, samples in zip(figure.subplots(1, 3), (1, 2, 4), strict=True):
     plot.sample_points(ax, values, box, scale, (2, 2), samples)
     plot.title(ax, f"sampling_ratio {samples}", f"{samples} × {samples} points in each of 2 × 2 bins")
-figure
+course.show(
+    figure,
+    "The RoI with 2 × 2 bins and its sample points. From top to bottom, the points are "
+    + ", ".join(f"{height / n:.1f} cells apart with {n} × {n} points per bin" for n in (1, 2, 4))
+    + ".",
+)
 
 # %% levels [markdown]
 # ## 7  Which level of a pyramid?
@@ -591,24 +689,97 @@ print(f"RoIAlign, aligned        {aligned:.4g}")
 print(f"RoIPool                  {pooled:.4g}")
 assert np.isclose(aligned, 16.5) and pooled == 33
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - RoIPool rounds the RoI and its bins and takes maxima. RoIAlign averages interpolated values without rounding.
 # - RoIAlign is a product of two small matrices with the feature map, and its gradient uses the same matrices.
 # - A constant shift such as `aligned` is harmless only if training and prediction use the same one.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Compensate for `aligned` without changing the weights: which constant must you subtract from the boxes of `other`?
-#    Is the AP then as high as before?
-# 2. In `bin_weights`, read the nearest cell instead of interpolating. What is the largest shift on the ramp now, and
+# **Warm-up**
+#
+# 1. On the map of "A number to check", move the RoI to `(1.4, 1.4, 3.4, 3.4)`, then to `(1.5, 1.5, 3.5, 3.5)`. What do
+#    RoIAlign and RoIPool return? First calculate by hand.
+# 2. The boxes of `other` are about 4 pixels too far to the lower right. Subtract 4 from them and evaluate them with
+#    `rcnn.evaluate.evaluate_detections`. Does the AP return to its old value? Why not?
+#
+# **Core**
+#
+# 3. In `bin_weights`, read the nearest cell instead of interpolating. What is the largest shift on the ramps now, and
 #    which of the two roundings of RoIPool did you bring back?
-# 3. The output of RoIAlign is a continuous function of the position of the RoI. Is it also smooth? Find the kinks of
+# 4. The output of RoIAlign is a continuous function of the position of the RoI. Is it also smooth? Find the kinks of
 #    its curve in the explorer. Where are the points at a kink?
-# 4. Take a RoI that is half outside the page. Points far outside count as 0 in the mean. Which information does this
+# 5. Take a RoI that is half outside the page. Points far outside count as 0 in the mean. Which information does this
 #    give to the head, compared with a mean that leaves these points out?
 #
+# **Stretch**
+#
+# 6. Replace the mean over points by the exact mean of the interpolated values over each bin: write a function
+#    `bin_weights` that integrates $\max(0, 1 - |x - k|)$ over the bin. Compare it with 32 × 32 points, as in section 6,
+#    for RoIs inside the map.
+# 7. Compute the derivative of one output of RoIAlign with respect to $x_1$: differentiate $X$, and keep $Y$. Compare
+#    with a central difference of `roi.roi_align` in float64. At which positions do they disagree?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A RoI extends from x = 12 to x = 44 pixels, and the stride is 16. How many columns of cells does
+    RoIPool use?
+    [ ] 2
+        The RoI is 2 cells long, but RoIPool rounds both ends and includes both cells.
+    [x] 3
+        The ends are 0.75 and 2.75 cells. They are rounded to 1 and 3, and cells 1, 2 and 3 belong to the
+        RoI.
+    [ ] 4
+        Cells 0 to 3 would belong to the RoI if the left end were rounded down. RoIPool rounds 0.75 to 1.
+
+    You pool a RoI into 14 × 14 bins with 2 × 2 points each. Then you take the mean of each block of 2 × 2
+    bins. Which 7 × 7 result is exactly the same (for a RoI that is not lengthened)?
+    [x] RoIAlign with 4 × 4 points per bin.
+        Both place 28 points at equal distances along each axis, and each mean contains the same 16 points.
+    [ ] RoIAlign with 2 × 2 points per bin.
+        It reads only 14 points along each axis; your result uses 28.
+    [ ] None, because the mean of interpolated values is not linear.
+        Interpolation and mean are both linear, so a mean of means of equally many points is the mean of
+        all points.
+
+    In `roi_pool_backward`, somebody finds the largest cells of all bins, and then adds all gradients in
+    one statement: `out[rows, columns] += grad`. When is the result too small?
+    [ ] If two cells of a bin have the same value.
+        Then one of them gets the gradient, as the docstring says. Nothing is lost.
+    [ ] If a bin contains no cells.
+        Such a bin has no largest cell, and its gradient must not go anywhere.
+    [x] If a cell is the largest of two bins.
+        Its index then occurs twice, but NumPy adds only one of the two gradients. Use `np.add.at`.
+
+    A colleague loads published weights, sets `aligned=True`, "because it is more precise", and uses the
+    detector without training it again. What happens?
+    [ ] The boxes become more precise.
+        It depends on the backbone which option fits better, and on the training which shift the head
+        expects.
+    [x] The boxes move by about half a stride, and no error appears.
+        The head reads features half a cell too far to the upper left, so its boxes move to the lower
+        right.
+    [ ] Loading the weights fails, because their shapes do not fit.
+        `aligned` changes no shape. That is why such a bug is hard to find.
+
+    Your images have 100 × 100 pixels, and your pyramid has the levels 2 to 5. All RoIs are read from level
+    2. Which change sends large RoIs to coarser levels?
+    [ ] A higher `canonical_size`, such as 448.
+        The formula divides by it, so a higher value leads to finer levels.
+    [ ] A higher `sampling_ratio`.
+        It changes the number of points in a bin, but not the level.
+    [x] A lower `canonical_size`, such as 64.
+        A RoI of 100 × 100 pixels then belongs to level 4, because log2(100 / 64) is between 0 and 1.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 10 classifies the pooled features and refines the boxes. The functions of this notebook are in `rcnn.roi`. To
