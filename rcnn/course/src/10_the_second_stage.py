@@ -74,6 +74,8 @@ for name in (
     "num_classes",
 ):
     print(f"{name:<26}{getattr(config, name)}")
+assert config.box_batch_size_per_image == 128 and config.bbox_reg_weights == (10, 10, 5, 5)
+assert config.box_positive_fraction == 1 / 4 and config.num_classes == 11
 
 # %% true-boxes [markdown]
 # ## 1  Add the ground-truth boxes to the proposals
@@ -187,6 +189,38 @@ settings = {
 found = roi_targets(*page, **settings, rng=np.random.default_rng())
 print("roi_targets: correct; on page 1:", *map(np.shape, found))
 
+# %% in-detector-text [markdown]
+# ### Your targets in the detector
+#
+# Only training calls this stage. So the next cell first trains the digit detector for 40 more steps, each time with
+# other targets: those of rcnn, yours, and targets with a typical mistake, which uses the *index* of an object as its
+# class. Then it measures the average precision (AP, notebook 12) on six pages. The AP is 1 if all digits are found and
+# no wrong detection has a higher score than a right one.
+#
+# **Predict:** does a detector that is trained with the mistake still find the digits? Does it find their classes?
+
+# %% in-detector
+result = course.with_and_without("roi_targets", roi_targets)
+val_pages = data.Digits(6, split="val")  # the pages of the result
+true_boxes = [val_pages[i][1]["boxes"] for i in range(len(val_pages))]
+for key in ("library", "mistake"):
+    detections = result.outcomes[key].detections
+    pairs = zip(true_boxes, detections, strict=True)
+    best = np.concatenate([boxes.iou(true, found["boxes"]).max(axis=1, initial=0) for true, found in pairs])
+    highest = max(found["scores"].max(initial=0) for found in detections)
+    print(
+        f"{key:<8} {np.mean(best >= 0.5):4.0%} of the digits have a box; the highest score is {highest:.2f}"
+    )
+    assert np.mean(best >= 0.5) > 0.9
+assert result.ap["mistake"] < 0.7 < 0.9 < result.ap["library"] and highest < 0.5
+result
+
+# %% in-detector-read [markdown]
+# The detector that is trained with the mistake still has a box for nearly every digit, because the RPN and the deltas
+# have right targets. But the class of an image's first object is now always 1, that of the second is 2, and so on. The
+# head cannot see this order, so it becomes uncertain: no score reaches 0.5. (The figure shows only detections with a
+# score of at least 0.3.) No loss is NaN, and no shape is wrong.
+
 # %% roi-targets-source
 # The same function in rcnn. It sorts the sampled rows, so that the RoIs stay in the order of the proposals.
 course.source(roi_heads.find_targets)
@@ -211,7 +245,12 @@ for ax, (name, trace) in zip(figure.subplots(1, 2), traces.items(), strict=True)
     plot.roi_batch(ax, images[1], rois, labels, names, most=9)
     plot.title(ax, f"RPN {name}", f"{len(rois)} RoIs, {np.sum(labels > 0)} of them positive")
 assert 0.4 < len(targets[1]["boxes"]) / np.sum(traces["untrained"].sampled_labels[1] > 0) < 0.6
-figure
+course.show(
+    figure,
+    "The RoIs of one page, cut out and sorted by class. With the untrained RPN, most background RoIs "
+    "show empty paper, and there are few RoIs of each digit. With the trained RPN, most background RoIs "
+    "show parts of digits, and most digits have several RoIs with slightly different borders.",
+)
 
 # %% weights [markdown]
 # ## 4  The weights of the deltas
@@ -346,7 +385,13 @@ figure = plot.figure(7, 4.4)
 ax = figure.subplots()
 plot.gradient_by_class(ax, of_boxes.grad, sample.labels, pages.classes)
 plot.title(ax, "Gradient of the box loss", f"box_deltas {of_boxes.shape}; outlined: the true class")
-figure
+positive = int(np.sum(sample.labels > 0))
+course.show(
+    figure,
+    f"A table of 24 RoIs and 11 classes. Only {positive} cells have a gradient: the cell of the true "
+    f"class in the row of each of the {positive} positive RoIs. The rows of the {24 - positive} "
+    "background RoIs are empty.",
+)
 
 # %% flow [markdown]
 # ## 8  Where gradients flow
@@ -377,7 +422,14 @@ assert norms["roi"]["rpn"] == norms["rpn"]["roi_heads"] == 0
 assert norms["roi"]["backbone"] > 10 * norms["rpn"]["backbone"]
 figure = plot.figure(9.4, 4.2)
 plot.gradient_flow(figure.subplots(), norms)
-figure
+course.show(
+    figure,
+    "The detector as a diagram with gradient norms. The RPN losses reach the RPN head "
+    f"({norms['rpn']['rpn']:.2g}) and the backbone ({norms['rpn']['backbone']:.2g}). The RoI losses "
+    f"reach the RoI heads ({norms['roi']['roi_heads']:.2g}) and, through RoIAlign, the backbone "
+    f"({norms['roi']['backbone']:.2g}). Two crosses mark the path through the proposals, which carries "
+    "no gradient: the RPN head gets 0 from the RoI losses.",
+)
 
 # %% flow-table
 head, predictor = model.rpn.head, model.roi_heads.box_predictor
@@ -393,9 +445,20 @@ layers = {
 names = ("rpn_cls_loss", "rpn_reg_loss", "roi_cls_loss", "roi_reg_loss")
 figure = plot.figure(10, 2.8)
 ax = figure.subplots()
-plot.gradient_table(ax, {name: gradient_norms([name], layers) for name in names})
+by_loss = {name: gradient_norms([name], layers) for name in names}
+plot.gradient_table(ax, by_loss)
 plot.title(ax, "Norm of each gradient", "row: the loss; column: the layers that get the gradient")
-figure
+for name, norm_by_layer in by_loss.items():
+    reached = {layer for layer, norm in norm_by_layer.items() if norm > 0}
+    stage = "RPN" if name.startswith("rpn") else "RoI"
+    assert "backbone" in reached and all(layer.startswith(stage) for layer in reached - {"backbone"})
+    assert len(reached) == 3  # the backbone, the common layers of the stage, and one output layer
+course.show(
+    figure,
+    "A table of four losses and seven groups of layers. All four losses give the backbone a gradient. "
+    "Each loss gives a gradient only to the head of its own stage. There, a class loss does not reach "
+    "the layer that predicts boxes, and a box loss does not reach the layer that predicts classes.",
+)
 
 # %% cut [markdown]
 # ## 9  The gradient that Faster R-CNN ignores
@@ -431,7 +494,12 @@ ax = figure.subplots()
 curves = {"constant label": constant, "matched label": np.where(overlap >= 0.5, constant, background)}
 plot.lines(ax, shifts, curves, "shift of the RoI, pixels", "class loss")
 plot.title(ax, "The loss of one RoI as its box moves", "matched label: background if the IoU is below 0.5")
-figure
+course.show(
+    figure,
+    "The class loss of a RoI that moves by up to 9 pixels. With a constant label, it is near 0 in the "
+    f"middle and rises steeply on both sides, on the left to {constant[0]:.1f}. With the matched label, "
+    "it jumps back to nearly 0 where the IoU falls below 0.5.",
+)
 
 # %% why-cut [markdown]
 # The curve has a slope. The statement "proposals have no gradient" is therefore wrong, and [1] does not make it.
@@ -503,7 +571,7 @@ print(
 assert round(cls_loss.item(), 3) == 2.398
 assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - In training, the ground-truth boxes join the proposals, and a balanced sample of both gets labels and deltas.
@@ -511,16 +579,86 @@ assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 # - The losses of the second stage train the RoI heads and the backbone. Proposals are constants, so the RPN head gets no
 #   gradient from these losses.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Set `positive_fraction` to 1 in `few` and draw the batch again. How does the fraction of background change? What
-#    would the head learn about empty paper?
-# 2. Require an IoU of at least 0.1 for background, as in [2]. `bg_iou_thresh` cannot express that. What would you change
-#    in your `roi_targets`?
-# 3. Replace `roi_heads.find_targets` by a function that returns `roi_heads.RoITargets(*roi_targets(...))`. Then train
-#    on `pages` for some steps with `rcnn.train.fit`.
-# 4. Move the RoI of section 9 up and down, or enlarge it. Is its loss lowest where its IoU is highest?
+# **Warm-up**
 #
+# 1. Set `positive_fraction` to 1 in `few` and draw the sample of section 7 again, first with the proposals of the
+#    untrained detector, then with those of the trained one. How does the fraction of background change? What would the
+#    head learn about empty paper?
+# 2. Repeat "A number to check" for the bias of the digit 9. Count its RoIs in the figure of section 7, calculate the
+#    derivative, and compare with `logits.grad`.
+#
+# **Core**
+#
+# 3. Require an IoU of at least 0.1 for background, as in [2]. `bg_iou_thresh` cannot express that. What would you change
+#    in your `roi_targets`? Test it with `course.with_and_without`.
+# 4. Leave the ground-truth boxes out of the candidates, and use `course.with_and_without` again. Why does the AP not
+#    fall? Look at section 1: for which detector would it be different?
+# 5. Move the RoI of section 9 up and down, or enlarge it. Is its loss lowest where its IoU is highest?
+#
+# **Stretch**
+#
+# 6. Decode the deltas of the true class for all positive proposals of the trained detector. Then use the new boxes as
+#    RoIs: call `model.forward` and decode again. How much does the mean IoU with the objects rise in the first pass, and
+#    how much in the second? What would a cascade have to train differently, so that the second pass helps more?
+# 7. For each positive RoI of a page, measure the slope of its class loss with a constant label, as in section 9. How
+#    often does the negative slope point in the direction of the target `dx`?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    `batch_size` is 128 and `positive_fraction` is 0.25. An image has 10 positive candidates and 300
+    candidates that are background. What does the sample contain?
+    [ ] 32 positive RoIs, some of them twice, and 96 background RoIs.
+        The fraction is an upper limit. The sample never contains a candidate twice.
+    [ ] 10 positive and 30 background RoIs.
+        This keeps the ratio of 1 to 3, but the sampler fills the batch with background.
+    [x] 10 positive and 118 background RoIs.
+        Fewer than 32 candidates are positive, so all of them are taken, and background fills the rest.
+
+    In the first training step, no proposal has an IoU of at least 0.5 with a small object, and somebody
+    forgot to append the ground-truth boxes. What happens?
+    [ ] The proposal with the highest IoU becomes positive anyway.
+        This is the best-anchor rule of the RPN. The second stage does not use it.
+    [x] The second stage does not learn from this object in this step.
+        No RoI has the class of the object. RoIs that show it are background.
+    [ ] `encode` fails, because the object has no RoI.
+        Only positive RoIs are encoded. The object is never looked up, and no error appears.
+
+    There are 10 RoIs and 5 classes including the background, and all logits are 0. What is the derivative
+    of the class loss with respect to the logit of a RoI's true class?
+    [x] -0.08
+        The probability of each class is 1/5, so the derivative is (0.2 - 1) / 10.
+    [ ] 0.02
+        This is the derivative for a class that is not the true one: 0.2 / 10.
+    [ ] -0.8
+        The loss is the mean over 10 RoIs, so the derivative of one RoI is divided by 10.
+
+    A RoI shows a 7, but the head gives the class 1 the highest probability. Which deltas of this RoI get a
+    gradient?
+    [ ] Those of class 1, because a detection uses the box of the predicted class.
+        This is true at test time. The loss uses the true class.
+    [ ] Those of all classes, weighted with their probabilities.
+        The box loss does not contain the probabilities.
+    [x] Those of class 7.
+        The box loss contains only the deltas of the true class, whatever the head predicts.
+
+    "The RPN head gets no gradient from the losses of the second stage, because these losses do not depend
+    on the positions of the proposals." Is this right?
+    [ ] Yes. The pooled features depend only on the backbone.
+        They also depend on the RoI: section 9 moves a RoI, and its loss changes.
+    [x] No. The losses depend on the positions, but the detector ignores this derivative.
+        The proposals are computed from `.data`, so they are constants in the graph.
+    [ ] No. The RPN head gets a gradient from them through the backbone.
+        Gradients flow backwards, from the losses into the backbone. The RPN head lies on another branch.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 11 trains all stages together. `rcnn/roi_heads.py` is the second stage of rcnn, and `rcnn/model.py` connects
