@@ -19,8 +19,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import check_links
+import explorers
 import gallery
 import nbformat
 import reference
@@ -31,6 +33,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 OUT = ROOT / "build" / "book"
 MATHJAX = ("es5/tex-chtml.js", "es5/output/chtml/fonts/woff-v2")
+WIDGET = re.compile(r"^widgets\.(\w+)\(", re.MULTILINE)
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}  # of the root folder
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reference.write(stage / "reference")
     gallery.write(stage / "plots", run=not options.quick)
     install_mathjax(stage / "static" / "mathjax")
+    explorers.install(stage / "static")
     status = build_main(["-W", "--keep-going", "-j", "auto", "-q", "-E", str(stage), str(options.out)])
     problems = check_links.problems(options.out)
     for problem in problems:
@@ -133,7 +137,7 @@ def listing_page(folder: Path, stage: Path) -> str:
 
 
 def write_notebooks(folder: Path) -> None:
-    """Copy the notebooks with their stored outputs; the solutions of the exercises are folded."""
+    """Copy the notebooks with their stored outputs. Solutions are folded, and explorers are added below the widgets."""
     folder.mkdir()
     for source in sources.paths():
         notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
@@ -142,7 +146,18 @@ def write_notebooks(folder: Path) -> None:
                 cell.metadata["tags"] = ["hide-input"]
             elif cell.cell_type == "markdown":
                 cell.source = rewrite_docs_names(cell.source)
+        notebook.cells = [each for cell in notebook.cells for each in with_explorer(cell)]
         (folder / f"{source.stem}.ipynb").write_bytes(sources.as_json(notebook))
+
+
+def with_explorer(cell: Any) -> list[Any]:
+    """Return a cell and, if it shows a widget, a cell with the explorer that does the same without a kernel."""
+    match = WIDGET.search(cell.source) if cell.cell_type == "code" else None
+    if match is None:
+        return [cell]
+    added = nbformat.v4.new_raw_cell(explorers.element(match[1]), metadata={"format": "text/html"})
+    added.id = f"{cell.id}-explorer"
+    return [cell, added]
 
 
 def rewrite_docs_names(text: str) -> str:

@@ -52,7 +52,7 @@ def test_drawn_points_are_the_sampled_points(monkeypatch):
 
 
 def test_roi_pool_jumps_and_roi_align_changes_smoothly():
-    figure, panels = drawn(0.2, values=module._hills())
+    figure, panels = drawn(0.2, values=module.hills())
     (curve,) = (ax for ax in panels if ax.get_xlabel())
     steps = [np.abs(np.diff(line.get_ydata())) for line in curve.lines if len(line.get_xdata()) > 2]
     pool, align = steps
@@ -64,7 +64,7 @@ def test_roi_pool_jumps_and_roi_align_changes_smoothly():
 def test_stills_are_on_both_sides_of_a_jump():
     explorer = widgets.pool_compare()
     shifts = [still["shift_in_cells"] for still in explorer._stills]
-    before, after = (module._outputs(module._hills(), np.array([shift]), 2, False) for shift in shifts)
+    before, after = (module._outputs(module.hills(), np.array([shift]), 2, False) for shift in shifts)
     assert abs(after[0][0, 0, 0] - before[0][0, 0, 0]) > 0.2
     assert abs(after[1][0, 0, 0] - before[1][0, 0, 0]) < 0.05
 
@@ -82,8 +82,8 @@ def test_pool_compare_is_an_explorer():
 
 
 def test_default_map_is_reproducible():
-    np.testing.assert_array_equal(module._hills(), module._hills())
-    assert (module._hills().shape, module._hills().max()) == ((7, 8), 1)
+    np.testing.assert_array_equal(module.hills(), module.hills())
+    assert (module.hills().shape, module.hills().max()) == ((7, 8), 1)
 
 
 def test_small_map_is_rejected():

@@ -39,7 +39,7 @@ def pool_compare(feature_map: ArrayLike | None = None) -> Explorer:
     ValueError
         If `feature_map` is not 2-D or is too small.
     """
-    values = _hills() if feature_map is None else np.asarray(feature_map, float)
+    values = hills() if feature_map is None else np.asarray(feature_map, float)
     if values.ndim != 2 or values.shape[0] < READ + 1 or values.shape[1] < READ + 2:
         raise ValueError(
             f"feature_map must be 2-D with at least {READ + 1} x {READ + 2} cells, got shape {values.shape}"
@@ -102,8 +102,14 @@ def _outputs(values: np.ndarray, shifts: np.ndarray, samples: int, aligned: bool
     )
 
 
-def _hills() -> np.ndarray:
-    """Return a feature map (7, 8) with one hill and a little noise from a fixed seed; the values are in [0, 1]."""
+def hills() -> np.ndarray:
+    """Return a feature map with one hill and a little noise from a fixed seed.
+
+    Returns
+    -------
+    (7, 8) array
+        The feature map; its values are in [0, 1].
+    """
     y, x = np.mgrid[: READ + 1, : READ + 2]
     hill = np.exp(-((x - 5.2) ** 2 + (y - 2.8) ** 2) / 7)
     hill += 0.12 * np.random.default_rng(3).random(hill.shape)
