@@ -352,9 +352,9 @@ course.show(
 # From here on, shapes can depend on the content of the page. No gradient flows back through the boxes: the second
 # stage treats the proposals as constants ([1] section 3.2).
 #
-# > **What people get wrong.** The order of the two cuts. The first cut comes before NMS, because the cost of NMS
-# > grows with the square of the number of boxes. The second cut comes after NMS, because duplicates of one digit
-# > could fill the list.
+# > **What people get wrong.** They make both cuts in the same place. The first cut comes before NMS, because the cost
+# > of NMS grows with the square of the number of boxes. The second cut comes after NMS, because duplicates of one
+# > digit could fill the list.
 
 # %% proposals-shapes
 show("candidates[0]", trace.candidates[0])

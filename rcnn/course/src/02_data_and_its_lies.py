@@ -95,9 +95,9 @@ photo = load_sample_image("flower.jpg")  # (427, 640, 3)
 # but no object may have it. (Here, the digit 0 has the label 1, and the digit 9 has the label 10.) An image with G =
 # 0 is valid: it teaches the detector what is not an object. Its arrays have the shapes (0, 4) and (0,).
 #
-# > **What people get wrong.** Labels that start at 0. The first class then counts as background, and all other names
-# > are shifted by one. rcnn rejects such a target. torchvision trains on it, the losses look normal, and the detector
-# > never finds an object of the first class.
+# > **What people get wrong.** They start the labels at 0. The first class then counts as background, and all other
+# > names are shifted by one. rcnn rejects such a target. torchvision trains on it, the losses look normal, and the
+# > detector never finds an object of the first class.
 
 # %% targets-shown
 page, blank = 8, next(i for i in range(len(pages)) if len(pages[i][1]["boxes"]) == 0)
