@@ -30,14 +30,23 @@ _FIELD_LOOKS: tuple[tuple[str, Dashes], ...] = (
     (style.PURPLE, "-."),
 )
 _UNCOVERED = "#e8c4ae"  # a pale vermilion
+_SHADOW = 0.6  # opacity of the dark parts of an image on a feature map
 
 
 @checked
-def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None, quantity: str = "activation") -> Axes:
+def feature_map(
+    ax: Axes,
+    features: np.ndarray,
+    max_channels: int | None = None,
+    quantity: str = "activation",
+    image: np.ndarray | None = None,
+    image_size: tuple[int, int] | None = None,
+    offset: float = 0.0,
+) -> Axes:
     """Draw the largest absolute activation of each cell, or the first `max_channels` channels side by side.
 
     The largest activation shows objects better than the mean, because empty background can activate many channels
-    weakly.
+    weakly. With `image`, the dark parts of the image are drawn on the map as a shadow.
 
     Parameters
     ----------
@@ -49,6 +58,13 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
         Number of channels to draw. By default, the largest absolute value over all channels is drawn.
     quantity : str, optional
         Name of the quantity that is drawn. It is written next to the colour bar.
+    image : (H', W', 3) array, optional
+        Image whose dark parts are drawn on the map, uint8 or float in [0, 1]. It is not used with `max_channels`.
+    image_size : (int, int), optional
+        Height and width of the area that the map covers, in pixels, including padding. The default is the size of
+        `image`.
+    offset : float, optional
+        Position of the centre of a cell, as a fraction of the stride, as in `AnchorGenerator`.
 
     Returns
     -------
@@ -62,7 +78,24 @@ def feature_map(ax: Axes, features: np.ndarray, max_channels: int | None = None,
         return style.note(style.frame(ax), "no features")
     shown = ax.imshow(np.abs(array).max(axis=0), cmap=style.ACTIVATIONS, interpolation="nearest")
     style.color_bar(ax, shown, f"largest |{quantity}|")
+    if image is not None:
+        _draw_shadow(ax, style.check_image("image", image), array.shape[1:], image_size, offset)
     return style.frame(ax)
+
+
+def _draw_shadow(
+    ax: Axes, image: np.ndarray, cells: tuple[int, ...], image_size: tuple[int, int] | None, offset: float
+) -> None:
+    """Draw the dark parts of an image on a map of `cells`, and keep the limits of the axes."""
+    grey = image.mean(axis=2)  # (H, W)
+    darkest, usual = np.percentile(grey, (1, 50))
+    darkness = (usual - grey) / max(usual - darkest, 1e-6)  # 0 is the median, 1 the darkest pixel
+    shadow = np.zeros((*grey.shape, 4))  # black, and transparent where the image is not dark
+    shadow[..., 3] = _SHADOW * np.clip(2 * darkness - 0.5, 0, 1)
+    height, width = np.divide(grey.shape, np.divide(image_size or grey.shape, cells))  # of the image, in cells
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.imshow(shadow, extent=(-offset, width - offset, height - offset, -offset))
+    ax.set(xlim=limits[0], ylim=limits[1])
 
 
 @checked

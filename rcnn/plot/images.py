@@ -35,6 +35,7 @@ _TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag,
 MOST_TILES = 16  # largest number of images in the figure
 COLUMNS = 4
 TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of a tile, height of a caption, height of the legend
+SECOND_LINE = 0.15  # inches: additional height of a caption with two lines
 MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about twice that of a tile
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
 MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
@@ -264,11 +265,11 @@ def contact_sheet(
     columns = min(COLUMNS, math.ceil(math.sqrt(len(images))))
     rows = math.ceil(len(images) / columns)
     side = TILE * max(1.0, 2 / columns)
-    sheet = style.figure(columns * side, rows * (side + CAPTION) + LEGEND)
+    two_lines = any("\n" in text for text in words)
+    sheet = style.figure(columns * side, rows * (side + CAPTION + SECOND_LINE * two_lines) + LEGEND)
     tiles = sheet.subplots(rows, columns, squeeze=False).ravel()
     for ax in tiles[len(images) :]:
         ax.set_axis_off()
-    two_lines = any("\n" in text for text in words)
     marked = False
     for i, (ax, image) in enumerate(zip(tiles, images, strict=False)):
         if image is not None:

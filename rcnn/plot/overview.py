@@ -226,7 +226,7 @@ def objectness(
     size = np.asarray(image).shape[:2] if image_size is None else image_size
     y, x = (_cell_borders(n, extent, offset) for n, extent in zip(best.shape, size, strict=True))
     mesh = ax.pcolormesh(x, y, best, cmap=style.VALUES, vmin=0, vmax=1, edgecolors="none", linewidth=0)
-    mesh.set(alpha=0.3 + 0.5 * best)  # improbable cells are more transparent
+    mesh.set(alpha=0.15 + 0.5 * best)  # improbable cells are more transparent
     height, width = np.asarray(image).shape[:2]
     ax.set(xlim=(0, width), ylim=(height, 0))
     style.color_bar(ax, mesh, "objectness")
@@ -600,6 +600,18 @@ class _View:
         height, width = self.features.shape[1:]
         return len(self.trace.anchors[self.level]) // (int(height) * int(width))
 
+    @property
+    def batch_size(self) -> tuple[int, int]:
+        """Height and width of the batch."""
+        height, width = np.asarray(self.trace.batch).shape[2:]
+        return int(height), int(width)
+
+    @property
+    def offset(self) -> float:
+        """Position of the anchors' centres within a cell."""
+        first = np.asarray(self.trace.anchors[self.level], float)[0]
+        return float((first[0] + first[2]) / 2 / (self.batch_size[1] / self.features.shape[2]))
+
 
 def _single_figure(view: _View, name: str, draw: Callable[[Axes, _View], str]) -> Figure:
     single = style.figure(6.2, 5.6)
@@ -635,7 +647,7 @@ def _panel_image(ax: Axes, view: _View) -> str:
 
 
 def _panel_features(ax: Axes, view: _View) -> str:
-    feature_map(ax, view.features)
+    feature_map(ax, view.features, image=view.image, image_size=view.batch_size, offset=view.offset)
     return f"{_level(view)}{_shape(view.features)}"
 
 
@@ -650,10 +662,7 @@ def _panel_objectness(ax: Axes, view: _View) -> str:
     height, width = view.features.shape[1:]
     logits = np.asarray(view.trace.objectness[view.level][view.index], float)
     maps = _sigmoid(logits).reshape(height, width, view.per_cell).transpose(2, 0, 1)  # (k, H, W)
-    size = np.asarray(view.trace.batch).shape[2:]
-    first = np.asarray(view.trace.anchors[view.level], float)[0]
-    offset = float((first[0] + first[2]) / 2 / (size[1] / width))
-    objectness(ax, view.image, maps, (int(size[0]), int(size[1])), offset)
+    objectness(ax, view.image, maps, view.batch_size, view.offset)
     return f"{_level(view)}best of {view.per_cell} anchors per cell"
 
 

@@ -54,7 +54,7 @@ MISSING_CHARACTERS = (  # a warning
     "has them"
 )
 FARTHEST = 2.0**24  # largest coordinate that is drawn; matplotlib cannot draw much larger ones
-DIMMED = (0.10, 0.48)  # values of black and white in a dimmed image, in [0, 1]
+DIMMED = (0.02, 0.62)  # values of black and white in a dimmed image, in [0, 1]
 
 
 class _NotebookFigure(Figure):

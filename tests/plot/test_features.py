@@ -54,6 +54,24 @@ def test_feature_map_is_the_largest_absolute_activation(ax):
     assert ax.child_axes[0].get_ylabel() == "largest |activation|"
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_feature_map_with_the_shadow_of_an_image(ax, dtype):
+    image = np.full((4, 6, 3), 200 / (1 if dtype is np.uint8 else 255)).astype(dtype)
+    image[0, 5] = 0
+    plot.feature_map(ax, np.ones((3, 4, 4)), image=image, image_size=(8, 8), offset=0.5)  # the stride is 2
+    shadow = ax.images[1]
+    assert shadow.get_extent() == [-0.5, 2.5, 1.5, -0.5]
+    opacity = np.asarray(shadow.get_array())[..., 3]
+    assert opacity[0, 5] == 0.6 and np.count_nonzero(opacity) == 1
+    assert (ax.get_xlim(), ax.get_ylim()) == ((-0.5, 3.5), (3.5, -0.5))
+
+
+def test_feature_map_with_an_image_of_one_colour_has_no_shadow(ax):
+    plot.feature_map(ax, np.ones((3, 4, 4)), image=np.full((8, 8, 3), 90, np.uint8))
+    assert ax.images[1].get_extent() == [0, 4, 4, 0]
+    assert not np.asarray(ax.images[1].get_array()).any()
+
+
 def test_feature_map_of_channels_labels_its_quantity(ax):
     plot.feature_map(ax, np.arange(8.0).reshape(2, 2, 2), max_channels=1, quantity="pixel value")
     assert np.asarray(ax.images[0].get_array()).tolist() == [[0, 1], [2, 3]]

@@ -27,6 +27,9 @@
 #
 # *Time.* About two hours.
 #
+# *Images.* Most notebooks use drawn pages of digits, on which everything runs in minutes. Real photographs appear in
+# the notebooks 02, 04, 14 and 15.
+#
 # **The question.** The shape of a convolutional network's output depends only on the shape of its input. A page of
 # handwriting contains any number of digits, at any position and of any size. How can such a network list them?
 #
@@ -62,7 +65,7 @@
 import numpy as np
 
 import rcnn
-from rcnn import anchors, boxes, data, plot
+from rcnn import anchors, boxes, course, data, plot
 from rcnn.evaluate import evaluate
 
 model = rcnn.load_digits()  # its weights are part of the package
@@ -74,7 +77,11 @@ left, right = figure.subplots(1, 2)
 plot.title(plot.image(left, image), "Input", f"an image {image.shape}, {image.dtype}")
 plot.boxes(plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes)
 plot.title(right, "Expected output", f"boxes {target['boxes'].shape}, labels {target['labels'].shape}")
-figure
+course.show(
+    figure,
+    f"Left: a grey page with {len(target['boxes'])} handwritten digits of different sizes. Right: the "
+    "same page, with a box around each digit and its class next to the box.",
+)
 
 # %% predict [markdown]
 # ## Predict first
@@ -161,6 +168,7 @@ trace = model.trace([image], [target], rng=np.random.default_rng(0))
 show("batch", trace.batch)
 show("images[0]", trace.images[0])  # the resized image, without normalisation and padding
 print(f"{'image_sizes[0]':<22}{trace.image_sizes[0]}")
+assert 0.7 < np.median(trace.batch) < 0.9 and trace.batch.min() < -0.5  # paper and ink
 
 figure = plot.figure(10, 3.1)
 colours = "red", "green", "blue"
@@ -168,7 +176,11 @@ for ax, channel, colour in zip(figure.subplots(1, 3), trace.batch[0], colours, s
     plot.feature_map(ax, channel[None], max_channels=1, quantity="value")
     spread = f"mean {channel.mean():.2f}, standard deviation {channel.std():.2f}"
     plot.title(ax, f"batch[0], {colour}", spread)
-figure
+course.show(
+    figure,
+    "The red, green and blue channels of the batch look alike, because the page is grey. After "
+    "normalisation, the paper has values of about 0.8, and the ink has negative values.",
+)
 
 # %% backbone [markdown]
 # ## 2  Backbone: from pixels to features
@@ -180,9 +192,14 @@ figure
 # Each of the three convolutions with stride 2 halves both sides, so neighbouring cells are $2^3 = 8$ pixels apart:
 # the *stride* is 8. All later stages read the feature map, and none of them reads the image again.
 #
-# The left plot shows the largest of the 64 channels in each cell. It is large at the digits. The mean over the
-# channels would not show them, because many channels are weakly active on empty paper. The right plot shows single
-# channels: different channels react to different parts of the page.
+# The left plot shows the largest of the 64 channels in each cell, and the digits as a shadow. It is large at the
+# digits. The mean over the channels would not show them, because many channels are weakly active on empty paper. The
+# right plot shows single channels: different channels react to different parts of the page.
+#
+# Some channels are bright along the border, although there is no ink. In the fourth channel of the first row, the top
+# row of cells is about four times as active as the inside of the map. The reason is the padding: every convolution
+# adds zeros around its input, but paper is not zero (see the values in stage 1). For a filter, the border of the page
+# is therefore an edge. A trained detector learns to ignore such edges.
 #
 # > **What people get wrong.** A cell sees more than 8 × 8 pixels. Every 3 × 3 convolution enlarges the region that it
 # > sees, and the later ones enlarge it by whole strides. So a cell can recognise a digit much larger than its stride.
@@ -193,14 +210,21 @@ features = trace.features[0][0]  # (C, H_l, W_l) of our page
 stride = anchors.measure_stride(trace.batch.shape[2:], features.shape[1:])
 print("stride (rows, columns):", stride)
 assert stride == (8, 8)
+fourth = np.abs(features[3])  # (H_l, W_l)
+assert 4 < fourth[0].mean() / fourth[1:-1, 1:-1].mean() < 4.6
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.feature_map(left, features)
-plot.title(left, "Feature map", f"the largest of {len(features)} channels in each cell")
+plot.feature_map(left, features, image=image)
+plot.title(left, "Feature map", f"the largest of {len(features)} channels in each cell; dark: the digits")
 plot.feature_map(right, features, max_channels=16)
 plot.title(right, "The first 16 channels", "all with the same colours")
-figure
+course.show(
+    figure,
+    f"Left: a map of {features.shape[1]} × {features.shape[2]} cells, in which the brightest cells lie "
+    "on the digits. Right: the first 16 channels. Some react to a few cells of the digits, some to "
+    "vertical or horizontal strokes, and a few are bright along the border of the map.",
+)
 
 # %% anchors [markdown]
 # ## 3  Anchors: a fixed list of boxes
@@ -229,7 +253,12 @@ left, right = figure.subplots(1, 2)
 plot.title(plot.cell_anchors(left, cell, stride), "The anchors of a cell", f"{cell.shape}")
 plot.anchor_level(right, image, trace.anchors[0])
 plot.title(right, "All centres, and the anchors of one cell", f"{trace.anchors[0].shape}")
-figure
+course.show(
+    figure,
+    f"Left: the {k} anchors of a cell have the same centre. Three of them are squares, and three are "
+    f"taller than wide; even the smallest is larger than the cell. Right: a grid of {rows} × {columns} "
+    "centres on the page, and the anchors of one cell.",
+)
 
 # %% rpn [markdown]
 # ## 4  RPN head: is there an object?
@@ -261,7 +290,12 @@ figure = plot.figure(10, 3.3 * shape[0])
 for ax, level, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
     plot.objectness(ax, image, level, image_size=trace.batch.shape[2:])
     plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g} pixels", "height × width of the anchor")
-figure
+course.show(
+    figure,
+    "Objectness on the page for each of the six anchor shapes. It is high only in a few cells near "
+    "the middle of a digit. The smallest shapes react to the small digits, and the largest shapes to "
+    "the large digits.",
+)
 
 # %% matching [markdown]
 # ### Aside: the training targets of the RPN
@@ -286,13 +320,20 @@ show("sampled_anchors[0][1]", negative)
 
 all_anchors, matches = np.concatenate(trace.anchors), trace.anchor_matches[0]  # (A, 4), (A,)
 sampled = np.concatenate([positive, negative])
+assert len(positive) == (matches >= 0).sum()
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
 plot.matched_anchors(left, image, all_anchors, matches, trace.gt_boxes[0])
 plot.title(left, "All anchors", f"matches {matches.shape}")
 plot.matched_anchors(right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0])
 plot.title(right, "The sample that the loss uses", f"matches {matches[sampled].shape}")
-figure
+course.show(
+    figure,
+    f"Left: of all anchors, {(matches >= 0).sum()} are positive and lie close around the digits, "
+    f"{(matches == -2).sum()} near the digits are ignored, and {(matches == -1).sum():,} are negative. "
+    f"Right: the sample contains all {len(positive)} positive anchors, {len(negative)} negative ones, "
+    "and no ignored ones.",
+)
 
 # %% proposals [markdown]
 # ## 5  Proposals: the best boxes without duplicates
@@ -311,9 +352,9 @@ figure
 # From here on, shapes can depend on the content of the page. No gradient flows back through the boxes: the second
 # stage treats the proposals as constants ([1] section 3.2).
 #
-# > **What people get wrong.** The order of the two cuts. The first cut comes before NMS, because the cost of NMS
-# > grows with the square of the number of boxes. The second cut comes after NMS, because duplicates of one digit
-# > could fill the list.
+# > **What people get wrong.** They make both cuts in the same place. The first cut comes before NMS, because the cost
+# > of NMS grows with the square of the number of boxes. The second cut comes after NMS, because duplicates of one
+# > digit could fill the list.
 
 # %% proposals-shapes
 show("candidates[0]", trace.candidates[0])
@@ -328,7 +369,12 @@ plot.proposals(left, image, trace.candidates[0], trace.candidate_scores[0], top=
 plot.title(left, "Candidates", f"{trace.candidates[0].shape}, before NMS")
 plot.proposals(right, image, trace.proposals[0], trace.proposal_scores[0])
 plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after NMS")
-figure
+course.show(
+    figure,
+    f"Left: {len(trace.candidates[0])} candidates. Many boxes with a high score lie on top of each "
+    f"other around each digit. Right: {len(trace.proposals[0])} proposals. Each digit has one or two "
+    "boxes with a high score, and many boxes with a low score remain.",
+)
 
 # %% roi-align [markdown]
 # ## 6  RoIAlign: one shape for all boxes
@@ -353,6 +399,7 @@ class_probability = powers / powers.sum(axis=1, keepdims=True)  # (R, L); see st
 roi = int(class_probability[:, 1:].max(axis=1).argmax())
 in_cells = trace.rois[roi] * trace.roi_scales[0]
 print(f"RoI {roi}: {trace.rois[roi].round(1)} pixels, {in_cells.round(2)} cells")
+assert np.allclose(in_cells[2:] - in_cells[:2], (2, 2.5), atol=0.1)
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
@@ -368,7 +415,12 @@ plot.sample_points(
 plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the sample points")
 plot.pooled_features(right, trace.pooled[roi], 36)
 plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
-figure
+course.show(
+    figure,
+    f"Left: RoI {roi} covers only about 2 × 2.5 cells of the map. It is divided into 5 × 5 bins, each "
+    "with 2 × 2 sample points. Right: 36 of its pooled channels, each with 5 × 5 values. Most "
+    "channels are dark, and a few are bright in a part of the RoI.",
+)
 
 # %% head [markdown]
 # ## 7  Head: what is it, and where are its edges?
@@ -411,7 +463,11 @@ plot.title(
 )
 plot.proposals(right, image, moved, score[chosen])
 plot.title(right, "The same RoIs after the deltas", "each with the deltas of its digit")
-figure
+course.show(
+    figure,
+    f"Left: {len(chosen)} RoIs, several around each digit, which cut digits off or are too large. "
+    "Right: after the deltas, all RoIs of a digit are nearly the same tight box.",
+)
 
 # %% detections [markdown]
 # ## 8  Detections: one box for each digit
@@ -449,7 +505,12 @@ plot.detections(
     target["boxes"],
 )
 plot.title(right, "Detections", f"{confident.sum()} of {len(confident)} have a score of at least 0.5")
-figure
+course.show(
+    figure,
+    f"Left: without the score threshold, {len(everything['boxes'])} boxes remain, and most of them "
+    f"have a score near 0. Right: {confident.sum()} detections. Each digit has one box with the right "
+    "class, and the box nearly covers the box of the ground truth.",
+)
 
 # %% funnel [markdown]
 # ## The number of boxes, and all stages in one figure
@@ -462,10 +523,17 @@ figure
 # %% funnel-picture
 figure = plot.figure(8, 3)
 plot.funnel(figure.subplots(), trace.counts())
-figure
+counts = ", ".join(f"{count:,} {name}" for name, count in trace.counts().items())
+course.show(figure, f"The number of boxes decreases from step to step: {counts}.")
 
 # %% strip
-plot.trace_strip(trace, class_names=pages.classes)
+course.show(
+    plot.trace_strip(trace, class_names=pages.classes),
+    "All stages of this page in eight panels: image, feature map, anchors, objectness, proposals, the "
+    "sample points of a RoI, its pooled features, and the detections. The feature map and the "
+    f"objectness are bright at the digits; the {len(found['boxes'])} detections are boxes around the "
+    "digits with their classes.",
+)
 
 # %% precision-recall [markdown]
 # ## How good is the detector?
@@ -477,8 +545,8 @@ plot.trace_strip(trace, class_names=pages.classes)
 # precision-recall curve. At each recall, the curve uses the highest precision at this recall or a higher one. (This
 # is VOC's definition since 2010. The definition in [4] section 4.2 uses eleven recalls; notebook 12 has both.)
 #
-# The plot shows the best, the median and the worst class. Each class has few objects, so every missed object is a
-# visible step. `rcnn demo` evaluates 200 pages.
+# The plot shows the best, the median and the worst class; both axes begin at 0.4. Each class has few objects, so every
+# missed object is a visible step. `rcnn demo` evaluates 200 pages.
 #
 # > **What people get wrong.** A second box on a digit that is already found is not half correct: it is wrong.
 # > Therefore, NMS improves the average precision, and not only the pictures.
@@ -494,7 +562,17 @@ for label in by_ap[[0, len(by_ap) // 2, -1]]:
     plot.precision_recall(
         ax, result.recall[label], result.precision[label], f"digit {pages.classes[label]}", result.ap[label]
     )
-figure
+assert result.ap[by_ap[0]] > 0.999
+ax.set(xlim=(0.4, 1.01), ylim=(0.4, 1.01))
+for line in ax.lines:
+    line.set_clip_on(True)  # the axes begin at 0.4
+course.show(
+    figure,
+    "Precision-recall curves of the best, the median and the worst class, with the AP "
+    f"{result.ap[by_ap[0]]:.3f}, {result.ap[by_ap[len(by_ap) // 2]]:.3f} and "
+    f"{result.ap[by_ap[-1]]:.3f}. The curve of the best class stays at precision 1 up to recall 1. The "
+    "curve of the worst class falls in steps.",
+)
 
 # %% by-hand [markdown]
 # ## A number to check
@@ -537,23 +615,99 @@ wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(nam
 assert not wrong, f"wrong predictions: {', '.join(wrong)}. Which setting or stage determines these shapes?"
 print("all", len(found_shapes), "shapes as predicted")
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - A fixed network evaluates every anchor and every RoI; its shapes follow from the image size and the settings.
 # - The first stage proposes boxes without classes. The second stage classifies and refines them.
 # - Sorting, score thresholds and NMS turn the outputs into a list of detections. These steps are not learned.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up** (minutes)
 #
 # 1. Trace two pages at once: `model.trace([pages[0][0], pages[1][0]])`. Which shapes have another first number, which
 #    lists have another entry, and which arrays do not change?
 # 2. Some pages are blank. Find one by its target. How many boxes are left after each step, and which shapes contain a
 #    0?
+#
+# **Core** (half an hour)
+#
 # 3. Trace the page at twice the size, `image.repeat(2, axis=0).repeat(2, axis=1)`. Why do `batch` and `anchors` not
 #    change? What is the difference between `detections` and `outputs`?
-# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would change?
+# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would change? Check
+#    your answer with `[(name, p.shape) for name, p in model.named_parameters()]`.
 #
+# **Stretch** (an evening)
+#
+# 5. Write stage 8 yourself: compute `trace.detections[0]` from `rois`, `class_logits` and `box_deltas`. You need
+#    `boxes.decode`, `boxes.clip`, `rcnn.nms.batched_nms` (its groups are the classes) and the settings that this
+#    notebook prints. Compare boxes, scores and labels with `np.allclose`, on several pages.
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    An image with 128 × 256 pixels keeps its size in this detector. How many anchors does it have?
+    [ ] 512
+        This is the number of cells, 16 × 32. Each cell has six anchors.
+    [ ] 1,536, as on every page
+        The number of anchors depends on the size of the feature map. Only pages of the same size have
+        the same number.
+    [x] 3,072
+        The stride is 8, so the map has 16 × 32 cells, and each of them has 3 × 2 anchors.
+    [ ] 6,144
+        Only the width is twice as large, so the number of cells doubles. It does not become four times
+        as large.
+
+    The page is blank. What does the RPN head return?
+    [x] One objectness and four deltas for each of the 1,536 anchors.
+        The shapes follow from the size of the page. On a blank page, the objectness is low everywhere.
+    [ ] Nothing, because there is no object to propose.
+        A network returns arrays of fixed shape. Later steps sort them and discard boxes.
+    [ ] An objectness for each anchor, but no deltas.
+        The layer of the deltas reads the same features as the layer of the objectness. It knows nothing
+        about the result of the other layer.
+
+    The centre of a RoI is at x = 50, and the RoI is 20 pixels wide. For its class, dx is 1.0 in
+    `box_deltas`, and `bbox_reg_weights` is (10, 10, 5, 5). Where is the centre of the box after
+    decoding?
+    [ ] x = 51
+        dx is not in pixels. Its unit is the width of the RoI.
+    [x] x = 52
+        Divide by the weight, 1.0 / 10 = 0.1, and multiply by the width: 0.1 · 20 = 2 pixels to the
+        right.
+    [ ] x = 70
+        This is a whole width to the right: the division by the weight 10 is missing.
+    [ ] x = 50.1
+        The division by the weight is right, but the result is in units of the width, not in pixels.
+
+    You want to detect the 26 letters instead of the 10 digits, with the same settings otherwise. Which
+    of the arrays change their shapes?
+    [ ] All arrays from the RPN head on.
+        The RPN does not know classes. Its shapes depend only on the map and on the anchors of a cell.
+    [ ] Only `class_logits`.
+        The second stage predicts separate deltas for each class, so the deltas change, too.
+    [x] `class_logits` and `box_deltas`.
+        They become (R, 27) and (R, 27, 4): 26 letters and the background.
+
+    A 4 gets two detections with nearly the same box: "4" with the score 0.8, and "9" with the score
+    0.3. Which change removes the second one?
+    [ ] A lower `box_nms_thresh`
+        This NMS runs separately in each class. A 4 never suppresses a 9, whatever the threshold is.
+    [ ] A lower `rpn_nms_thresh`
+        Both detections can come from one RoI, which has a score for each class.
+    [ ] A smaller `rpn_post_nms_top_n_test`
+        The number of proposals decreases, but the RoI on the digit remains, with scores for both
+        classes.
+    [x] A `box_score_thresh` of 0.5
+        It removes all detections with a score of at most 0.5, so also the 9.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 01 defines boxes and IoU. In the library, `rcnn/model.py` runs the stages in this order, and

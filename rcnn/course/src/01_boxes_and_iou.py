@@ -66,7 +66,10 @@ figure = plot.figure(5, 4.6)
 ax = plot.image(figure.subplots(), image)
 plot.boxes(ax, target["boxes"], target["labels"], class_names=pages.classes)
 plot.title(ax, "A page and its boxes", "each box is four numbers")
-figure
+course.show(
+    figure,
+    f"A grey page with {len(target['boxes'])} handwritten digits, each in a tight box with its class.",
+)
 
 # %% formats [markdown]
 # ## 1  One box, three formats
@@ -98,7 +101,11 @@ plot.title(
     "One box on an image of 6 × 9 pixels",
     "the size is (height, width); the box starts with x",
 )
-figure
+course.show(
+    figure,
+    "A box on a grid of pixels. Its top left corner is (2, 1), its bottom right corner (7, 4), and "
+    "its centre (4.5, 2.5). Its width is 5, and its height 3.",
+)
 
 # %% order [markdown]
 # ### A box starts with x, an index starts with the row
@@ -118,7 +125,11 @@ left, right = figure.subplots(1, 2)
 right_way, wrong_way = image[y1:y2, x1:x2], image[x1:x2, y1:y2]
 plot.title(plot.image(left, right_way), "image[y1:y2, x1:x2]", f"{right_way.shape}")
 plot.title(plot.image(right, wrong_way), "image[x1:x2, y1:y2]", f"{wrong_way.shape}")
-figure
+course.show(
+    figure,
+    "Left: the region with y first is a whole 3, higher than wide. Right: the region with x first is "
+    "wider than high, and shows mostly empty paper and a part of another digit.",
+)
 
 # %% convert-words [markdown]
 # ### Exercise: `convert`
@@ -196,7 +207,12 @@ for name, (one, other) in pairs.items():
     print(f"{name:<32}{table[-1][0]:>10.3f}{table[-1][1]:>10.3f}")
 assert table[0] == (0, 1) and table[1][0] == 0 < table[1][1]
 assert table[2][0] == table[3][0] and table[3][1] < 0.4 < table[2][1]
-figure
+course.show(
+    figure,
+    "An object of two rows and three columns of pixels. Left: the box 2, 1, 5, 3 in continuous "
+    "coordinates covers all six pixels. Right: the numbers of the first and the last pixel, 2, 1, 4, "
+    "2, read as a box, cover only two of them.",
+)
 
 # %% derivation [markdown]
 # With the + 1, a point has the area 1 and overlaps itself completely, and boxes that only touch overlap. The third
@@ -240,7 +256,12 @@ for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
     value = boxes.iou([one], [other])[0, 0]
     plot.overlap(ax, one, other, limits=(-1, -1, 11, 10))
     plot.title(ax, name, f"min - max: {width} along x, {height} along y; IoU {value:.3f}")
-figure
+course.show(
+    figure,
+    "Three pairs of squares with side 4. The first pair overlaps in 2 × 3 pixels, and its IoU is "
+    "0.231. The second pair shares an edge, and the third pair is apart along both axes; both have "
+    "the IoU 0.",
+)
 
 # %% iou-words [markdown]
 # In the right plot, both differences are negative, so their product is positive. Without the maximum, two boxes that
@@ -282,6 +303,28 @@ def iou(boxes1, boxes2):
 # %% iou-check points=2
 checks.iou(iou)
 print("iou: right")
+
+# %% stage-words [markdown]
+# ### Your `iou` in the detector
+#
+# A detector uses the IoU in many places. The next cell runs the digit detector with your `iou`, and with a typical
+# mistake: the intersection is divided by the *sum* of the two areas, and not by the union. **Predict** the largest
+# value that this wrong IoU can have. NMS compares it with the thresholds 0.7 (proposals) and 0.5 (detections). Does
+# the detector then find too few digits, or return too many boxes? Does the average precision (AP) rise or fall?
+
+# %% stage-compared
+result = course.with_and_without("iou", iou)
+assert result.ap["mistake"] < result.ap["library"]
+counts = {key: sum(len(page["boxes"]) for page in each.detections) for key, each in result.outcomes.items()}
+print(
+    "detections:", ", ".join(f"{count} with {result.outcomes[key].name}" for key, count in counts.items())
+)
+assert counts["mistake"] > 5 * counts["library"]
+result
+
+# %% stage-read [markdown]
+# The wrong IoU is at most 0.5, for two equal boxes. It never exceeds a threshold, so NMS removes nothing: each digit
+# keeps many boxes, and all but one of them count as wrong. The boxes themselves are as precise as before.
 
 # %% reference [markdown]
 # ## 4  The same function in the library
@@ -330,7 +373,13 @@ values = boxes.iou(scaled, still).reshape(97, 97)
 plot.iou_surface(right, values, slide, np.log2(scale), "dx, pixels", "log2 of the scale")
 plot.title(left, "A moved square", "side 20 pixels; white lines: IoU 0.3, 0.5, 0.7")
 plot.title(right, "A square moved along x and scaled", "log2 = 1: sides twice as long; -1: half as long")
-figure
+course.show(
+    figure,
+    "Left: the IoU as a function of the shift along x and y has a sharp peak at 0. The lines of equal "
+    "IoU are diamonds with curved sides, whose tips lie on the axes. Right: as a function of the "
+    "shift along x and the scale, the IoU is the same for half and double sides while the shift is "
+    "small.",
+)
 
 # %% surface-read [markdown]
 # The surface has a sharp peak: the first pixel costs more than any later one. The lines reach farthest along the
@@ -376,7 +425,12 @@ for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
         other = truth + np.multiply(way, [width, height, width, height])
         plot.overlap(plot.image(ax, crop), truth, other, names=("object", "box"))
         plot.title(ax, f"IoU {boxes.iou([truth], [other])[0, 0]:.2f}", name)
-figure
+course.show(
+    figure,
+    "Nine pairs of the box of a 0 and another box. At an IoU of 0.3, the moved box misses half of the "
+    "digit. At 0.5, it misses a third, and the enlarged box has twice the area of the object. At 0.7, "
+    "the boxes look similar.",
+)
 
 # %% small-words [markdown]
 # ## 7  Why small objects are difficult
@@ -401,7 +455,15 @@ figure = plot.figure(8, 3.6)
 ax = figure.subplots()
 plot.lines(ax, sides, series, "side of the object, pixels", "IoU", levels=(0.5, 0.7), log=True)
 plot.title(ax, "IoU after the same error", "dotted: IoU 0.5 and 0.7")
-figure
+smallest = np.interp(
+    0.7, series["1 pixel along x and y"], sides
+)  # its IoU is 0.7 after an error of a pixel
+course.show(
+    figure,
+    "Three rising curves of the IoU against the side of the object, for errors of 1, 2 and 4 pixels "
+    "along x and y. With an error of 1 pixel, the IoU is below 0.7 for objects smaller than "
+    f"{smallest:.0f} pixels. Twice the error needs twice the side.",
+)
 
 # %% slip-words [markdown]
 # ### Exercise: `slip`
@@ -471,25 +533,100 @@ differences = [boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in zip(one, othe
 print("largest difference over 1000 pairs:", np.abs(differences).max())
 assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and not np.any(differences)
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - A box is `x1, y1, x2, y2` in continuous coordinates, and its width is `x2 - x1`.
 # - The IoU is the intersection divided by the union. It is between 0 and 1, and does not depend on the scale.
 # - The same error in pixels costs a small object more IoU than a large one.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up** (minutes)
 #
 # 1. Add one bug to your `iou` at a time, and read the message of `checks.iou`: take the maximum after the product,
 #    forget to subtract the intersection, return the transpose, add 1.
-# 2. Move a box of 10 × 40 pixels over another one. Along which axis does the IoU decrease faster? How does the
-#    surface of section 5 change?
-# 3. Two boxes have the same area and the same centre, and height / width is 1 and 2. What is their IoU? An anchor
+# 2. Two boxes have the same area and the same centre, and height / width is 1 and 2. What is their IoU? An anchor
 #    with the right area, whose ratio is wrong by a factor of two, cannot do better; notebook 04 uses such numbers to
 #    choose ratios.
-# 4. Two boxes both have an IoU of at least 0.5 with the same object. How small can their own IoU be? (NMS, in
-#    notebook 08, assumes that it is not small.)
 #
+# **Core** (half an hour)
+#
+# 3. Move a box of 10 × 40 pixels over another one. Along which axis does the IoU decrease faster? How does the
+#    surface of section 5 change?
+# 4. Two boxes both have an IoU of at least 0.5 with the same object. How small can their own IoU be? Find two such
+#    boxes on paper. (NMS, in notebook 08, assumes that it is not small.)
+#
+# **Stretch** (an evening)
+#
+# 5. Write the generalised IoU: the IoU minus the fraction of the smallest box around both that belongs to neither of
+#    them. Draw its surface with `plot.iou_surface`, next to that of section 5. What does it do where the IoU is 0?
+#    What is its smallest value? (`plot.iou_surface` accepts values in [0, 1], so draw (1 + value) / 2.)
+# 6. The distance $1 - \mathrm{IoU}$ fulfils the triangle inequality. Test it with a million random triples of boxes.
+#    Which triples come close to equality? What does this say about exercise 4?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    An object fills the columns 3 to 7 of an image; the first column is 0. Which x1 and x2 does its box
+    have in continuous coordinates?
+    [ ] 3 and 7
+        These are the indices of the first and the last column. The box then ends at the left edge of
+        the last column.
+    [x] 3 and 8
+        Column 3 starts at x = 3, and column 7 ends at x = 8. The width is 8 - 3 = 5 columns.
+    [ ] 4 and 8
+        These are the pixels counted from 1, as in VOC's files. In continuous coordinates, the first
+        column starts at 0.
+    [ ] 3.5 and 7.5
+        These are the centres of the first and the last column. A box covers its pixels completely.
+
+    What is the IoU of the boxes (0, 0, 2, 2) and (1, 0, 3, 2)?
+    [ ] 1/2
+        This is the intersection divided by the area of one box. Divide by the area of the union.
+    [ ] 1/4
+        This is the intersection divided by the sum of the areas. The sum counts the intersection twice.
+    [x] 1/3
+        The intersection is 1 · 2 = 2, and the union is 4 + 4 - 2 = 6.
+
+    Box B has half the width and half the height of box A, and lies inside A. You move B, but it stays
+    inside A. What happens to their IoU?
+    [ ] It is highest when both have the same centre, and decreases as B moves.
+        The IoU compares areas, not centres. The intersection is the whole of B in each position.
+    [ ] It stays at 0.5.
+        The sides are half as long, but the area is a quarter.
+    [x] It stays at 0.25.
+        The intersection is always B and the union is always A, so the IoU is the ratio of the areas.
+
+    Your only test of an `iou` compares a set of three boxes, all with a positive area, with itself. It
+    only tests whether the diagonal of the result is 1. Which mistake does it find?
+    [ ] The result is transposed.
+        The diagonal of a matrix and that of its transpose are equal.
+    [ ] The maximum with 0 is taken after the product.
+        For a box and itself, both lengths are positive, so the maximum changes nothing.
+    [ ] A + 1 is added to all widths and heights.
+        Intersection and union of a box and itself are still equal, so their quotient is 1.
+    [x] The intersection is divided by the sum of the areas.
+        For a box and itself, the result is then 0.5.
+
+    A detector finds all objects, but each box is off by 2 pixels along x and along y. The objects are
+    squares with a side of 8 or 32 pixels. Which detections are correct at an IoU of 0.5?
+    [ ] All, because an error of 2 pixels is small.
+        Whether an error is small depends on the side of the object. Compute the IoU for a side of 8
+        pixels.
+    [x] Only those of the large objects.
+        For a side of 32, the IoU is 900 / 1148 = 0.78. For a side of 8, it is 36 / 92 = 0.39.
+    [ ] None, because no box is exact.
+        The IoU of two boxes that are not equal is below 1, but it can be far above 0.5.
+    [ ] Only those of the small objects.
+        The same error is a larger part of a small object, so the IoU of the small object is lower.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 02 finds wrong boxes in a data set. In the library, see `rcnn/boxes.py`. For further reading, see

@@ -95,14 +95,14 @@ photo = load_sample_image("flower.jpg")  # (427, 640, 3)
 # but no object may have it. (Here, the digit 0 has the label 1, and the digit 9 has the label 10.) An image with G =
 # 0 is valid: it teaches the detector what is not an object. Its arrays have the shapes (0, 4) and (0,).
 #
-# > **What people get wrong.** Labels that start at 0. The first class then counts as background, and all other names
-# > are shifted by one. rcnn rejects such a target. torchvision trains on it, the losses look normal, and the detector
-# > never finds an object of the first class.
+# > **What people get wrong.** They start the labels at 0. The first class then counts as background, and all other
+# > names are shifted by one. rcnn rejects such a target. torchvision trains on it, the losses look normal, and the
+# > detector never finds an object of the first class.
 
 # %% targets-shown
 page, blank = 8, next(i for i in range(len(pages)) if len(pages[i][1]["boxes"]) == 0)
 print("L =", len(pages.classes), "classes:", ", ".join(pages.classes))
-figure = plot.figure(8, 2.8)
+figure = plot.figure(10, 3.6)
 for ax, index in zip(figure.subplots(1, 2), (page, blank), strict=True):
     image, target = pages[index]
     plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes)
@@ -111,7 +111,11 @@ for ax, index in zip(figure.subplots(1, 2), (page, blank), strict=True):
         f"Page {index}: image {image.shape}",
         f"boxes {target['boxes'].shape}, labels {target['labels'].shape}: {target['labels']}",
     )
-figure
+course.show(
+    figure,
+    f"Left: a page with {len(pages[page][1]['boxes'])} digits in boxes. The tag of a box is the digit; "
+    "its label is larger by 1. Right: a blank page, whose target has no boxes.",
+)
 
 # %% notations [markdown]
 # ## 2  One box in four formats
@@ -146,7 +150,12 @@ plot.title(ax, "xmin 11, ymin 6, xmax 30, ymax 25", "three readings of one box i
 for name, box in zip(names, readings, strict=True):
     print(f"{name:<38}IoU with the object {boxes.iou(readings[:1], box[None])[0, 0]:.4f}")
 assert np.allclose(boxes.iou(readings[:1], readings)[0], (1, 0.9025, 0.9025))
-figure
+course.show(
+    figure,
+    "A dark square of 20 × 20 pixels and three boxes. The right box encloses it exactly. The "
+    "unchanged numbers lose the first row and the first column. If 1 is subtracted from all numbers, "
+    "the last row and the last column are lost.",
+)
 
 # %% last-pixel [markdown]
 # Each wrong reading loses one row and one column. For an object of $s \times s$ pixels, the IoU is then
@@ -214,12 +223,17 @@ moved, size = resize_boxes(flowers, photo.shape[:2], 256, 427)
 resized = transform.resize(transform.as_image(photo), size)
 print(f"{photo.shape[:2]} becomes {resized.shape[:2]}, and the boxes become", np.round(moved, 1).tolist())
 
-figure = plot.figure(7, 2.6)
+figure = plot.figure(10, 3.7)
 shown_boxes, titles = (moved, flowers), ("Resized boxes", "Boxes that were not resized")
 for ax, shown, title in zip(figure.subplots(1, 2), shown_boxes, titles, strict=True):
     plot.boxes(plot.image(ax, resized), shown, np.array([1, 1]), class_names=("background", "flower"))
     plot.title(ax, title)
-figure
+course.show(
+    figure,
+    "A photograph of two flowers, resized to 60 % of its size. Left: the resized boxes enclose the "
+    "flowers. Right: the original boxes are too large and too far to the right and down; most of one "
+    "box is outside the image.",
+)
 
 # %% batch [markdown]
 # ## 4  From images to a batch
@@ -247,23 +261,32 @@ twice = (once - mean) / deviation
 assert np.allclose((once.min(), once.max()), (-2.1, 2.6), atol=0.05)
 assert np.allclose((twice.min(), twice.max()), (-11, 10), atol=0.5)
 
-figure = plot.figure(7, 2.5)
+figure = plot.figure(10, 3.5)
+shares = []
 for ax, planes, (height, width) in zip(figure.subplots(1, 2), batch.images, batch.image_sizes, strict=True):
     visible = planes.transpose(1, 2, 0) * deviation + mean  # (H, W, 3), normalisation undone
     plot.image(ax, np.clip(visible, 0, 1))
+    plot.boxes(ax, [[0, 0, width, height]], labels=[1], class_names=["", f"image, {height} × {width}"])
+    shares.append(1 - height * width / planes[0].size)
     plot.title(
         ax,
-        f"{height} × {width} pixels, padded to {planes.shape[1]} × {planes.shape[2]}",
-        f"padding: {1 - height * width / planes[0].size:.0%} of the area",
+        f"Padded to {planes.shape[1]} × {planes.shape[2]} pixels",
+        f"padding: {shares[-1]:.0%} of the area",
     )
-figure
+course.show(
+    figure,
+    "Two images of a batch, both padded to 256 × 448 pixels. The photograph has a grey strip at its "
+    f"right, {shares[0]:.0%} of the area. The panorama has a grey strip at its right and a large grey "
+    f"area below, {shares[1]:.0%} of the area.",
+)
 
 # %% lies [markdown]
 # ## 5  A gallery of lies
 #
-# The next cell shows eleven ways in which a target can be wrong; each is one line of code. The first tile is the
+# The next two cells show eleven ways in which a target can be wrong; each is one line of code. The first tile is the
 # truth. Look at each tile before you read its title, and ask: would a test of the numbers find this error? Red dashed
-# boxes are invalid whatever the image shows.
+# boxes are invalid whatever the image shows. The first figure contains errors in the numbers of the boxes. In the
+# second figure, the boxes are possible, but they do not belong to the image or to the labels.
 #
 # The best test is to *draw the boxes on the images and look at them*. It takes a minute and finds nearly all of these
 # errors.
@@ -285,11 +308,48 @@ lies = {  # name: function of image p, boxes b (G, 4), labels k (G,) and index i
     "labels from 0": lambda p, b, k, i: (p, b, k - 1),
     "labels of the next box": lambda p, b, k, i: (p, b, np.roll(k, 1)),
 }
+signs = (
+    "each box lies on its digit",
+    "beside the digits; one box leaves the page",
+    "nearly all boxes are empty: x2 < x1 or y2 < y1",
+    "in the right columns, but upside down",
+    "all boxes lie within the first pixel",
+    "too small, and too far to the left and up",
+    "wrong places, and classes of other digits",
+    "the page is turned, the boxes are not",
+    "the 7 is on the left, its box on the right",
+    "looks right; a row and a column are missing",
+    "each digit is named one lower; 0 has no name",
+    "the boxes are right, the classes are not",
+)  # how to see each of them
+assert len(lies) == len(signs) == 1 + 11
 image, target = pages[page]
-tiles = [lie(image, target["boxes"], target["labels"], page) for lie in lies.values()]
-shown, shown_boxes, shown_labels = (list(each) for each in zip(*tiles, strict=True))
-assert len(lies) == 1 + 11
-plot.contact_sheet(shown, shown_boxes, shown_labels, pages.classes, list(lies))
+
+
+def gallery(first, last):
+    """Draw the tiles first .. last - 1."""
+    tiles = [lie(image, target["boxes"], target["labels"], page) for lie in list(lies.values())[first:last]]
+    captions = [f"{name}\n{sign}" for name, sign in zip(lies, signs, strict=True)][first:last]
+    images, box_lists, label_lists = (list(each) for each in zip(*tiles, strict=True))
+    return plot.contact_sheet(images, box_lists, label_lists, pages.classes, captions)
+
+
+course.show(
+    gallery(0, 6),
+    "Six tiles with the same page. In the truth, each box lies on its digit. With x and y swapped, "
+    "the boxes lie beside the digits, and one is outside the page. Read as x, y, width, height, the "
+    "boxes are invalid. With y from the bottom, they are upside down. Fractions of the page lie in "
+    "the top left corner, and boxes of half the size are too small.",
+)
+
+# %% more-lies-shown
+course.show(
+    gallery(6, 12),
+    "Six tiles. Boxes of another page lie beside the digits. On the rotated and on the mirrored page, "
+    "the boxes lie where the digits were before. Without the last pixel, the boxes look right. With "
+    "labels from 0, each digit is named one lower, and the 0 has no name. With the labels of the next "
+    "box, the boxes are right, but the digits are not.",
+)
 
 # %% levels [markdown]
 # ## 6  What a program can find
@@ -369,7 +429,12 @@ figure = plot.figure(8, 3.8)
 ax = figure.subplots()
 plot.fit_histogram(ax, fits)
 plot.title(ax, "How well boxes fit their images", f"{len(pages)} pages of digits")
-figure
+course.show(
+    figure,
+    "Four histograms of the fit. For the truth and for boxes without their last pixel, nearly all "
+    "fits are above 0.9. For mirrored pages and for y from the bottom, the fits are spread evenly "
+    "from 0 to 1, as by chance.",
+)
 
 # %% blind [markdown]
 # The plot explains why three of the lies were not found. The mirrored pages *are* visible: their boxes fit hardly
@@ -417,11 +482,15 @@ with tempfile.TemporaryDirectory() as folder:
     with Image.open(path) as file:
         stored, upright = np.asarray(file), images.read(path)
 
-figure = plot.figure(5.5, 2.4)
+figure = plot.figure(9, 4)
 left, right = figure.subplots(1, 2)
 plot.title(plot.image(left, stored), "As stored", f"{stored.shape}")
 plot.title(plot.image(right, upright), "After the rotation", f"{upright.shape}")
-figure
+course.show(
+    figure,
+    "Left: the photograph as stored in the file, lying on its side and wider than high. Right: after "
+    "the rotation by a quarter turn, it is upright and higher than wide.",
+)
 
 # %% faults [markdown]
 # ## 8  Five planted errors
@@ -610,23 +679,98 @@ print("area of the box:      ", boxes.area(in_batch)[0])
 print("number of dark pixels:", dark)
 assert boxes.area(in_batch)[0] == 160_000 and 0.0005 < 1 - dark / 160_000 < 0.0015
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - A target consists of boxes in pixels of its image, and of labels from 1 to L - 1.
 # - Resizing changes the boxes, with one factor for each axis. Normalisation and padding do not change them.
 # - A program finds impossible numbers and boxes that do not fit their images. Wrong labels need a person who looks.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Add your own lie to `lies`: for example, move the boxes of every second page by three pixels. How far must they
-#    move until their fit decreases, and until `validate` reports an error? Why not earlier?
-# 2. `rcnn check voc:FOLDER` does all this for your own folder, and draws sixteen images. What does it report for the
-#    last data set that you downloaded?
-# 3. How many pages does `validate` need to find *boxes of another page*? Shorten `pages` until it finds nothing.
-# 4. Write mirroring as a function of boxes and size, pass it to `overlay.box_fits` instead of the function that
+# **Warm-up** (minutes)
+#
+# 1. Write the pages to a folder with `data.write_voc(pages, "pages", "train")`, and read one of the XML files. Which
+#    of the four numbers of a box are larger by 1? Then run `rcnn check voc:pages` in a terminal, and look at the image
+#    that it saves.
+# 2. For which sides $s$ has a box without its last row and column an IoU below 0.9? And below 0.95?
+#
+# **Core** (half an hour)
+#
+# 3. Add your own lie to `lies`: for example, move the boxes of every second page to the right. How far must they move
+#    until their mean fit decreases, and until `validate` reports an error? Which error is it?
+# 4. How many pages does `validate` need to find *boxes of another page*? Shorten `pages` until it finds nothing.
+#
+# **Stretch** (an evening)
+#
+# 5. Write mirroring as a function of boxes and size, pass it to `overlay.box_fits` instead of the function that
 #    changes nothing, and verify that the mirrored pages fit again.
+# 6. Find wrong labels with a detector: run `rcnn.load_digits()` on the pages with *labels of the next box*, and list
+#    the objects on which a certain detection has another class. How many wrong labels do you find? How many right
+#    labels does your list contain? (This detector was trained on right labels. Would it work if it had been trained
+#    on the wrong ones?)
+
+# %% questions [markdown]
+# ## Five questions
 #
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A COCO file has the box (40, 10, 20, 30). Its image is resized from 480 × 640 to 240 × 320. What is
+    the box in rcnn after resizing?
+    [ ] (20, 5, 10, 15)
+        These are still x, y, width and height. First convert to two corners.
+    [x] (20, 5, 30, 20)
+        As corners, the box is (40, 10, 60, 40). Both sides of the image become half as long, so all
+        numbers are halved.
+    [ ] (40, 10, 60, 40)
+        This is the box in the original image. It must be resized together with the image.
+    [ ] (5, 20, 20, 30)
+        A size starts with the height, but a box starts with x.
+
+    A batch contains an image of 100 × 150 pixels and one of 200 × 90 pixels (height × width), already
+    resized. What is the shape of the batch?
+    [ ] (2, 3, 200, 150)
+        This is the largest height and the largest width. Both must also be divisible by 32.
+    [ ] (2, 3, 224, 224)
+        Height and width are rounded up separately. The batch need not be square.
+    [x] (2, 3, 224, 160)
+        The largest height, 200, is rounded up to 224, and the largest width, 150, to 160.
+    [ ] (2, 3, 192, 128)
+        Rounding down would cut the images off. Padding only adds pixels.
+
+    A box has x2 = NaN. Which test finds it?
+    [ ] `x2 <= x1`
+        Every comparison with NaN is false, so this test finds nothing.
+    [ ] `x2 - x1 < 1`
+        The difference is NaN, too, and the comparison is false.
+    [ ] `x2 == np.nan`
+        NaN is not equal to anything, not even to itself.
+    [x] `not x2 > x1`
+        The comparison is false, so its negation is true. Test what must hold, and negate it.
+
+    In a data set of 500 images, the mean fit of all boxes is 0.51. What is the most likely reason?
+    [ ] About half of the boxes are wrong, and the other half is right.
+        Right boxes have a fit near 1, and wrong ones of 0.5 on average. The mean would be about 0.75.
+    [x] The boxes do not belong to their images.
+        A box at a random place has a random rank, so its fit is 0.5 on average.
+    [ ] The boxes are one pixel too small.
+        Such boxes still have nearly the same contrast. Their fit stays near 1.
+    [ ] The labels are wrong.
+        The fit compares boxes and images. It does not use the labels.
+
+    `data.validate` finds no problem in a data set. Which conclusion is justified?
+    [ ] The annotations are right.
+        Wrong labels and shifts of a pixel are not found, as the gallery shows.
+    [ ] Nothing can be concluded, because it misses some errors.
+        Many frequent errors, such as swapped axes and a wrong format, are now unlikely.
+    [x] The boxes are possible, and most of them lie on something that differs from its surroundings.
+        These are the three levels of the test. Draw the boxes and labels of a dozen images for the
+        rest.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 03 explains what the backbone computes from the batch. In the library, `rcnn.data` contains the readers and

@@ -75,7 +75,11 @@ plot.title(
     "Its output, the feature map",
     f"{trace.features[0].shape[2:]} cells; the largest of 64 channels",
 )
-figure
+course.show(
+    figure,
+    f"Left: a page of 128 × 128 pixels with {len(target['boxes'])} digits. Right: its feature map of "
+    "16 × 16 cells, in which the brightest cells lie on the digits.",
+)
 
 # %% slide [markdown]
 # ## 1  A sliding filter
@@ -108,11 +112,16 @@ sparse = F.conv2d(page, Tensor(vertical), padding=1, stride=4)
 assert np.array_equal(moved.data[..., :-20], page.data[..., 20:])
 assert np.unravel_index(np.abs(edges.data[0, 0]).argmax(), (128, 128))[1] in (0, 127)  # at the padding
 
-figure = plot.figure(10, 2.5)
-shown = {"page": page, "moved by the filter": moved, "edges, stride 1": edges, "edges, stride 4": sparse}
-for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
+figure = plot.figure(8.6, 7.6)
+shown = {"Page": page, "Moved by the filter": moved, "Edges, stride 1": edges, "Edges, stride 4": sparse}
+for ax, (name, maps) in zip(figure.subplots(2, 2).flat, shown.items(), strict=True):
     plot.title(plot.feature_map(ax, maps.data[0], 1, "value"), name, f"{maps.shape[2:]}")
-figure
+course.show(
+    figure,
+    "Top: the page, and the page moved to the left by 20 pixels, with a dark strip of zeros at the "
+    "right. Bottom: the edge filter is positive at the left edges of the dark strokes, and negative at "
+    "their right edges. With stride 4, only every fourth pixel of every fourth row remains.",
+)
 
 # %% size [markdown]
 # The page moves to the left: `out[i, j]` is `x[i, j + 20]`. The dark strip is the padding. The padding also creates
@@ -130,8 +139,8 @@ figure
 # p$. **Predict** how many windows there are in each row of the three inputs below. Then run the cell and count the
 # dots.
 #
-# Then write the formula for one side as `output_size`. In the third plot, the windows do not reach the last row: if
-# the division by the stride has a remainder, the remainder is not another window.
+# **Exercise.** Then write the formula for one side as `output_size`. In the third plot, the windows do not reach the
+# last row: if the division by the stride has a remainder, the remainder is not another window.
 
 # %% size-picture
 cases = {
@@ -144,7 +153,12 @@ for ax, (name, (size, stride, padding)) in zip(figure.subplots(1, 3), cases.item
     plot.sliding_windows(ax, size, 3, stride, padding)
     plot.title(ax, name, "filter 3 × 3")
     plot.windows_legend(ax)
-figure
+course.show(
+    figure,
+    "Three grids of cells with the first two windows of a 3 × 3 filter, and a dot at the centre of "
+    "every window. A white border of padding surrounds the first two grids. In the third grid, no "
+    "window reaches the last row and the last column, which are coloured.",
+)
 
 
 # %% size-yours
@@ -358,9 +372,15 @@ def measured_field(layers, pixels=2048):
 
 stem = [(3, 2, 1), (3, 2, 1), (3, 1, 1)]  # (kernel, stride, padding)
 print("size, stride, start after the first three layers:", measured_field(stem))
+assert measured_field(stem) == (15, 4, 0)
 figure = plot.figure(10, 3.4)
 plot.cells_and_pixels(figure.subplots(), stem, 24, cell=3, pixel=3)
-figure
+course.show(
+    figure,
+    "A row of 24 pixels at the bottom, and three maps with 12, 6 and 6 cells above it. Blue lines "
+    "lead from cell 3 of the last map down to 3 cells, then to 7 cells, and then to 15 pixels, from 5 "
+    "to 19. Orange lines lead from pixel 3 up to 3 cells of the last map.",
+)
 
 
 # %% field-yours
@@ -461,7 +481,12 @@ plot.title(left, f"Cell {cell} on the page", "the centre of its field is (64.5, 
 plot.title(
     plot.influence(right, mean, squares), "Influence of each pixel on the cell", "mean over 12 pages"
 )
-figure
+course.show(
+    figure,
+    "Three squares with the same centre: the receptive field of 95 pixels, which spans most of the "
+    "page, a square of 27 pixels that contains half of the influence, and one stride of 8 pixels. The "
+    "influence is a spot that is bright in the middle and fades long before the border of the field.",
+)
 
 # %% centre [markdown]
 # ## 6  From a cell to its position, and back
@@ -555,8 +580,8 @@ assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
 # instead of 25). Therefore, torchvision and rcnn upsample to the *size* of the finer map: row $i$ of H copies row
 # $\lfloor i h / H \rfloor$ of h.
 #
-# Write this sum. Two traps: `repeat(2)` is right only for even sizes, and the index is rounded down, not to the
-# nearest integer.
+# **Exercise.** Write this sum as `top_down`. Two traps: `repeat(2)` is right only if the sizes differ by a factor of
+# exactly 2, and the index is rounded down, not to the nearest integer.
 
 
 # %% top-down-yours
@@ -580,35 +605,52 @@ print("top_down: right. The library's loop over the levels:")
 course.source(FPN.forward)
 
 # %% pyramid-maps [markdown]
-# The library computes this sum level by level, from the coarsest to the finest. The next cell applies it to two maps
-# of the digit detector's backbone, with stride 4 and stride 8. The backbone is trained; the pyramid has random
-# weights. The plots show the sum before the 3 × 3 convolution.
-#
-# We can also measure what the pyramid changes. In the table below the plots, C is a map of the backbone, and P is the
-# level of the pyramid with the same size. **Predict** the size of the field of the finer P. Its 3 × 3 convolution
-# reads three of its own cells along each side, which copy two cells of the coarser map.
+# The library computes this sum level by level, from the coarsest to the finest. The next cell computes it for two maps
+# of the digit detector's backbone, with stride 4 and stride 8. In a pyramid, the lateral connections are learned. Here
+# they only copy their input (the finer map has 16 channels less; these are 0), so the plots show the sum alone, before
+# the 3 × 3 convolution. **Predict** where each of the two maps is bright: along the strokes, or in the middle of a
+# digit? And the sum?
 
 # %% pyramid-picture
 modules = list(backbone.stem)
 stride_four = nn.Sequential(*modules[:5])  # two layers with stride 2, and a residual block
 stride_eight = nn.Sequential(*modules[5:], backbone.blocks)
-rcnn.seed(0)
-pyramid = FPN([48, 64], out_channels=64, extra_max_pool=False).astype(np.float64)
 
 with no_grad():
     fine = stride_four(Tensor(trace.batch.astype(np.float64)))  # (1, 48, 32, 32)
     coarse = stride_eight(fine)  # (1, 64, 16, 16)
-    lateral, above = pyramid.inner_blocks[0](fine), pyramid.inner_blocks[1](coarse)
-    upsampled = F.interpolate(above, lateral.shape[2:])
+    lateral = np.pad(fine.data, [(0, 0), (0, 16), (0, 0), (0, 0)])  # (1, 64, 32, 32)
+    upsampled = F.interpolate(coarse, lateral.shape[2:]).data  # (1, 64, 32, 32)
+assert np.array_equal(upsampled, coarse.data.repeat(2, axis=2).repeat(2, axis=3))
 
-figure = plot.figure(10, 2.6)
-shown = {"lateral": lateral, "coarser level": above, "upsampled": upsampled, "sum": lateral + upsampled}
-for ax, (name, maps) in zip(figure.subplots(1, 4), shown.items(), strict=True):
-    plot.title(plot.feature_map(ax, maps.data[0]), name, f"{maps.shape}")
-figure
+figure = plot.figure(10, 3.7)
+shown = {
+    "Finer map, stride 4": (lateral, "after the lateral connection"),
+    "Coarser map, stride 8": (coarse.data, "upsampling copies each cell to 2 × 2 cells"),
+    "Sum, stride 4": (lateral + upsampled, "the finer map plus the upsampled map"),
+}
+for ax, (name, (maps, caption)) in zip(figure.subplots(1, 3), shown.items(), strict=True):
+    plot.title(plot.feature_map(ax, maps[0], image=image), name, f"{maps.shape[2:]} cells; {caption}")
+course.show(
+    figure,
+    "Three maps with the digits as a shadow. The finer map is brightest along the strokes. The "
+    "coarser map has larger cells and is brightest in the middle of the digits. The sum has the small "
+    "cells of the finer map, and is bright both along the strokes and in the middle of the digits.",
+)
 
+# %% pyramid-field [markdown]
+# The finer map is bright along the strokes, the coarser map in the middle of the digits, and the sum in both places.
+#
+# We can also measure what the pyramid changes. In the table below, C is a map of the backbone, and P is the level of
+# the pyramid with the same size. The pyramid has random weights; the size of a field does not depend on them.
+# **Predict** the size of the field of the finer P. Its 3 × 3 convolution reads three of its own cells along each side,
+# which copy two cells of the coarser map.
 
 # %% pyramid-field-table
+rcnn.seed(0)
+pyramid = FPN([48, 64], out_channels=64, extra_max_pool=False).astype(np.float64)
+
+
 class Level(nn.Module):
     "The map with stride 4 (index 0) or 8 (index 1), of the backbone or of the pyramid."
 
@@ -657,24 +699,104 @@ assert measured == [(23, 64.5), (103, 60.5), (95, 64.5), (111, 64.5)]
 # VGG-16. (The paper calls this the effective receptive field; since [2], this term means the smaller region that
 # matters most.) The table in section 6 has 196 for conv5_3, whose stride is 16, and $196 + 2 \cdot 16 =$ **228**. In
 # the same way, our RPN judges an anchor from at most $95 + 2 \cdot 8 = 111$ pixels.
-#
+
+# %% learned [markdown]
 # ## What you have learned
 #
 # - A cell has a stride, a receptive field and a centre; all three follow from kernels, strides and paddings.
 # - The central part of the receptive field has most of the influence.
 # - Measure strides instead of assuming them. A pyramid gives fine maps the large fields of coarse maps.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Measure the influence on cell (0, 0). How large is its field, and which part of it is outside the page?
-# 2. Measure the influence in a backbone with random weights: `SmallBackbone()` of `rcnn.backbones`, after `.eval()`
+# **Warm-up** (minutes)
+#
+# 1. Compare three 3 × 3 convolutions with stride 1 and one 7 × 7 convolution. Which has the larger field? Which has
+#    more weights, if all maps have C channels? Use `measured_field`.
+# 2. Measure the influence on cell (0, 0). How large is its field, and which part of it is outside the page?
+#
+# **Core** (half an hour)
+#
+# 3. Measure the influence in a backbone with random weights: `SmallBackbone()` of `rcnn.backbones`, after `.eval()`
 #    and `.astype(np.float64)`. Is the square with half of the influence larger or smaller than in the trained
 #    backbone? In [2] section 3.2, it grew during training. Did ours?
-# 3. A dilated filter has gaps between its weights: with dilation $d$, it spans $d (k - 1) + 1$ cells. Extend
+# 4. A dilated filter has gaps between its weights: with dilation $d$, it spans $d (k - 1) + 1$ cells. Extend
 #    `receptive_field`, and measure with `F.conv2d(..., dilation=(1, d))`.
-# 4. In a copy of `FPN.forward`, replace the sum by the lateral connection alone (`merged = lateral`). How does the
-#    last table change?
 #
+# **Stretch** (an evening)
+#
+# 5. The gradient of a convolution in section 2, if you have skipped it. Then test it with central differences instead
+#    of the check, for all three gradients.
+# 6. In a copy of `FPN.forward`, replace the sum by the lateral connection alone (`merged = lateral`). How does the
+#    last table change? Then add a second path, from the finest level to the coarsest: which fields become larger now?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A convolution has a 5 × 5 filter, stride 2 and padding 2. Its input has 32 rows. How many rows does
+    its output have?
+    [x] 16
+        (32 + 2 · 2 - 5) / 2 = 15.5 is rounded down to 15. Add 1 for the first window.
+    [ ] 15
+        This is the number of steps. The number of windows is one larger.
+    [ ] 17
+        (32 + 4 - 5) / 2 = 15.5 is rounded down. The remainder is not another window.
+    [ ] 14
+        The padding is missing. With two rows of zeros at the top and at the bottom, the input has 36
+        rows.
+
+    Two 3 × 3 convolutions follow each other, the first with stride 2, the second with stride 1. How
+    many pixels does a cell of the last map see along one side?
+    [ ] 5
+        This is the field for two convolutions with stride 1. Here, the cells that the second one reads
+        are two pixels apart.
+    [ ] 6
+        The field is not the stride times the kernel: 2 · 3 = 6. The outer windows extend beyond that.
+    [x] 7
+        The first adds 2 · 1, and the second adds 2 · 2, because its input has the stride 2: 1 + 2 + 4 =
+        7.
+    [ ] 9
+        This is 3 · 3. The windows of neighbouring cells overlap, so the sizes do not multiply.
+
+    In the backbone of the digit detector, you change the stride of the third convolution with stride 2
+    to 1, and nothing else. What happens?
+    [ ] The map gets more cells, and the field of a cell does not change.
+        The five convolutions from there on add 2 × the stride before them. For four of them, this
+        stride is now 4 instead of 8.
+    [ ] The field of a cell grows, because the map is finer.
+        A finer map has more cells, but each layer now adds fewer pixels to the field.
+    [x] The stride of the map becomes 4, and the field shrinks from 95 to 63 pixels.
+        After 31 pixels, the last four convolutions add 4 · 2 · 4 = 32 pixels instead of 4 · 2 · 8 = 64.
+
+    `top_down` upsamples a column with the values a, b, c to five rows. Which values does it add?
+    [x] a, a, b, b, c
+        Row i copies row floor(3 i / 5): 0, 0, 1, 1, 2.
+    [ ] a, a, b, b, c, c
+        This is `repeat(2)`. It has six rows, and cannot be added to a map with five rows.
+    [ ] a, b, b, c, c
+        Here, the index is rounded to the nearest integer: 0, 0.6, 1.2, 1.8, 2.4 become 0, 1, 1, 2, 2.
+    [ ] a, (a + b) / 2, b, (b + c) / 2, c
+        This is linear interpolation. The pyramid copies the nearest neighbour, and computes no means.
+
+    You compare your gradient with central differences in float32, with a step of 1e-6. They differ by
+    about 10 %. What do you conclude?
+    [ ] The gradient is wrong, because 10 % is much more than rounding.
+        In float32, rounding causes an error of about 1e-7 / 1e-6, which is 10 %.
+    [x] Nothing yet. Repeat the test in float64.
+        The error of the difference itself is about 10 % here. In float64, with a step near 5e-6, it is
+        negligible.
+    [ ] The gradient is right, because it has the right order of magnitude.
+        A missing term can also change a gradient by only 10 %. The test must be precise enough to show
+        it.
+    [ ] The step is too large. Repeat the test with 1e-8.
+        A smaller step makes it worse: the error of rounding is inversely proportional to the step.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 04 places anchors on the cells. In the library, see `rcnn/nn/conv.py`, `rcnn/backbones` and
