@@ -144,6 +144,8 @@ def write_notebooks(folder: Path) -> None:
         for cell in notebook.cells:
             if sources.is_exercise(cell):
                 cell.metadata["tags"] = ["hide-input"]
+            elif cell.id == "quiz":
+                cell.metadata["tags"] = ["remove-input"]  # it contains the answers
             elif cell.cell_type == "markdown":
                 cell.source = rewrite_docs_names(cell.source)
         notebook.cells = [each for cell in notebook.cells for each in with_explorer(cell)]

@@ -1,4 +1,4 @@
-import { COLORS, type Control, Explorer, panel, plot, rectangle, short, svg } from "./element";
+import { COLORS, type Control, Explorer, panel, plot, rectangle, short, svg, tag } from "./element";
 import { bestAnchor, type Box, cellAnchors } from "./geometry";
 
 interface Data {
@@ -60,7 +60,7 @@ export class AnchorPainter extends Explorer<Data> {
         ...here.flatMap(({ object, box, iou }) => [
           rectangle(object, { stroke: "#fff", "stroke-width": 2, "stroke-dasharray": "4 3" }),
           rectangle(box, { stroke: iou >= 0.5 ? COLORS.green : COLORS.orange, "stroke-width": 2.5 }),
-          svg("text", { x: object[0], y: object[1] - 1, "font-size": 7, fill: "#000" }, iou.toFixed(2)),
+          tag(object, iou),
         ]),
       ),
       plot(

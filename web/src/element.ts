@@ -33,6 +33,11 @@ export function rectangle([x1, y1, x2, y2]: Box, attributes: Attributes = {}): S
   return svg("rect", { fill: "none", "vector-effect": "non-scaling-stroke", ...sides, ...attributes });
 }
 
+/** Return a number above a box, or inside it at the top of the drawing. */
+export function tag([x1, y1]: Box, value: number): SVGElement {
+  return svg("text", { x: x1, y: Math.max(y1 - 1, 6.5), "font-size": 7, fill: "#000" }, value.toFixed(2));
+}
+
 /** Return a picture (a drawing of `width` x `height` units) with a heading above it. */
 export function panel(heading: string, box: Box, ...children: (Node | string)[]): HTMLElement {
   const [x1, y1, x2, y2] = box;

@@ -42,7 +42,7 @@ export class PoolCompare extends Explorer<{ map: FeatureMap }> {
         view,
         cells(map),
         outline(),
-        // The value of a cell is at its centre if the option aligned is on, and at its upper left corner otherwise.
+        // The cell in column 0 is drawn from 0 to 1, and a sample at x = 0 reads it alone: that is its centre.
         ...points.map(([x, y]) => svg("circle", { cx: x + 0.5, cy: y + 0.5, r: 0.1, fill: COLORS.orange })),
       ),
       plot(

@@ -1,4 +1,4 @@
-import { COLORS, type Control, Explorer, panel, plot, rectangle, svg } from "./element";
+import { COLORS, type Control, Explorer, panel, plot, rectangle, svg, tag } from "./element";
 import { type Box, precisionRecall } from "./geometry";
 
 interface Data {
@@ -37,10 +37,10 @@ export class ScoreThreshold extends Explorer<Data> {
         ),
         ...here.flatMap(({ box, score, correct }) => [
           rectangle(box, { stroke: correct ? COLORS.green : COLORS.orange, "stroke-width": 2.5 }),
-          svg("text", { x: box[0], y: box[1] - 1, "font-size": 7, fill: "#000" }, score.toFixed(2)),
+          tag(box, score),
         ]),
       ),
-      plot("All pages", { x: "recall", y: "precision" }, [0, 0, 1, 1.02], [
+      plot("All pages", { x: "recall", y: "precision" }, [0, 0, 1, 1], [
         { name: "all detections", color: COLORS.grey, points },
         { name: "above the threshold", color: COLORS.green, points: points.slice(0, shown.length), dots: true },
       ]),
