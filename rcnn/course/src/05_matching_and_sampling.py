@@ -474,7 +474,8 @@ course.show(
 
 # %% all-steps
 by_threshold, final = (matching.match(iou, 0.7, 0.3, force_best) for force_best in (False, True))
-in_sample = np.concatenate(matching.sample(page_labels[3], 256, 0.5, np.random.default_rng(0)))
+labels_of_page = np.where(final >= 0, 1, np.where(final == -1, 0, -1))
+in_sample = np.concatenate(matching.sample(labels_of_page, 256, 0.5, np.random.default_rng(0)))
 nothing = np.zeros(len(all_anchors), bool)
 steps = [  # matches so far, and the anchors that are decided
     (by_threshold, nothing),
