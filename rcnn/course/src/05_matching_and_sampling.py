@@ -180,7 +180,7 @@ course.show(
 #
 # A trained detector does not match, so the next cell first trains three digit detectors for 40 more steps: with the
 # library's `match`, with yours, and with a typical mistake. The mistake matches every anchor and every RoI to its best
-# object, even if they hardly overlap. **Predict** what the third detector learns, and what it then finds on the page.
+# object, even if they do not overlap. **Predict** what the third detector learns, and what it then finds on the page.
 
 # %% own-match
 matched = course.with_and_without("match", match)
@@ -188,8 +188,9 @@ assert matched.ap["mistake"] < 0.9 < matched.ap["library"]
 matched
 
 # %% corners [markdown]
-# In the third detector, every anchor on a page with a digit is positive, and so is every RoI. It learns that there is
-# no background, and loses average precision (AP, notebook 12) within 40 steps.
+# For the third detector, every anchor on a page with a digit is positive, and so is every RoI. It sees background only
+# on empty pages, so it learns to predict digits next to digits. Its average precision (AP, notebook 12) falls within 40
+# steps.
 #
 # ## 3  Four special cases
 #
