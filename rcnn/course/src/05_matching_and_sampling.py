@@ -487,7 +487,7 @@ steps = [  # matches so far, and the anchors that are decided
     (final, np.isin(np.arange(len(final)), in_sample)),
 ]
 captions = [
-    "No anchor is decided. The page has 16 × 16 cells with 6 anchors each, 1,536 in total, and 5 objects.",
+    "No anchor is decided, so none is drawn. There are 1,536 anchors, 6 in each of 16 × 16 cells.",
     "The best IoU of 1,402 anchors is below 0.3. They are negative: they must predict background.",
     "The best IoU of one anchor is at least 0.7. It is positive, but four objects still have no anchor.",
     "The best-anchor rule adds five positive anchors. Each object now has at least one.",
