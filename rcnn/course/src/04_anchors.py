@@ -231,7 +231,7 @@ ax = plot.anchor_order(figure.subplots(), few, color_of=np.tile([0, 1], 6))
 plot.title(ax, "Indices of the anchors", f"a map of 2 × 3 cells, 2 anchors per cell: {few.shape}")
 course.show(
     figure,
-    "Each of the 2 × 3 cells has a wide and a tall anchor. The indices are 0 to 5 in the first row of "
+    "Each of the 2 × 3 cells has a square and a tall anchor. The indices are 0 to 5 in the first row of "
     "cells, from left to right, and 6 to 11 in the second row.",
 )
 
@@ -244,7 +244,7 @@ course.show(
 # The digit detector can run with your functions. The next cell compares three detectors on 20 pages: one with the
 # library's function, one with yours, and one with a typical mistake. For `cell_anchors`, the mistake is an inverted
 # ratio. For `grid_anchors`, it is the order column, row, cell anchor. All shapes are right in both cases, so no error
-# appears. The result is the average precision (AP), which is 1 if all digits are found and nothing else (notebook 12).
+# appears. The result is the average precision (AP), which is 1 for perfect detections (notebook 12).
 #
 # **Predict:** which of the two mistakes lowers the AP more, and why?
 
