@@ -90,8 +90,8 @@ def read(path: Path, seed: str | None = None) -> Any:
 def student(notebook: Any) -> Any:
     """Return a copy of a notebook without solutions and outputs.
 
-    Jupyter does not allow changes of the checks. They get the tag "raises-exception": "Run All Cells" then continues
-    after a check that fails.
+    As in notebooks that nbgrader releases, Jupyter deletes neither exercises nor checks, and does not edit checks. The
+    checks also get the tag "raises-exception": "Run All Cells" then continues after a check that fails.
 
     Parameters
     ----------
@@ -109,6 +109,8 @@ def student(notebook: Any) -> Any:
         if cell.cell_type == "code":
             cell.source = without_solutions(cell.source)
             cell.outputs, cell.execution_count = [], None
+            if is_exercise(cell):
+                cell.metadata["deletable"] = False
             if is_check(cell):
                 cell.metadata.update(tags=["raises-exception"], editable=False, deletable=False)
     return copy

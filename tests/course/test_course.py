@@ -75,7 +75,7 @@ def test_student_copy_has_no_solutions_or_outputs(source):
         'NotImplementedError("Replace this line with your code.")'
     )
     assert copy.cells[2].outputs == [] and copy.cells[2].execution_count is None
-    assert copy.cells[1].metadata == notebook.cells[1].metadata
+    assert copy.cells[1].metadata == {**notebook.cells[1].metadata, "deletable": False}
     assert copy.cells[2].metadata.tags == ["raises-exception"] and "tags" not in notebook.cells[2].metadata
     assert copy.cells[2].metadata.editable is False and copy.cells[2].metadata.deletable is False
     assert "return 2 * x" in notebook.cells[1].source and notebook.cells[2].outputs
