@@ -18,7 +18,7 @@ TIME = re.compile(r"\*Time\.\* (.+?)\.?(?:\n\n|$)", re.DOTALL)
 QUESTION = re.compile(r"\*\*The question\.\*\* (.+?)(?:\n\n|$)", re.DOTALL)
 OPENING = """# The course
 
-Open the notebooks in this order. Each one ends with questions and further experiments.{variants}
+Open the notebooks in this order. Each one ends with questions, and with exercises without solutions.{variants}
 
 The table shows which checks have passed. It is computed from the saved outputs of the notebooks: save a notebook, and
 run the next cell again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ class Progress:
 
     def _repr_html_(self) -> str:
         """Return the table as HTML. The names of the notebooks of one learner are links."""
-        heading, *rows = ([html.escape(text).replace("  ", "&emsp;") for text in row] for row in self._rows())
+        heading, *rows = ([_as_html(text) for text in row] for row in self._rows())
         if not self.several:
             for row, saved in zip(rows, self.learners[0].notebooks, strict=False):  # the last row is the total
                 row[0] = f'<a href="{quote(saved.path.as_posix())}">{row[0]}</a>' if saved.path else row[0]
@@ -243,6 +244,12 @@ def _inner(values: Any, *keys: str) -> dict[str, Any]:
     for key in keys:
         values = values.get(key) if isinstance(values, dict) else None
     return values if isinstance(values, dict) else {}
+
+
+def _as_html(text: str) -> str:
+    """Return a text of the table as HTML. Lines do not break after a symbol or in a number of points."""
+    kept_together = re.sub(rf"(?<=[{''.join(SYMBOLS.values())}]) (?! )|(?<=\d) (?=of)|(?<=of) (?=\d)", "\u00a0", text)
+    return html.escape(kept_together).replace("  ", "&emsp;")
 
 
 def _mark(saved: Saved) -> str:

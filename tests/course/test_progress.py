@@ -144,7 +144,7 @@ def test_table_in_a_notebook_has_links_to_existing_notebooks(folder, monkeypatch
     run_cell(folder, "iou-check", OUTPUT)
     monkeypatch.chdir(folder)
     page = course.progress()._repr_html_()
-    assert f'<a href="{SECOND}.ipynb">01 Boxes and IoU</a>' in page and "✓ iou" in page
+    assert f'<a href="{SECOND}.ipynb">01 Boxes and IoU</a>' in page and "✓\u00a0iou" in page
     assert "02_data_and_its_lies.ipynb" not in page and page.count("<a ") == 2
     assert "<p>" not in page
 
@@ -224,10 +224,10 @@ def test_index_shows_the_progress_when_its_cell_is_run_again(folder):
     client = nbclient.NotebookClient(notebook, resources={"metadata": {"path": str(folder)}})
     with client.setup_kernel():
         client.execute_cell(notebook.cells[1], 1)
-        assert "○ iou" in notebook.cells[1].outputs[0].data["text/html"]
+        assert "○\u00a0iou" in notebook.cells[1].outputs[0].data["text/html"]
         run_cell(folder, "iou-check", OUTPUT)
         client.execute_cell(notebook.cells[1], 1)
-    assert "✓ iou" in notebook.cells[1].outputs[0].data["text/html"]
+    assert "✓\u00a0iou" in notebook.cells[1].outputs[0].data["text/html"]
     assert "✓ iou" in notebook.cells[1].outputs[0].data["text/plain"]
 
 
