@@ -50,7 +50,7 @@ class Check:
 
     @property
     def name(self) -> str:  # numpydoc ignore=RT01
-        """Names of the functions, or the id without "-check"."""
+        """The names of the functions, or the id without "-check"."""
         return ", ".join(self.functions) or self.id.removesuffix("-check")
 
 
@@ -80,7 +80,7 @@ class Contents:
 
     @property
     def points(self) -> int:  # numpydoc ignore=RT01
-        """Points of all checks together."""
+        """The points of all checks together."""
         return sum(check.points for check in self.checks)
 
 

@@ -52,7 +52,7 @@ class Saved:
 
     @property
     def points(self) -> int:  # numpydoc ignore=RT01
-        """Points of the checks that have passed."""
+        """The points of the checks that have passed."""
         checks = zip(self.contents.checks, self.statuses, strict=True)
         return sum(check.points for check, status in checks if status == PASSED)
 
@@ -74,12 +74,12 @@ class Learner:
 
     @property
     def points(self) -> int:  # numpydoc ignore=RT01
-        """Points of all checks that have passed."""
+        """The points of all checks that have passed."""
         return sum(notebook.points for notebook in self.notebooks)
 
     @property
     def most(self) -> int:  # numpydoc ignore=RT01
-        """Points of all checks."""
+        """The points of all checks."""
         return sum(notebook.contents.points for notebook in self.notebooks)
 
 

@@ -6,6 +6,7 @@ import itertools
 import nbformat
 import pytest
 
+import build
 from rcnn import checks
 from rcnn.course import sources, variants
 
@@ -131,3 +132,15 @@ def test_table_with_a_missing_text_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(variants, "FILE", path)
     with pytest.raises(ValueError, match="variants.toml, 01_x.f: each variant must replace all of the original texts"):
         variants.exercises.__wrapped__()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stem", sorted({exercise.notebook for exercise in EXERCISES.values()}))
+def test_notebooks_with_variants_run(stem):
+    """With solutions, no cell fails. In the students' copy, only the checks fail."""
+    solved = sources.read(PATHS[stem], "ada")
+    build.execute(solved)
+    unsolved = sources.student(sources.read(PATHS[stem], "ada"))
+    build.execute(unsolved, allow_errors=True)
+    failed = {cell.id for cell in unsolved.cells if any(out.output_type == "error" for out in cell.get("outputs", []))}
+    assert failed == {cell.id for cell in unsolved.cells if sources.is_check(cell)}
