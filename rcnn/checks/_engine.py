@@ -245,6 +245,8 @@ def _recognised(function: Function, reference: Function, cases: Iterable[Case], 
             continue
         if not isinstance(failure.got, np.ndarray) or not isinstance(failure.expected, np.ndarray):
             return None
+        if failure.hint in (NOT_FLOATS, NOT_A_MASK):  # the numbers are right
+            return None
         if failure.got.dtype.kind not in "fiub" or not failure.got.size:
             continue
         wrong.append((failure.got, failure.expected))
@@ -417,8 +419,11 @@ def compare(got: Any, expected: Any) -> Failure | None:
         return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
         return Failure("returns wrong numbers", array, wanted)
-    if wanted.dtype.kind in "iub" and wanted.size and wanted.ndim and array.dtype.kind not in "iub":
-        return Failure(f"returns {array.dtype} values; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
+    if wanted.dtype.kind in "iub" and wanted.ndim and array.dtype.kind not in "iub" and _is_typed(got, wanted):
+        values = f"returns {array.dtype} values" if array.size else f"returns an empty array of {array.dtype}"
+        return Failure(f"{values}; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
+    if wanted.dtype.kind == "b" and wanted.ndim and array.dtype.kind in "iu" and isinstance(got, np.ndarray):
+        return Failure(f"returns {array.dtype} values; expected {_kind(wanted)}", array, wanted, NOT_A_MASK)
     if wanted.dtype.kind in "iu" and wanted.size and wanted.ndim and array.dtype.kind == "b":
         return Failure(f"returns a mask; expected {_kind(wanted)}", array, wanted)
     return None
@@ -458,6 +463,11 @@ def _is_empty_list(got: Any, array: np.ndarray, wanted: np.ndarray) -> bool:
     return array.size == wanted.size == 0 and isinstance(got, (list, tuple)) and array.shape[0] == wanted.shape[0]
 
 
+def _is_typed(got: Any, wanted: np.ndarray) -> bool:
+    """Return True if the dtype of an output matters. An empty list has no dtype."""
+    return bool(wanted.size) or isinstance(got, np.ndarray)
+
+
 def _kind(wanted: np.ndarray) -> str:
     return "bools" if wanted.dtype.kind == "b" else "integers"
 
@@ -492,6 +502,9 @@ ANOTHER_RESULT = (
     "numbers."
 )
 NOT_FLOATS = "An array of floats cannot be used as an index or as a mask. Convert the array, or create it with a dtype."
+NOT_A_MASK = (
+    "An array of 0 and 1 is not a mask: as an index, it selects rows 0 and 1. Create the array with dtype bool."
+)
 LAYOUTS = {  # each layout with a hint
     "plain": "",
     "read-only": READ_ONLY,

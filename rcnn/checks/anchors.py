@@ -258,6 +258,10 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
         {"cell": _cell(rng, 1), "feature_size": (9, 2), "stride": (4, 32)},
         "The map may be tall, and its strides may be very different. Rows belong to y, and columns to x.",
     )
+    yield Case(
+        {"cell": _cell(rng, 2), "feature_size": (2, 3), "stride": (1203, 2407), "offset": 0.5},
+        "The anchors lie thousands of pixels from the origin. Half precision (float16) has only about three digits.",
+    )
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(
             _cell(rng, count),

@@ -359,6 +359,12 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
         "The box must become 100 times as wide. `decode` limits the deltas that a network predicts, but `encode` must "
         "not limit its targets.",
     )
+    yield case(
+        (0.25, -0.5),
+        (w / 128, h / 256),
+        "The box must become 128 times as narrow and 256 times as low. A logarithm has no lower limit, and `encode` "
+        "must not limit its targets.",
+    )
     order = rng.permutation([2.0, 4.0, 5.0, 10.0]).tolist()
     yield case(
         (0.5, -0.25),

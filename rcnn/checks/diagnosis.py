@@ -449,9 +449,14 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"found": many, "wanted": many}, "For the third number, do not try k = 0, because that is the first number."
     )
+    yield Case(
+        {"found": [few[0], few[1][2:]], "wanted": few},
+        "The second page has three objects and one detected box, which lies on the last object. Compare each object "
+        "with all detected boxes of its page: their order has no meaning.",
+    )
     for _ in range(3):
         mixed = _drawn(rng, (2, 0, 3, 1))
-        kept = [page[: rng.integers(0, 3)] for page in mixed]
+        kept = [rng.permutation(page)[: rng.integers(0, 3)] for page in mixed]
         yield Case(
             {"found": kept, "wanted": mixed},
             "Return three recalls over all objects, one for each interpretation of the annotations. A page may have "

@@ -217,6 +217,23 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         512,
         "The image may be a square, and an object may be annotated several times. Return one row for each box.",
     )
+    yield case(
+        [[x, y, x + 7, y + 4]],
+        (64, 64),
+        96,
+        80,
+        "The image is a square, and its side must not exceed `max_size`, which is smaller than `min_size` here.",
+    )
+    for tall in (False, True):
+        size, most = _limited(rng, tall)
+        yield case(
+            [[x, y, x + 7, y + 4]],
+            size,
+            int(min(size) * (most / max(size))) + 1,
+            most,
+            "With `min_size`, the longer side would exceed `max_size` by a few pixels only. It becomes `max_size`, and "
+            "the shorter side stays below `min_size`.",
+        )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
@@ -496,7 +513,55 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
             None,
             "A box with x2 > x1 and y2 > y1 is not empty, even if it is thinner than a pixel.",
         )
-    return _Planted(image, boxes, labels, None, "")
+    if number == 5:
+        return _Planted(
+            _with_dark_edge(image, boxes),
+            boxes,
+            labels,
+            None,
+            "A part of this page is dark, but no box lies there. Use the median of the page: a dark edge changes it "
+            "less than the mean.",
+        )
+    return _Planted(
+        image,
+        _widened(image, boxes, int(rng.choice([0, len(boxes) - 1]))),
+        labels,
+        None,
+        "One box is much larger than its digit, so it contains little ink. Average over all boxes of the page.",
+    )
+
+
+def _with_dark_edge(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Darken columns from the right, outside the boxes, until the mean of the page is as dark as the boxes.
+
+    Return the page unchanged if the boxes would then be less than `INK` darker than the median of the page.
+    """
+    free = np.ones(image.shape[:2], bool)
+    for x1, y1, x2, y2 in boxes:
+        free[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = False
+    dark = image.copy()
+    for column in range(image.shape[1] - 1, -1, -1):
+        dark[free[:, column], column] = 10
+        values = ink(dark, boxes)
+        if values.mean() < INK:
+            break
+        if dark.mean() - np.median(dark.mean(axis=2)) + values.mean() < NO_INK:  # the mean of the page, less the boxes
+            return dark
+    return image
+
+
+def _widened(image: np.ndarray, boxes: np.ndarray, i: int) -> np.ndarray:
+    """Enlarge box `i` until it contains little ink. Return the boxes unchanged if the page would then look faulty."""
+    height, width = image.shape[:2]
+    wider = boxes.copy()
+    for margin in range(2, 60, 2):
+        wider[i] = np.clip(boxes[i] + [-margin, -margin, margin, margin], 0, [width, height, width, height])
+        values = ink(image, wider)
+        if values.mean() < INK + 1:
+            break
+        if values[i] < NO_INK:
+            return wider
+    return boxes
 
 
 def _plant_label(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:

@@ -13,6 +13,7 @@ from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
+MANY = 120  # number of boxes that are kept
 CHAINS = (4, 6, 9, 14)  # numbers of boxes that each overlap the next one
 
 
@@ -224,6 +225,14 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
         "The first box overlaps only the last one. Compare each kept box with all boxes after it, however many there "
         "are.",
+    )
+    places = [50.0 * (i % MANY) for i in range(2 * MANY)]
+    yield row(
+        places,
+        np.linspace(0.9, 0.1, 2 * MANY).tolist(),
+        0.5,
+        "Many boxes are kept here, and each of them removes its own copy. The number of kept boxes has no limit. "
+        "Compare each box with all kept boxes.",
     )
     for kind, counts in _inputs.box_kinds():
         yield _drawn_crowd(rng, kind.draw(rng, 2 * sum(counts)), kind.hint)
