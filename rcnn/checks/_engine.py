@@ -121,6 +121,7 @@ def run(
     cases: Iterable[Case],
     rows: Sequence[Sequence[str]] = (),
     groups: Groups | None = None,
+    parts: Sequence[str] = (),
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -138,6 +139,9 @@ def run(
     groups : callable, optional
         Function that takes the arguments of a case and returns named groups of elements of the result, such as "boxes
         that touch". The message names a group if the result is wrong only there.
+    parts : sequence of str, optional
+        If a check measures what `function` does, the places of these measurements, such as "in the weights". The
+        message shows them instead of the number of a return value.
 
     Raises
     ------
@@ -147,8 +151,19 @@ def run(
         If `function` is not callable.
     """
     check_callable(name, function)
-    with judging(name):
-        _run(name, function, reference, cases, rows, groups)
+    try:
+        with judging(name):
+            _run(name, function, reference, cases, rows, groups)
+    except CheckFailed as error:
+        if not parts:
+            raise
+        raise CheckFailed(_with_places(str(error), parts)) from error
+
+
+def _with_places(text: str, parts: Sequence[str]) -> str:
+    for number, place in enumerate(parts):
+        text = text.replace(f"(in the {_ordinal(number)} return value)", f"({place})")
+    return text
 
 
 def _run(
@@ -477,11 +492,16 @@ def _compare_parts(got: Any, expected: tuple[Any, ...]) -> Failure | None:
     if isinstance(got, np.ndarray) and got.ndim == 1 and scalars:
         got = got.tolist()
     if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-        return Failure(f"must return a tuple of {len(expected)} values", got, expected)
+        many = "a list or a tuple of one value" if len(expected) == 1 else f"a tuple of {len(expected)} values"
+        return Failure(f"must return {many}", got, expected)
     for number, (part, wanted) in enumerate(zip(got, expected, strict=True)):
         failure = compare(part, wanted)
         if failure is not None:
-            return replace(failure, sentence=f"{failure.sentence} (in the {_ordinal(number)} return value)")
+            inner, of = failure.sentence, f"(in the {_ordinal(number)} return value)"
+            sentence = (
+                inner.replace("return value)", f"number of the {of[8:]}") if inner.endswith(")") else f"{inner} {of}"
+            )
+            return replace(failure, sentence=sentence)
     return None
 
 
@@ -674,5 +694,5 @@ def _shown(value: Any) -> str:
 
 
 def _ordinal(number: int) -> str:
-    words = ("first", "second", "third")
+    words = ("first", "second", "third", "fourth", "fifth")
     return words[number] if number < len(words) else f"{number + 1}th"

@@ -138,7 +138,7 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
-        "float32 is valid input and must give the same result.",
+        "float32 is valid input and must give the same result. Keep the order of the sizes and of the ratios.",
     )
     for count in (2, 3):
         sizes, ratios = _clear(rng, count, count)

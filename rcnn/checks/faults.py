@@ -386,7 +386,12 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     chosen = [_relabelled(_pool()[i], len(classes)) for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number, len(classes)) for maker, page in zip(makers, chosen, strict=False)]
-    pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(chosen[len(pages) :])]
+    others = chosen[len(pages) :]
+    loose = [
+        page for page in _pool() if _widened(page[0], page[1]["boxes"], bool(len(classes) % 2)) is not page[1]["boxes"]
+    ]
+    others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
+    pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
     return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
 
 
@@ -524,7 +529,7 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
         )
     return _Planted(
         image,
-        _widened(image, boxes, int(rng.choice([0, len(boxes) - 1]))),
+        _widened(image, boxes, first=bool(classes % 2)),
         labels,
         None,
         "One box is much larger than its digit, so it contains little ink. Average over all boxes of the page.",
@@ -550,11 +555,15 @@ def _with_dark_edge(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return image
 
 
-def _widened(image: np.ndarray, boxes: np.ndarray, i: int) -> np.ndarray:
-    """Enlarge box `i` until it contains little ink. Return the boxes unchanged if the page would then look faulty."""
+def _widened(image: np.ndarray, boxes: np.ndarray, first: bool) -> np.ndarray:
+    """Enlarge the first box, or the last box, until it contains little ink. The page must still look right.
+
+    Return the boxes unchanged if no margin suits.
+    """
     height, width = image.shape[:2]
-    wider = boxes.copy()
+    i = 0 if first else len(boxes) - 1
     for margin in range(2, 60, 2):
+        wider = boxes.copy()
         wider[i] = np.clip(boxes[i] + [-margin, -margin, margin, margin], 0, [width, height, width, height])
         values = ink(image, wider)
         if values.mean() < INK + 1:

@@ -145,6 +145,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield row([0, 50], [middle, middle], 0.5, "If scores are equal, the box that is first in the array comes first.")
     yield row(
+        [50, 100, 0],
+        [middle] * 3,
+        0.5,
+        "If scores are equal, the box that is first in the array comes first, wherever it lies in the image.",
+    )
+    yield row(
         [0, 0],
         [middle, middle],
         0.5,
