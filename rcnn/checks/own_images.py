@@ -430,9 +430,9 @@ def _plant(
         different = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
         return different, different
     if fault == "twice":  # the next object alone is truncated, so a mark of another row is a wrong mark
-        true = _rows(record, [i, *np.delete(np.arange(len(boxes)), i)])
-        true = replace(true, truncated=np.arange(len(boxes)) == 1)
-        return true, _rows(true, [0, *range(len(boxes))])
+        once = _rows(record, [i, *np.delete(np.arange(len(boxes)), i)])
+        once = replace(once, truncated=np.arange(len(boxes)) == 1)
+        return once, _rows(once, [0, *range(len(boxes))])
     if fault == "no objects":
         nothing = _rows(record, [])
         return nothing, nothing
