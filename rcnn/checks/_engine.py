@@ -15,6 +15,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Arguments = Mapping[str, Any]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
 MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing case
+MOST_SECONDS = 2.0  # maximum processor time of these calls, because a learner's function may be slow
 TINY = 1e-35  # smaller numbers may be 0, as in float32
 REPEATED = 8  # number of cases that are repeated with another memory layout
 COMPARED = 12  # number of further cases that are used to recognise a mistake
@@ -585,13 +587,13 @@ def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
     """Remove rows from a failing case as long as it still fails. Return the smaller case and its mistake."""
-    trials = 0
+    trials, stop = 0, process_time() + MOST_SECONDS
     shrinking = True
     while shrinking:
         shrinking = False
         for smaller in _shortened(case, rows):
             trials += 1
-            if trials > MOST_TRIALS:
+            if trials > MOST_TRIALS or process_time() > stop:
                 return case, failure
             if (found := examine(function, reference, smaller)) is not None:
                 case, failure, shrinking = smaller, found, True

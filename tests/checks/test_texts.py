@@ -3,6 +3,8 @@
 The authors of these answers had read only the exercises, and not the checks.
 """
 
+from pathlib import Path
+
 import mutants
 import pytest
 
@@ -21,6 +23,11 @@ def named(right):
     return [
         pytest.param(answer, id=f"{answer.check}-{answer.description}") for answer in ANSWERS if answer.right == right
     ]
+
+
+def test_teaching_md_quotes_the_number_of_wrong_texts():
+    page = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text(encoding="utf-8")
+    assert f"Another {len(named(right=False))} wrong answers" in page
 
 
 def test_every_check_has_texts():
