@@ -387,12 +387,16 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number, len(classes)) for maker, page in zip(makers, chosen, strict=False)]
     others = chosen[len(pages) :]
-    loose = [
-        page for page in _pool() if _widened(page[0], page[1]["boxes"], bool(len(classes) % 2)) is not page[1]["boxes"]
-    ]
+    loose = _loose(first=bool(len(classes) % 2))
     others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
     pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
     return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
+
+
+@functools.cache
+def _loose(first: bool) -> list[Page]:
+    """Return the pages of the pool whose first box, or last box, can be enlarged until it contains little ink."""
+    return [page for page in _pool() if _widened(page[0], page[1]["boxes"], first) is not page[1]["boxes"]]
 
 
 def _relabelled(page: Page, classes: int) -> Page:
