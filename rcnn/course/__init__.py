@@ -10,12 +10,14 @@ In a notebook:
     course.show(figure, "Two boxes ...")   # shows a figure with alternative text
     course.player(draw, ["Step 1 ...", ])  # shows a figure in steps, with buttons and a slider
     course.quiz("Which box ...")           # asks questions, and shows at once whether an answer is right
+    course.photos.load("coffee")           # returns a real photograph with annotated objects
 
 Lecturers use `export` to write the notebooks to a folder, without solutions, as an nbgrader course, or both, and with
 variants of exercises for a seed. `progress` shows which checks have passed. The commands `rcnn course export` and
 `rcnn course progress` do the same.
 """
 
+from rcnn.course import photos
 from rcnn.course.aids import compare, source
 from rcnn.course.animation import player
 from rcnn.course.export import export
@@ -24,4 +26,4 @@ from rcnn.course.progress import progress
 from rcnn.course.questions import quiz
 from rcnn.course.replacement import with_and_without
 
-__all__ = ["compare", "export", "player", "progress", "quiz", "show", "source", "with_and_without"]
+__all__ = ["compare", "export", "photos", "player", "progress", "quiz", "show", "source", "with_and_without"]
