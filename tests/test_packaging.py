@@ -80,7 +80,7 @@ def test_the_wheel_contains_only_the_package(built):
     assert {Path(name).name.split(".")[0] for name in kernels} == expected_kernels()
     installed = {name for name in names if ".dist-info/" not in name}
     assert installed - kernels == package_files()
-    assert len([name for name in installed if name.startswith("rcnn/course/src/")]) == 15
+    assert len([name for name in installed if name.startswith("rcnn/course/src/")]) == 16
     assert "License-Expression: MIT" in metadata
 
 

@@ -20,7 +20,7 @@ NEXT = """\
 Try next:
   rcnn detect PHOTO.jpg --weights coco     find objects of 80 classes in a photo (downloads 160 MB once)
   rcnn train shapes                        train a detector from random weights in about a minute
-  rcnn course export my-course             write the fifteen notebooks to a folder; open it with jupyter lab"""
+  rcnn course export my-course             write the sixteen notebooks to a folder; open it with jupyter lab"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -1,11 +1,11 @@
-"""The cell of the last notebook that requires a download, run with a substitute file."""
+"""The cell of notebook 14 that requires a download, run with a substitute file."""
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import rcnn
-from rcnn import plot
+from rcnn import course, plot
 from rcnn.course import sources
 from rcnn.zoo.classes import COCO_NAMES
 
@@ -38,7 +38,7 @@ def test_cell_with_coco_weights_draws_named_detections(cell, tmp_path, monkeypat
     )
 
     photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    names = {"COCO_WEIGHTS": str(path), "rcnn": rcnn, "plot": plot, "photo": photo}
+    names = {"COCO_WEIGHTS": str(path), "rcnn": rcnn, "plot": plot, "course": course, "photo": photo}
     exec(cell, names)
     found = names["one"]
     assert len(found["boxes"]) and set(found["labels"].tolist()) == {COCO_NAMES.index("boat")}

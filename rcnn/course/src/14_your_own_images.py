@@ -64,7 +64,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_image
 
 import rcnn
 from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
@@ -115,7 +114,11 @@ for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
     image, target = boards[index]
     plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=boards.classes)
     plot.title(ax, f"Board {index}")
-figure
+course.show(
+    figure,
+    "Four boards with white handwritten digits on dark, of several sizes. Each digit has a tight box in the colour of its "
+    "class.",
+)
 
 # %% damage [markdown]
 # ## 2  Common faults
@@ -363,7 +366,11 @@ for ax, index in zip(figure.subplots(1, 4), four, strict=True):
     image, target = clean[index]
     plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=repaired.classes)
     plot.title(ax, titles[repaired.records[index].image.stem[-2:]])
-figure
+course.show(
+    figure,
+    "Four boards with their boxes: exchanged corners, a shrunk image, an object annotated twice, and a box beyond the "
+    "border. After a correct repair, all boxes fit, except the one that was clipped at the right border: it is too wide.",
+)
 
 # %% coverage [markdown]
 # The box that extended beyond the border is at the right edge of the last board. It is valid now, but still too wide. A
@@ -401,7 +408,12 @@ cell = anchors.cell_anchors(model.config.anchor_sizes, model.config.aspect_ratio
 plot.coverage(left, before.sizes, before.ratios, before.best_iou, cell)
 plot.title(left, "Objects and anchors of the small network")
 plot.title(plot.coverage_histogram(right, before.best_iou), "Coverage by these anchors")
-figure
+course.show(
+    figure,
+    "Left: size and ratio of every digit on the training boards, and those of the small network's anchors, which lie "
+    f"among them. Right: histogram of the best IoU of each digit. {before.recall(0.5):.0%} of the digits reach 0.5, but "
+    f"only {before.recall(0.7):.0%} reach 0.7.",
+)
 
 # %% reach [markdown]
 # ### How far an anchor reaches
@@ -450,30 +462,34 @@ for factor in (1, 2, 3):
 # Images of two or three times the side need four or nine times the work. This is the cost of small objects. A feature
 # pyramid, whose first level has a stride of 4, is an alternative ([2] section 4.1).
 #
-# **Your turn.** Choose at most three sizes and three ratios, from the data set alone. The check applies them to *other*
-# images of the same kind. There, at least **99 %** of the objects must have an anchor with an IoU of 0.5, and **90 %** one
-# with an IoU of 0.7. The check draws new images of three kinds: with wide, with almost square and with tall objects. Their
-# sizes differ by a factor of about 2.4, and their ratios by about 2. You may call `evaluate.suggest`, which searches for
-# such anchors, but a few lines with the ideas of the last section are enough. Work in two steps: first collect the sizes
-# and ratios of all objects, and print their quantiles. Then choose three of each.
+# **Your turn.** Choose at most three sizes and three ratios, from the data set alone, in two steps:
+#
+# 1. `object_shapes` collects the size and the ratio of every object, in pixels of the resized image.
+# 2. `choose_anchors` chooses three of each. Look at the quantiles of your sizes and ratios.
+#
+# The check of step 2 applies your anchors to *other* images of the same kind. There, at least **99 %** of the objects must
+# have an anchor with an IoU of 0.5, and **90 %** one with an IoU of 0.7. The check draws new images of three kinds: with
+# wide, with almost square and with tall objects. Their sizes differ by a factor of about 2.4, and their ratios by about
+# 2. You may call `evaluate.suggest`, which searches for such anchors, but a few lines with the ideas of the last section
+# are enough.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, and the boxes of a data set are in pixels of their
 # > images. If an image is resized from 600 to 800 pixels, an object of 60 pixels gets 80. Another mistake: if you fit
 # > anchors to all images, including those for validation, your measurement is biased.
 
 
-# %% choose-yours
-def choose_anchors(dataset, strides, min_size, max_size):
-    """Return (sizes, ratios), at most three of each, which cover the objects of images like these.
+# %% shapes-yours
+def object_shapes(dataset, min_size, max_size):
+    """Return (sizes, ratios) of all objects, (N,) each, in the order of the images and of their boxes.
 
     dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}); G may be 0.
-    strides: [(rows, columns)] of the only level.
-    min_size, max_size: the settings of `transform.resized_size`, which computes the resized size.
+    min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`, which computes the
+    size (height, width) of a resized image. `transform.scale_boxes(boxes, size, resized)` scales its boxes.
 
     A size is the square root of an area, in pixels of the resized image. A ratio is height / width.
     """
     ### BEGIN SOLUTION
-    found_sizes, found_ratios = [], []
+    found_sizes, found_ratios = [np.zeros(0)], [np.zeros(0)]
     for i in range(len(dataset)):
         image, target = dataset[i]
         resized = transform.resized_size(image.shape[:2], min_size, max_size)
@@ -481,11 +497,48 @@ def choose_anchors(dataset, strides, min_size, max_size):
         width, height = (scaled[:, 2:] - scaled[:, :2]).T  # (G,) each
         found_sizes.append(np.sqrt(width * height))
         found_ratios.append(height / width)
+    return np.concatenate(found_sizes), np.concatenate(found_ratios)
+    ### END SOLUTION
+
+
+# %% shapes-check points=1
+def pair(height, width, *rows):
+    target = {"boxes": np.array(rows, float).reshape(-1, 4), "labels": np.ones(len(rows), int)}
+    return np.zeros((height, width, 3), np.uint8), target
+
+
+tall, wide, empty = pair(50, 100, [0, 0, 10, 40]), pair(100, 100, [0, 0, 18, 2], [1, 1, 9, 9]), pair(80, 60)
+for dataset, expected, hint in (
+    ([tall], ([40.0], [4.0]), "The image doubles from 50 × 100 to 100 × 200. A ratio is height / width."),
+    ([wide], ([6.0, 8.0], [1 / 9, 1.0]), "This image keeps its size."),
+    ([wide, empty, tall], ([6.0, 8.0, 40.0], [1 / 9, 1.0, 4.0]), "An image may have no objects."),
+    (
+        [pair(50, 400, [0, 0, 16, 16])],
+        ([8.0], [1.0]),
+        "max_size limits the long side: 50 × 400 becomes 25 × 200.",
+    ),
+    ([empty], ([], []), "There may be no objects."),
+):
+    shapes = object_shapes(dataset, 100, 200)
+    if len(shapes) != 2 or not all(
+        np.shape(got) == np.shape(want) and np.allclose(got, want)
+        for got, want in zip(shapes, expected, strict=True)
+    ):
+        raise checks.CheckFailed(f"object_shapes returns {shapes}, expected {expected}\nHint: {hint}")
+print("object_shapes: correct")
+
+
+# %% choose-yours
+def choose_anchors(dataset, strides, min_size, max_size):
+    """Return (sizes, ratios), at most three of each, which cover the objects of images like these.
+
+    strides: [(rows, columns)] of the only level.
+    dataset, min_size, max_size: as in `object_shapes`, which you may call.
+    """
+    ### BEGIN SOLUTION
+    sizes, ratios = object_shapes(dataset, min_size, max_size)
     middles = (1 / 6, 1 / 2, 5 / 6)  # the middles of three equal parts
-    return (
-        np.quantile(np.concatenate(found_sizes), middles),
-        np.quantile(np.concatenate(found_ratios), middles),
-    )
+    return np.quantile(sizes, middles), np.quantile(ratios, middles)
     ### END SOLUTION
 
 
@@ -524,7 +577,11 @@ plot.title(
 plot.title(plot.coverage_histogram(right, found.after.best_iou), "Suggested anchors", "training boards")
 top = max(ax.dataLim.y1 for ax in (left, right))
 right.set_ylim(0, 1.3 * top)  # the same scale for both, with room for the legends
-figure
+course.show(
+    figure,
+    "Histograms of the best IoU of each digit, with the anchors of the small network and with the suggested anchors. The "
+    f"fraction that reaches 0.7 rises from {found.before.recall(0.7):.0%} to {found.after.recall(0.7):.0%}.",
+)
 
 # %% plan [markdown]
 # ## 4  A written plan
@@ -584,7 +641,12 @@ assert aps[0] < 0.05 and aps[1] > 0.85 and aps[2] < 0.3
 figure = plot.figure(8, 3.4)
 totals = {name: run.history["total_loss"] for name, run in runs.items()}
 plot.loss_curves(figure.subplots(), totals, smoothing=8)
-figure
+course.show(
+    figure,
+    "Total loss in 80 training steps. From the weights of digits, the loss is lower throughout and ends at "
+    f"{np.mean(totals['from the weights of digits'][-8:]):.1f}; from random weights, it ends at "
+    f"{np.mean(totals['from random weights'][-8:]):.1f}.",
+)
 
 # %% evaluation [markdown]
 # Without training on boards, the digit detector finds almost nothing on them. After a few steps from its weights, it
@@ -623,7 +685,11 @@ for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
     one = from_digits.predict([image], score_thresh=0.5)[0]
     plot.detections(ax, image, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"])
     plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
-figure
+course.show(
+    figure,
+    "Detections on two unseen boards, with class and score. The ground truth is dashed. Almost every digit has one "
+    "detection whose box fits.",
+)
 
 # %% time [markdown]
 # Almost every object has a proposal, and almost every proposed object is detected. What the detector still confuses are
@@ -644,8 +710,9 @@ figure
 # pagoda. **Predict**: which level covers the pagoda? It is 371 pixels high in the photo, and 695 in the batch.
 
 # %% photo-shown
-photo = load_sample_image("china.jpg")  # (427, 640, 3)
-pagoda = np.array([[63, 29, 372, 400]], float)  # drawn by hand, down to the trees
+photo, target = course.photos.load("china")  # (427, 640, 3)
+pagoda = target["boxes"].astype(float)  # (1, 4), drawn by hand, down to the trees
+assert pagoda[0, 3] - pagoda[0, 1] == 371
 imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, standard deviation
 batch = transform.make_batch([photo], 800, 1333, *imagenet)
 padded, resized = batch.images.shape[2:], batch.image_sizes[0]
@@ -666,7 +733,14 @@ for ax, level, (rows, columns) in zip(axes, levels, features, strict=True):
     assert best < 0.7
     plot.title(ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}")
 plot.title(plot.boxes(plot.image(last, in_batch), object_box), "The pagoda", f"{resized[0]} × {resized[1]}")
-figure
+best_of_levels = [float(boxes.iou(level, object_box).max()) for level in levels]
+assert best_of_levels == sorted(best_of_levels)
+course.show(
+    figure,
+    "The photo of the pagoda, six times. Five panels show the three anchors of one cell at each level of the pyramid: they "
+    f"grow from 32 to 512 pixels, and their best IoU with the pagoda rises from {best_of_levels[0]:.2f} to "
+    f"{best_of_levels[-1]:.2f}. The last panel shows the box of the pagoda, which is larger than all anchors.",
+)
 
 # %% coco [markdown]
 # No anchor reaches 0.7 on the pagoda, because it is larger than the largest size. The detector can learn such an object
@@ -692,7 +766,12 @@ else:
     plot.title(
         ax, "The public COCO detector", f"{len(one['boxes'])} detections with a score of at least 0.5"
     )
-figure
+shown = (
+    None
+    if figure is None
+    else course.show(figure, f"The COCO detector finds {len(one['boxes'])} objects in the photo.")
+)
+shown
 
 # %% own [markdown]
 # ## 7  Your folder
@@ -741,7 +820,11 @@ for ax, index in zip(figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).asty
     image, target = own[index]
     plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=own.classes)
     plot.title(ax, f"Image {index}", f"{image.shape}, {len(target['boxes'])} objects")
-figure
+course.show(
+    figure,
+    f"Three images of the folder with their boxes: the first, the middle and the last of {len(own)}. Check that every "
+    "object has a box, and that the boxes fit.",
+)
 
 # %% number [markdown]
 # ## A number to check
@@ -761,6 +844,56 @@ assert len(everything) == 242_991
 eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)]).astype(np.float32)
 course.compare(boxes.iou, everything, eight, repeat=5)
 
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A folder has 400 images. The validator reports that 80 of them have a box beyond the border. What do you do first?
+    [ ] Load the folder with on_error="skip".
+        Then all objects in these images that touch the border are missing from the training.
+    [ ] Clip all boxes, and train.
+        If the images were shrunk after the annotation, clipping makes every box wrong and valid.
+    [x] Look at some of these images with their boxes.
+        The same report can have several causes, and each cause needs another repair.
+
+    An anchor has the size 20, and its cell is exactly at the centre of a square object of size 40. What is the IoU?
+    [ ] 0.5
+        The sides differ by a factor of 2, the areas by a factor of 4.
+    [x] 0.25
+        The anchor lies inside the object, so the IoU is (20 / 40)², the quotient of the areas.
+    [ ] It depends on the stride.
+        The stride decides where the centres are. Here, they are equal.
+
+    Images of 600 × 800 pixels are resized to a short side of 300. Their objects have sizes of about 60 pixels. Which
+    anchor size fits?
+    [x] 30
+        Anchors are in pixels of the batch, in which everything is half as large.
+    [ ] 60
+        This is the size in the file. The network never sees the file's pixels.
+    [ ] 120
+        Resizing from 600 to 300 halves the objects. It does not double them.
+
+    All digits have a proposal, nearly all are detected, but many with the wrong class, even on training boards. What is
+    the most promising next step?
+    [ ] Other anchors
+        The anchors have done their work: every object has a proposal.
+    [ ] More boards for training
+        The detector does not yet know the boards that it has seen.
+    [x] More training steps
+        Errors on the training images mean that the detector has not learned enough from them.
+
+    A plan starts from weights with 91 classes, and your folder has 3. What happens to the last layer?
+    [ ] Its first three rows are used.
+        These rows belong to other classes. rcnn never copies a part of a parameter.
+    [x] Its weights are skipped and reported, and it starts from random weights.
+        All other layers keep their weights. The report tells you that nothing else was skipped.
+    [ ] The training stops with an error.
+        It would without `skip_mismatched`. A plan sets this option, because a new task usually has other classes.
+""")
+
 # %% next [markdown]
 # ## What you have learned
 #
@@ -768,16 +901,26 @@ course.compare(boxes.iou, everything, eight, repeat=5)
 # - Fit the anchors in pixels of the batch. On small objects, the stride limits the coverage.
 # - Start from weights of a similar task, write a plan, and let the weakest stage decide what to do next.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up**
+#
+# 1. Print the coverage of `course.photos.Coins(40)` by the anchors of the small network, with a short side of 96 and a
+#    long side of 192 pixels. Which of their sizes do the coins need?
+# 2. Keep the anchors of the small network: `dataclasses.replace(begun, anchors=None)`. What changes, and why so little?
+#
+# **Core**
 #
 # 1. How many boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
-# 2. Keep the anchors of the small network: `dataclasses.replace(begun, anchors=None)`. What changes, and why so little?
-# 3. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
+# 2. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
+#
+# **Stretch**
+#
+# 1. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
 #    doctor report? What is the AP at an IoU of 0.75 (`evaluate.evaluate(..., iou_threshold=0.75)`)?
-# 4. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
 #
 # ## Where to go next
 #
-# `docs/annotating.md` shows how to annotate your own photos, and `docs/your_own_images.md` how to train on them.
-# `rcnn/data` reads the folders, and `rcnn/train/defaults.py` chooses the settings. [5] measures how well features
-# transfer.
+# Notebook 15 is the capstone: it leads from a folder of real photos to a written report. `docs/annotating.md` shows how to
+# annotate your own photos, and `docs/your_own_images.md` how to train on them. `rcnn/data` reads the folders, and
+# `rcnn/train/defaults.py` chooses the settings. [5] measures how well features transfer.
