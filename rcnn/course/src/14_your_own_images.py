@@ -737,7 +737,7 @@ best_of_levels = [float(boxes.iou(level, object_box).max()) for level in levels]
 assert best_of_levels == sorted(best_of_levels)
 course.show(
     figure,
-    "The photo of the pagoda, six times. Five panels show the three anchors of one cell at each level of the pyramid: they "
+    "Six panels with a pagoda. Five panels show the three anchors of one cell at each level of the pyramid: they "
     f"grow from 32 to 512 pixels, and their best IoU with the pagoda rises from {best_of_levels[0]:.2f} to "
     f"{best_of_levels[-1]:.2f}. The last panel shows the box of the pagoda, which is larger than all anchors.",
 )
