@@ -116,7 +116,8 @@ for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
     plot.title(ax, f"Board {index}")
 course.show(
     figure,
-    "Four boards with white handwritten digits on dark, of several sizes. Each digit has a tight box in the colour of its "
+    "Four boards with white handwritten digits on dark, of several sizes. Each digit has a tight box "
+    "in the colour of its "
     "class.",
 )
 
@@ -368,8 +369,10 @@ for ax, index in zip(figure.subplots(1, 4), four, strict=True):
     plot.title(ax, titles[repaired.records[index].image.stem[-2:]])
 course.show(
     figure,
-    "Four boards with their boxes: exchanged corners, a shrunk image, an object annotated twice, and a box beyond the "
-    "border. After a correct repair, all boxes fit, except the one that was clipped at the right border: it is too wide.",
+    "Four boards with their boxes: exchanged corners, a shrunk image, an object annotated twice, and a "
+    "box beyond the "
+    "border. After a correct repair, all boxes fit, except the one that was clipped at the right "
+    "border: it is too wide.",
 )
 
 # %% coverage [markdown]
@@ -410,8 +413,10 @@ plot.title(left, "Objects and anchors of the small network")
 plot.title(plot.coverage_histogram(right, before.best_iou), "Coverage by these anchors")
 course.show(
     figure,
-    "Left: size and ratio of every digit on the training boards, and those of the small network's anchors, which lie "
-    f"among them. Right: histogram of the best IoU of each digit. {before.recall(0.5):.0%} of the digits reach 0.5, but "
+    "Left: size and ratio of every digit on the training boards, and those of the small network's six "
+    "anchors. "
+    "Three of these have the ratio 1 and lie below most digits. Right: histogram of the best IoU of "
+    f"each digit. {before.recall(0.5):.0%} of the digits reach 0.5, but "
     f"only {before.recall(0.7):.0%} reach 0.7.",
 )
 
@@ -483,8 +488,8 @@ def object_shapes(dataset, min_size, max_size):
     """Return (sizes, ratios) of all objects, (N,) each, in the order of the images and of their boxes.
 
     dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}); G may be 0.
-    min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`, which computes the
-    size (height, width) of a resized image. `transform.scale_boxes(boxes, size, resized)` scales its boxes.
+    min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`, which
+    computes the size (height, width) of a resized image. `transform.scale_boxes(boxes, size, resized)` scales its boxes.
 
     A size is the square root of an area, in pixels of the resized image. A ratio is height / width.
     """
@@ -579,8 +584,10 @@ top = max(ax.dataLim.y1 for ax in (left, right))
 right.set_ylim(0, 1.3 * top)  # the same scale for both, with room for the legends
 course.show(
     figure,
-    "Histograms of the best IoU of each digit, with the anchors of the small network and with the suggested anchors. The "
-    f"fraction that reaches 0.7 rises from {found.before.recall(0.7):.0%} to {found.after.recall(0.7):.0%}.",
+    "Histograms of the best IoU of each digit, with the anchors of the small network and with the "
+    "suggested anchors. The "
+    f"fraction that reaches 0.7 rises from {found.before.recall(0.7):.0%} to "
+    f"{found.after.recall(0.7):.0%}.",
 )
 
 # %% plan [markdown]
@@ -687,7 +694,8 @@ for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
     plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
 course.show(
     figure,
-    "Detections on two unseen boards, with class and score. The ground truth is dashed. Almost every digit has one "
+    "Detections on two unseen boards, with class and score. The ground truth is dashed. Almost every "
+    "digit has one "
     "detection whose box fits.",
 )
 
@@ -737,9 +745,11 @@ best_of_levels = [float(boxes.iou(level, object_box).max()) for level in levels]
 assert best_of_levels == sorted(best_of_levels)
 course.show(
     figure,
-    "Six panels with a pagoda. Five panels show the three anchors of one cell at each level of the pyramid: they "
+    "Six panels with a pagoda. Five panels show the three anchors of one cell at each level of the "
+    "pyramid: they "
     f"grow from 32 to 512 pixels, and their best IoU with the pagoda rises from {best_of_levels[0]:.2f} to "
-    f"{best_of_levels[-1]:.2f}. The last panel shows the box of the pagoda, which is larger than all anchors.",
+    f"{best_of_levels[-1]:.2f}. The last panel shows the pagoda, whose area is larger than that of any "
+    "anchor.",
 )
 
 # %% coco [markdown]
@@ -822,7 +832,8 @@ for ax, index in zip(figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).asty
     plot.title(ax, f"Image {index}", f"{image.shape}, {len(target['boxes'])} objects")
 course.show(
     figure,
-    f"Three images of the folder with their boxes: the first, the middle and the last of {len(own)}. Check that every "
+    f"Three images of the folder with their boxes: the first, the middle and the last of {len(own)}. "
+    "Check that every "
     "object has a box, and that the boxes fit.",
 )
 
@@ -851,7 +862,8 @@ course.compare(boxes.iou, everything, eight, repeat=5)
 
 # %% quiz
 course.quiz("""
-    A folder has 400 images. The validator reports that 80 of them have a box beyond the border. What do you do first?
+    A folder has 400 images. The validator reports that 80 of them have a box beyond the border. What do
+    you do first?
     [ ] Load the folder with on_error="skip".
         Then all objects in these images that touch the border are missing from the training.
     [ ] Clip all boxes, and train.
@@ -859,7 +871,8 @@ course.quiz("""
     [x] Look at some of these images with their boxes.
         The same report can have several causes, and each cause needs another repair.
 
-    An anchor has the size 20, and its cell is exactly at the centre of a square object of size 40. What is the IoU?
+    An anchor has the size 20, and its cell is exactly at the centre of a square object of size 40. What
+    is the IoU?
     [ ] 0.5
         The sides differ by a factor of 2, the areas by a factor of 4.
     [x] 0.25
@@ -867,7 +880,8 @@ course.quiz("""
     [ ] It depends on the stride.
         The stride decides where the centres are. Here, they are equal.
 
-    Images of 600 × 800 pixels are resized to a short side of 300. Their objects have sizes of about 60 pixels. Which
+    Images of 600 × 800 pixels are resized to a short side of 300. Their objects have sizes of about 60
+    pixels. Which
     anchor size fits?
     [x] 30
         Anchors are in pixels of the batch, in which everything is half as large.
@@ -876,7 +890,8 @@ course.quiz("""
     [ ] 120
         Resizing from 600 to 300 halves the objects. It does not double them.
 
-    All digits have a proposal, nearly all are detected, but many with the wrong class, even on training boards. What is
+    All digits have a proposal, nearly all are detected, but many with the wrong class, even on training
+    boards. What is
     the most promising next step?
     [ ] Other anchors
         The anchors have done their work: every object has a proposal.
@@ -891,7 +906,8 @@ course.quiz("""
     [x] Its weights are skipped and reported, and it starts from random weights.
         All other layers keep their weights. The report tells you that nothing else was skipped.
     [ ] The training stops with an error.
-        It would without `skip_mismatched`. A plan sets this option, because a new task usually has other classes.
+        It would without `skip_mismatched`. A plan sets this option, because a new task usually has other
+        classes.
 """)
 
 # %% next [markdown]

@@ -169,9 +169,11 @@ for ax, name in zip(figure.subplots(2, 3).flat, names, strict=True):
     plot.title(ax, name, f"sizes in pixels: {', '.join(f'{side:.0f}' for side in sides)}")
 course.show(
     figure,
-    "Six real photos with boxes: a cat that fills the photo, and its eyes; a cup on a saucer, with a spoon that the cup "
+    "Six real photos with boxes: a cat that fills the photo, and its eyes; a cup on a saucer, with a "
+    "spoon that the cup "
     "partly hides; a motorcycle in front of a bench in a cluttered garage; an astronaut "
-    "whose helmet hides her arm; a thin, tall rocket between towers; and two flowers, one of which is cut by the border.",
+    "whose helmet hides her arm; a thin, tall rocket between towers; and two flowers, one of which is "
+    "cut by the border.",
 )
 
 # %% look-shown
@@ -192,7 +194,8 @@ figure = plot.contact_sheet(
 course.show(
     figure,
     f"Contact sheet of {len(chosen)} photos with their boxes, {len(records)} photos in total. "
-    f"Classes: {', '.join(annotations.classes[1:])}. Look for objects without a box, and boxes that do not fit.",
+    f"Classes: {', '.join(annotations.classes[1:])}. Look for objects without a box, and boxes that do "
+    "not fit.",
 )
 
 # %% check [markdown]
@@ -256,7 +259,8 @@ annotations = data.read_annotations(spec, None)
 report = data.validate(annotations, progress=False)
 print("remaining problems:", ", ".join(problem.kind for problem in report.problems) or "none")
 print(
-    f"{report.counts.images} photos, {report.counts.objects} objects of {len(annotations.classes) - 1} class"
+    f"{report.counts.images} photos, {report.counts.objects} objects of {len(annotations.classes) - 1} "
+    "class"
 )
 assert FOLDER or report.ok
 
@@ -406,7 +410,8 @@ model, skipped = plan.make_model()
 settings = model.config
 side = settings.min_size, settings.max_size
 print(
-    f"short side {side[0]}; anchor sizes {np.round(settings.anchor_sizes, 1)}, ratios {settings.aspect_ratios}"
+    f"short side {side[0]}; anchor sizes {np.round(settings.anchor_sizes, 1)}, ratios "
+    f"{settings.aspect_ratios}"
 )
 print("skipped weights:", ", ".join(skipped) or "none")
 for name, part in (("training", learnt), ("validation", unseen)):
@@ -468,8 +473,8 @@ found, targets = evaluate.predictions(detector, unseen, progress=False)
 def bootstrap_interval(measure, count, draws, rng):
     """Return (low, high): the limits of the middle 95 % of a measure over resampled photos.
 
-    measure: a function that takes `count` indices of photos, of which some may be equal, and returns a number, or NaN if
-    the photos have no objects. Leave NaN out.
+    measure: a function that takes `count` indices of photos, of which some may be equal, and returns a
+    number, or NaN if the photos have no objects. Leave NaN out.
     count: the number of photos. draws: the number of samples. rng: the np.random.Generator to draw with.
     """
     ### BEGIN SOLUTION
@@ -498,7 +503,8 @@ def check_interval(count, draws, measure, expected, tolerance, hint, seed=0):
     require(inside, f"Indices are integers from 0 to {count - 1}.")
     require(
         np.allclose(result, expected, atol=tolerance),
-        f"The interval is ({result[0]:.3f}, {result[1]:.3f}), expected ({expected[0]:.3f}, {expected[1]:.3f}).\n"
+        f"The interval is ({result[0]:.3f}, {result[1]:.3f}), expected ({expected[0]:.3f}, "
+        f"{expected[1]:.3f}).\n"
         f"Hint: {hint}",
     )
     return drawn
@@ -582,7 +588,8 @@ course.show(
     figure,
     "The four photos with the lowest AP: "
     + ", ".join(f"{unseen.records[i].image.stem} with {by_photo[i]:.2f}" for i in worst)
-    + ". Detections with a score of at least 0.5 have solid boxes, and the ground truth is dashed. Many solid boxes "
+    + ". Detections with a score of at least 0.5 have solid boxes, and the ground truth is dashed. "
+    "Many solid boxes "
     "differ from the dashed ones by some pixels on one side.",
 )
 
@@ -764,7 +771,8 @@ assert round(1.96 * (p * (1 - p) / 100) ** 0.5, 3) == 0.059
 
 # %% quiz
 course.quiz("""
-    A video shows three dogs. Its 300 frames are split at random into training and validation, and the AP is 0.97. What
+    A video shows three dogs. Its 300 frames are split at random into training and validation, and the AP
+    is 0.97. What
     does this number tell you?
     [ ] The detector finds dogs in new videos with AP 0.97.
         Nothing was measured on another video. Almost every validation frame has a neighbour in training.
@@ -775,7 +783,8 @@ course.quiz("""
     [ ] Nothing, because 0.97 is too high to be true.
         The number is true. It only answers another question than the one you care about.
 
-    Setting A has AP 0.91, 0.94 and 0.95 with three seeds, setting B has 0.93, 0.92 and 0.96. Which sentence is right?
+    Setting A has AP 0.91, 0.94 and 0.95 with three seeds, setting B has 0.93, 0.92 and 0.96. Which
+    sentence is right?
     [ ] B is better, because its best value and its mean are higher.
         The means are 0.933 and 0.937. This difference is a tenth of the range of either setting.
     [x] These trainings do not show a difference.
@@ -789,7 +798,7 @@ course.quiz("""
     [ ] I trained with twelve seeds instead of three.
         More seeds make the mean over seeds more certain. The photos for validation remain the same.
     [ ] I took twice as many photos for validation.
-        The width decreases with the square root of the number of photos: twice as many give a width of 71 %.
+        The width decreases with the square root of the number of photos: twice as many give 71 %.
     [x] I took four times as many photos for validation.
         The square root of four is two.
 
@@ -803,13 +812,14 @@ course.quiz("""
     [ ] Add classes, so that similar objects are told apart.
         No error of the kind "class" was counted.
 
-    The detector reports a coin with score 0.99 in a validation photo, where there is no box. You look: there is a coin.
+    The detector reports a coin with score 0.99 in a validation photo, where there is no box. You look:
+    there is a coin.
     What do you do?
     [ ] Add this box, because it raises the AP.
         If you correct only what costs AP, the annotation drifts towards the detector.
     [ ] Leave it, because photos for validation must not be changed.
         A wrong annotation makes the number wrong, for every detector that is compared on it.
-    [x] Go through all photos for validation with the same rule, correct them, and measure all detectors again.
+    [x] Go through all photos for validation with the same rule, correct them, and measure again.
         Then the correction does not depend on what this detector finds.
     [ ] Move this photo to the training photos.
         The remaining photos would be those that suit the detector.
