@@ -489,7 +489,8 @@ def object_shapes(dataset, min_size, max_size):
 
     dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}); G may be 0.
     min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`, which
-    computes the size (height, width) of a resized image. `transform.scale_boxes(boxes, size, resized)` scales its boxes.
+    computes the size (height, width) of a resized image. `transform.scale_boxes(boxes, size,
+    resized)` scales its boxes.
 
     A size is the square root of an area, in pixels of the resized image. A ratio is height / width.
     """
