@@ -308,7 +308,7 @@ def matched_anchors(
         raise ValueError(f"matches[{wrong[0]}] must be in -2 .. {len(objects) - 1}, got {matched[wrong[0]]}")
     style.image(ax, image, dimmed=True)
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
-    _dots(ax, _centers(negative), "#bdbdbd", size=2.5)
+    _dots(ax, _centers(negative), "#c8c8c8", size=5)
     _dots(ax, _centers(ignored), style.ORANGE, size=7)
     ax.add_collection(LineCollection(style.outlines(positive), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
     style.legend_below(

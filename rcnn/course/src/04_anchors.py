@@ -99,7 +99,12 @@ for ax, (name, answer) in zip(figure.subplots(1, 2), answers.items(), strict=Tru
     plot.boxes(ax, answer, np.arange(len(answer)) + 1, class_names=["", "", ""])
     best = boxes.iou(answer, both).max(axis=0)  # (2,)
     plot.title(ax, name, f"IoU with the objects (dashed): {best[0]:.2f} and {best[1]:.2f}")
-figure
+course.show(
+    figure,
+    "Left: the mean box is a square that crosses a tall and a wide object; its IoU is 0.40 with both. "
+    "Right: a tall and a wide anchor have nearly the shapes of the objects; their IoU with them is "
+    "0.84.",
+)
 
 # %% why-anchors [markdown]
 # The mean is a square of 40 pixels. Its IoU with each object is 0.4, so it fits neither. More training does not help:
@@ -173,7 +178,12 @@ plot.title(left, "Anchors of the paper", f"{paper.shape}, stride 16")
 plot.title(
     plot.cell_anchors(right, small, stride), "Anchors of the digit detector", f"{small.shape}, stride 8"
 )
-figure
+course.show(
+    figure,
+    "Left: the paper's nine anchors have three sizes and three ratios. They are much larger than the "
+    "cell of 16 × 16 pixels. Right: the smallest of the six anchors of the digit detector is not much "
+    "larger than its cell of 8 × 8 pixels.",
+)
 
 # %% grid [markdown]
 # Opposite edges are rounded symmetrically, so every side is even. The sizes 15, 16 and 17 give the same anchor. For
@@ -219,11 +229,37 @@ few = np.asarray(grid_anchors(anchors.cell_anchors((12,), (1, 2)), (2, 3), (18, 
 figure = plot.figure(8, 3.9)
 ax = plot.anchor_order(figure.subplots(), few, color_of=np.tile([0, 1], 6))
 plot.title(ax, "Indices of the anchors", f"a map of 2 × 3 cells, 2 anchors per cell: {few.shape}")
-figure
+course.show(
+    figure,
+    "Each of the 2 × 3 cells has a square and a tall anchor. The indices are 0 to 5 in the first row of "
+    "cells, from left to right, and 6 to 11 in the second row.",
+)
 
 # %% why-order [markdown]
 # The plot shows your own grid. Check one anchor with the formula: row 1, column 2, cell anchor 1 has the index
 # $(1 \cdot 3 + 2) \cdot 2 + 1 = 11$. It is at the lower right.
+#
+# ### Your functions in the detector
+#
+# The digit detector can run with your functions. The next cell compares three detectors on 20 pages: one with the
+# library's function, one with yours, and one with a typical mistake. For `cell_anchors`, the mistake is an inverted
+# ratio. For `grid_anchors`, it is the order column, row, cell anchor. All shapes are right in both cases, so no error
+# appears. The result is the average precision (AP), which is 1 for perfect detections (notebook 12).
+#
+# **Predict:** which of the two mistakes lowers the AP more, and why?
+
+# %% own-anchors
+inverted = course.with_and_without("cell_anchors", cell_anchors, pages=20)
+print(inverted, end="\n\n")
+reordered = course.with_and_without("grid_anchors", grid_anchors, pages=20)
+assert inverted.ap["mistake"] > 0.95 > 0.6 > reordered.ap["mistake"]
+reordered
+
+# %% several-levels [markdown]
+# With the wrong order, most anchors get the logits and deltas of another cell, so many proposals are far from all
+# digits. The second stage can correct only small errors. With the inverted ratio, the proposals are near their digits.
+# They have a wrong shape, but the second stage corrects it. So a detector can hide a mistake: test each stage by
+# itself, as the checks of this course do.
 #
 # ## 5  Several levels
 #
@@ -270,7 +306,13 @@ names = [f"{rows} × {columns}" for rows, columns in maps]
 plot.funnel(last, dict(zip(names, map(len, pyramid), strict=True)))
 plot.title(last, "Anchors of each level", f"{sum(map(len, pyramid)):,} in total")
 assert round(len(pyramid[0]) / sum(map(len, pyramid)), 2) == 0.75
-figure
+course.show(
+    figure,
+    "Five levels over the same photo. From level to level, the centres of the anchors are twice as far "
+    "apart, and the anchors of a cell are twice as large: on the finest level, they cover a part of a "
+    f"roof; on the coarsest, they extend beyond the photo. Bars: the levels have {len(pyramid[0]):,} to "
+    f"{len(pyramid[-1])} anchors, four times fewer from level to level.",
+)
 
 # %% reference [markdown]
 # Dots are the centres, and the boxes are the anchors of one cell. Three quarters of all anchors belong to the finest
@@ -319,19 +361,26 @@ s, r = np.geomspace(8, 64, 61), np.geomspace(0.25, 4, 61)
 root = np.sqrt(r)[:, None]
 half = np.stack([s / root, s * root], axis=-1) / 2  # (61, 61, 2): half the width, half the height
 
-figure = plot.figure(10, 4.2)
+figure, above = plot.figure(10, 4.2), []
 names = {64: "Object centred on an anchor", 68: "Object between four centres"}
 for ax, (centre, name) in zip(figure.subplots(1, 2), names.items(), strict=True):
     objects = np.concatenate([centre - half, centre + half], axis=-1).reshape(-1, 4)  # (3721, 4)
     best = boxes.iou(grid, objects).max(axis=0).reshape(61, 61)
     plot.coverage_map(ax, s, r, best, "size of the object, pixels", "height / width", log=True)
-    plot.title(ax, name, f"IoU of at least 0.5: {np.mean(best >= 0.5):.0%} of the area")
+    above.append(np.mean(best >= 0.5))
+    plot.title(ax, name, f"IoU of at least 0.5: {above[-1]:.0%} of the area")
 
 square = np.array([[62.0, 62, 74, 74]])  # 12 × 12 pixels, centred on (68, 68), between four centres
 every_size = anchors.AnchorGenerator(tuple(range(8, 41, 2)), (1,))((128, 128), [(16, 16)])[0]
 iou = boxes.iou(every_size, square)[:, 0]
 assert np.isclose(iou.max(), 0.36) and boxes.area(every_size)[iou.argmax()] == 20**2
-figure
+course.show(
+    figure,
+    "Best IoU by size and aspect ratio of the object. Left, for an object that is centred on an anchor: "
+    f"six peaks of 1, one for each cell anchor, and an IoU of at least 0.5 in {above[0]:.0%} of the "
+    f"area. Right, for an object between four centres: no peaks of 1, and at least 0.5 in {above[1]:.0%} "
+    "of the area, only for large objects.",
+)
 
 # %% place [markdown]
 # Each bright spot is a cell anchor. Between four centres, the region of 0.5 has lost its left part: for small
@@ -351,12 +400,14 @@ at = np.linspace(56, 72, 65)
 centres = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)  # (4225, 2)
 objects = np.concatenate([centres - 12, centres + 12], axis=1)  # (4225, 4)
 
-figure = plot.figure(10, 4.2)
+figure, extremes = plot.figure(10, 4.2), []
 for ax, offset in zip(figure.subplots(1, 2), (0.0, 0.5), strict=True):
     moved = anchors.AnchorGenerator((14, 24, 40), (1, 1.7), offset)((128, 128), [(16, 16)])[0]
     best = boxes.iou(moved, objects).max(axis=0).reshape(65, 65)
     plot.coverage_map(ax, at, at, best, "x of the centre, pixels", "y of the centre, pixels")
-    plot.title(ax, f"Offset {offset:g}", f"lowest {best.min():.3f}, mean {best[:-1, :-1].mean():.3f}")
+    extremes.append((best.min(), best[:-1, :-1].mean()))
+    plot.title(ax, f"Offset {offset:g}", "lowest {:.3f}, mean {:.3f}".format(*extremes[-1]))
+assert np.allclose(extremes[0], extremes[1])
 
 corner, centre = (coverage((14, 24, 40), (1, 1.7), offset=offset) for offset in (0.0, 0.5))
 in_errors = []  # the differences, in standard errors
@@ -369,14 +420,20 @@ for threshold in (0.5, 0.7):
         f"difference {change.mean():+.3f} ± {change.std() / np.sqrt(len(change)):.3f}"
     )
 assert -3.2 < in_errors[0] < -2.5 and abs(in_errors[1]) < 1
-figure
+course.show(
+    figure,
+    "Best IoU by the position of a square of 24 pixels. With offset 0, it is 1 at multiples of 8 pixels "
+    f"and {extremes[0][0]:.2f} in the middle between them. With offset 0.5, the same pattern is moved by "
+    "4 pixels along both axes.",
+)
 
 # %% offset [markdown]
 # Inside an image, the offset only moves the pattern by half a stride: the lowest value and the mean are the same.
 # Only the borders differ. With offset 0, the first anchors are centred on the edge of the image, and the last anchors
 # one stride before the other edge. With offset 0.5, both borders are alike. At 0.7, the difference is smaller than
 # its standard error. At 0.5, it is nearly three standard errors. Before you draw a conclusion from one set of pages,
-# repeat the measurement with others (see "To try").
+# repeat the measurement with others (see the first
+# exercise without a solution).
 #
 # The position at which the *network* looks is more important (notebook 03). A 3 × 3 convolution with stride 2 and
 # padding 1 centres its output $j$ on input $2j$. After three of them, output $j$ is centred on pixel $8j$, whose
@@ -411,7 +468,13 @@ for column, (name, (sizes, ratios)) in zip(figure.subplots(2, 3).T, settings.ite
     plot.coverage_histogram(column[1], found.best_iou)
 assert recalls[0] == 0 < recalls[1] < recalls[2] and round(recalls[2], 2) == 0.23
 assert np.mean(found.ratios < 1) < 0.02
-figure
+course.show(
+    figure,
+    "Objects by size and ratio, with the anchors as squares, and histograms of the best IoU. The "
+    f"paper's anchors are all larger than the objects, and their recall at 0.7 is {recalls[0]:.0%}. "
+    "Divided by 8, they are among the objects, but three of them are wide, and the recall is "
+    f"{recalls[1]:.0%}. The six anchors of the digit detector reach {recalls[2]:.0%}.",
+)
 
 # %% explorer [markdown]
 # The left column shows a common mistake: anchors for photos of 600 pixels on pages of 128 pixels. Nothing fails: all
@@ -473,7 +536,11 @@ left, right = figure.subplots(1, 2)
 plot.coverage(left, mine.sizes, mine.ratios, mine.best_iou, generator.cells[0])
 plot.title(left, "My anchors", f"sizes {sizes}, ratios {ratios}")
 plot.coverage_histogram(right, mine.best_iou)
-figure
+course.show(
+    figure,
+    f"My {count} anchors among the objects, by size and ratio, and a histogram of the best IoU. The "
+    f"recall is {mine.recall(0.5):.0%} at an IoU of 0.5, and {mine.recall(0.7):.0%} at 0.7.",
+)
 
 # %% number [markdown]
 # This answers the question: each output starts from a box with a given size and ratio at the position of its cell.
@@ -505,29 +572,108 @@ for threshold in (0.5, 0.7):
 print(f"half of the digits are smaller than {np.median(corner.sizes) / 8:.1f} strides")
 assert round(np.median(corner.sizes) / 8, 1) == 2.3
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - Anchors are a fixed list of boxes. Their order is row, column, ratio, size.
 # - An anchor covers an object if size, ratio and position fit. The stride limits the position of small objects.
 # - Measure the recall of the anchors on the resized images before you train.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up**
 #
 # 1. Repeat the measurement of section 7 with other pages, `data.Digits(400, seed=5)` and further seeds. Is the
 #    difference between the two offsets at 0.5 always as large?
 # 2. `print(evaluate.suggest(drawn, [stride], 128, 128, num_sizes=6, num_ratios=1, progress=False))` lets the library
 #    choose. Is its choice better than yours? How much better are 20 sizes?
-# 3. Repeat the exercise with a stride of 4, `coverage(sizes, ratios, (4, 4))`. How many anchors per cell replace a
-#    finer grid? Compare the total numbers of anchors.
-# 4. At the worst position, an anchor with the object's own shape is not the best one. How large must the anchor be
-#    for a square of 24 pixels there, and what IoU does it reach? (In the last cell, change `square` only for the
-#    grid.)
-# 5. [3] chooses anchors by k-means with the IoU of shapes with a common centre. To which of the two plots of section
-#    6 does this correspond, and what does it miss for small objects?
-# 6. Anchors extend beyond the image. Count these anchors for the photo, level by level. ([1] section 3.3 excludes
+# 3. What happens if the digit detector runs with an offset of 0.5, although it was trained with 0? Write a function
+#    that calls `anchors.grid_anchors` with this offset, and compare:
+#    `course.with_and_without("grid_anchors", anchors.grid_anchors, yours, pages=20)`.
+#
+# **Core**
+#
+# 1. Repeat the exercise of section 9 with a stride of 4, `coverage(sizes, ratios, (4, 4))`. How many anchors per cell
+#    replace a finer grid? Compare the total numbers of anchors.
+# 2. At the worst position, an anchor with the object's own shape is not the best one. How large must the anchor be
+#    for a square of 24 pixels there, and what IoU does it reach? (In the cell of "A number to check", change `square`
+#    only for the grid.)
+# 3. Anchors extend beyond the image. Count these anchors for the photo, level by level. ([1] section 3.3 excludes
 #    them from training; torchvision and rcnn do not.)
 #
+# **Stretch**
+#
+# 1. [3] chooses anchors by k-means: the distance of two shapes is 1 - IoU, if both have the same centre. Write it for
+#    six shapes (width, height). Start with six different shapes of objects, and keep the old shape if a cluster becomes
+#    empty. `anchors.grid_anchors` also takes cell anchors that are not a product of sizes and ratios. Is the recall at
+#    0.7 higher than that of your anchors? To which of the two plots of section 6 does this distance correspond, and
+#    what does it miss for small objects?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    A map has 4 rows and 5 columns, and 3 anchors per cell. Rows, columns and cell anchors are counted
+    from 0. Which index does cell anchor 1 of row 2 and column 3 have?
+    [ ] 43
+        This is (3 · 4 + 2) · 3 + 1, so the order is column, row, cell anchor. The columns of a row follow
+        each other.
+    [ ] 33
+        This is 1 · 20 + 2 · 5 + 3, so all cells of one cell anchor follow each other. The cell anchor
+        changes fastest.
+    [x] 40
+        (2 · 5 + 3) · 3 + 1 = 40: before this cell, there are two full rows of 5 cells and 3 cells of its
+        own row.
+
+    Which width and height has an anchor with size 20 and aspect ratio 4, before rounding?
+    [x] 10 and 40
+        The width is 20 / 2 and the height is 20 · 2, because the root of 4 is 2. The area is 400, the
+        square of 20.
+    [ ] 40 and 10
+        The area is right, but the ratio is height / width, so 4 is a tall anchor.
+    [ ] 5 and 20
+        The ratio is right, but the area is 100. Divide the size by the *root* of the ratio.
+    [ ] 20 and 80
+        The ratio is right, but the area is 1600. Both sides change, so that the area stays the same.
+
+    "The recall of our anchors at 0.7 is 0.4, so our detector finds at most 40 % of the objects." What is
+    wrong with this claim?
+    [ ] Nothing. No later stage can add a box.
+        This is true for the number of boxes, but the deltas move every box, so a box can reach an object
+        that its anchor does not reach.
+    [x] The deltas move the boxes, and the best anchor of an object is a positive example, even below 0.7.
+        The digit detector finds nearly all digits, although the recall of its anchors at 0.7 is 0.23.
+    [ ] The recall is too low to be true. Anchors of several sizes always reach 0.7.
+        Even an anchor with exactly the shape of the object can be too far from it. The stride limits the
+        recall.
+
+    All objects are squares of 16 pixels at arbitrary positions. The stride is 8, and the only anchor of a
+    cell is a square of 16 pixels. Which change increases the recall at 0.7 most?
+    [ ] Add the sizes 14 and 18.
+        The shape is already right. The best anchor of most objects is too far away, and other sizes do
+        not move it.
+    [ ] Add the ratios 0.8 and 1.25.
+        The anchors get a wrong shape at the same positions.
+    [ ] Set the offset to 0.5.
+        The centres of all anchors move, but the distance between them stays 8 pixels.
+    [x] Use a stride of 4.
+        In this example, the recall increases from about 0.3 to about 0.9, because the nearest anchor is
+        now at most 2 pixels away along each axis.
+
+    The anchors of a cell are squares of 20 and 40 pixels. A square of 28.3 pixels (20 times the root of
+    2) has the same centre. What is its best IoU?
+    [ ] 0.71, because its side is 0.71 times the larger side
+        The ratio of the sides must be squared, because the IoU is a ratio of areas.
+    [x] 0.5, for both anchors
+        One box lies inside the other, so the IoU is the ratio of the areas: 400 / 800 and 800 / 1600.
+    [ ] 0.5 with the smaller and 0.25 with the larger anchor
+        800 / 1600 is 0.5, too. The factor is the same in both directions, and so is the IoU.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 05 decides which anchors learn which object. In the library, see `rcnn/anchors.py` and `rcnn/evaluate`

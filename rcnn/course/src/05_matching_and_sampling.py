@@ -87,8 +87,14 @@ print(
     f"objects without an anchor of IoU 0.7: {(iou.max(axis=0) < 0.7).sum()} of 5 on this page, "
     f"{np.mean(best < 0.7):.0%} of {len(best):,} on {len(drawn)} pages"
 )
+assert (np.histogram(iou.max(axis=1), [0, 0.3, 0.7, 1.01])[0] == [1402, 133, 1]).all()
 assert (iou.max(axis=0) < 0.7).sum() == 4 and 0.74 < np.mean(best < 0.7) < 0.78
-figure
+course.show(
+    figure,
+    "Left: five digits, each with its best anchor; the IoUs are 0.52 to 0.71, and only one reaches 0.7. "
+    "Right: a histogram of the best IoU of all 1,536 anchors on a logarithmic axis; most anchors are "
+    "below 0.3, 133 are ignored, and one is positive.",
+)
 
 # %% best-rule [markdown]
 # With this rule, three quarters of all digits have no positive anchor. All anchors on these digits are ignored or
@@ -158,11 +164,33 @@ for ax, force_best in zip(figure.subplots(1, 2), (False, True), strict=True):
     found = len(np.unique(yours[yours >= 0]))
     name = "With the best-anchor rule" if force_best else "Thresholds alone"
     plot.title(ax, name, f"{found} of {len(objects)} objects have a positive anchor")
-figure
+course.show(
+    figure,
+    "The positive anchors of a page with five digits. Left, with thresholds alone: a single positive "
+    "anchor, on one of the digits. Right, with the best-anchor rule: six positive anchors, at least one "
+    "on every digit. In both, orange dots of ignored anchors lie on and around the digits, and grey "
+    "dots of negative anchors elsewhere.",
+)
 
-# %% corners [markdown]
+# %% own-match-text [markdown]
 # With the best-anchor rule, the five objects have six positive anchors. One object lies midway between the centres of
 # two anchors, and both have the same IoU with it.
+#
+# ### Your `match` in the detector
+#
+# A trained detector does not match, so the next cell first trains three digit detectors for 40 more steps: with the
+# library's `match`, with yours, and with a typical mistake. The mistake matches every anchor and every RoI to its best
+# object, even if they do not overlap. **Predict** what the third detector learns, and what it then finds on the page.
+
+# %% own-match
+matched = course.with_and_without("match", match)
+assert matched.ap["mistake"] < 0.9 < matched.ap["library"]
+matched
+
+# %% corners [markdown]
+# For the third detector, every anchor on a page with a digit is positive, and so is every RoI. It sees background only
+# on empty pages, so it learns to predict digits next to digits. Its average precision (AP, notebook 12) falls within 40
+# steps.
 #
 # ## 3  Four special cases
 #
@@ -170,19 +198,24 @@ figure
 # reaches 0.7 with object 1. Does the best-anchor rule give it an anchor?
 
 # %% corners-shown
-assert (matching.match(iou, 0.7, 0.3, force_best=True) >= 0).sum() == 6
+here = matching.match(iou, 0.7, 0.3, force_best=True)
+assert (here >= 0).sum() == 6 and (iou == iou.max(axis=0)).sum(axis=0).max() == 2  # one tie
 cases = {  # name: (matrix, force_best)
     "exactly at both thresholds": ([[0.7], [0.3]], False),
     "two anchors tie": ([[0.5], [0.5], [0.2]], True),
     "two objects share one best anchor": ([[0.6, 0.5], [0.2, 0.1]], True),
     "no anchor overlaps object 1": ([[0.8, 0.0], [0.1, 0.0], [0.0, 0.0]], True),
 }
+results = {}
 for name, (matrix, force_best) in cases.items():
     matrix = np.array(matrix)
-    print(f"{name:<35}{matching.match(matrix, 0.7, 0.3, force_best)}")
+    results[name] = matching.match(matrix, 0.7, 0.3, force_best).tolist()
+    print(f"{name:<35}{results[name]}")
     if force_best:
         everywhere = (matrix == matrix.max(axis=0)).any(axis=1)
         print(f"{'  anchors that torchvision forces':<35}{np.flatnonzero(everywhere)}")
+
+assert list(results.values()) == [[0, -2], [0, 0, -1], [0, -1], [0, -1, -1]]
 
 seven_tenths = boxes.iou(np.float32([[0, 0, 10, 1]]), np.float32([[0, 0, 7, 1]]))[0, 0]  # 7 of 10 pixels
 print(
@@ -233,7 +266,11 @@ plot.title(
     f"The {missed} has no positive anchor",
     f"its best anchor has a higher IoU with the {other}: {of_both[1]:.2f}",
 )
-figure
+course.show(
+    figure,
+    f"A {missed} on a {other}. The best anchor of the {missed} contains it and a part of the {other}: "
+    f"its IoU is {of_both[0]:.2f} with the {missed}, and {of_both[1]:.2f} with the {other}.",
+)
 
 # %% reference [markdown]
 # ## 4  The library's implementation
@@ -323,10 +360,16 @@ print(
     f"loss {lowest:.3f}"
 )
 assert round(negatives / positives) == 179 and round(lowest, 3) == 0.034
+assert round(negatives / 1536, 2) == 0.92
 
 figure = plot.figure(9, 1.7)
 ax = plot.match_shares(figure.subplots(), counts.mean(axis=0)[None], ["mean of the pages"])
-figure
+course.show(
+    figure,
+    f"One bar of all anchors of a page: {negatives:.0f} negative anchors fill 92 % of it and "
+    f"{ignored:.0f} ignored anchors nearly all of the rest; the part of the {positives:.1f} positive "
+    "anchors is hardly visible.",
+)
 
 # %% imbalance-text [markdown]
 # Assume that the network predicts the same number $s$ for every anchor. The sigmoid turns this number, the *logit*,
@@ -363,7 +406,12 @@ for ax, (name, chosen) in zip(figure.subplots(1, 2), choices.items(), strict=Tru
     plot.matched_anchors(ax, image, all_anchors[shown], matches[3][shown], objects)
     plot.title(ax, name, f"in {len(rows_of(chosen))} of 16 rows of the feature map")
 assert all(rows_of(page[:128]).max() <= 2 for page in zeros)  # on every page, among the first three rows
-figure
+course.show(
+    figure,
+    "The chosen negative anchors as dots. Left, the first 128: all are at the upper edge of the page, "
+    f"in {len(rows_of(zeros[3][:128]))} rows. Right, 128 random ones: they are distributed over the "
+    "whole page, between the digits.",
+)
 
 # %% sampling [markdown]
 # The anchors are ordered by row. On every page, the first 128 negative anchors are in the first three rows, at the
@@ -410,13 +458,61 @@ for size in (256, 64, 16):
 figure = plot.figure(9, 2.8)
 names = ["all anchors", "sample of 256", "sample of 64", "sample of 16"]
 ax = plot.match_shares(figure.subplots(), np.array(rows), names)
-figure
+course.show(
+    figure,
+    "Four bars with the shares of positive and negative anchors. Of all anchors, a barely visible part "
+    "is positive. In a sample of 256, 3 % are positive; in a sample of 64, about an eighth; in a sample "
+    "of 16, two fifths.",
+)
 
 # %% ignored [markdown]
 # A sample that is half positive and half negative is the ideal, but a page of digits has only about eight positive
 # anchors. A sample of 256 contains all of them. They are 3 % of the sample, instead of 0.6 % of all labelled anchors. A
 # smaller sample is better balanced, but contains less of the page. (The digit detector samples 128 anchors.)
 #
+# The next figure shows all steps, from the anchors to the sample. Before each step, **predict** which anchors it
+# changes.
+
+# %% all-steps
+by_threshold, final = (matching.match(iou, 0.7, 0.3, force_best) for force_best in (False, True))
+labels_of_page = np.where(final >= 0, 1, np.where(final == -1, 0, -1))
+in_sample = np.concatenate(matching.sample(labels_of_page, 256, 0.5, np.random.default_rng(0)))
+nothing = np.zeros(len(all_anchors), bool)
+steps = [  # matches so far, and the anchors that are decided
+    (by_threshold, nothing),
+    (by_threshold, by_threshold == -1),
+    (by_threshold, (by_threshold == -1) | (by_threshold >= 0)),
+    (final, (by_threshold == -1) | (final >= 0)),
+    (final, ~nothing),
+    (final, np.isin(np.arange(len(final)), in_sample)),
+]
+captions = [
+    "No anchor is decided, so none is drawn. There are 1,536 anchors, 6 in each of 16 × 16 cells.",
+    "The best IoU of 1,402 anchors is below 0.3. They are negative: they must predict background.",
+    "The best IoU of one anchor is at least 0.7. It is positive, but four objects still have no anchor.",
+    "The best-anchor rule adds five positive anchors. Each object now has at least one.",
+    "The other 128 anchors are ignored. They lie on the digits and near them, and no loss includes them.",
+    "The sample contains all 6 positive and 250 random negative anchors. Only these 256 are in the loss.",
+]
+numbers = [[(m[done] >= 0).sum(), (m[done] == -2).sum(), (m[done] == -1).sum()] for m, done in steps]
+assert numbers[1:4] == [[0, 0, 1402], [1, 0, 1402], [6, 0, 1402]]
+assert numbers[4:] == [[6, 128, 1402], [6, 0, 250]] and numbers[0] == [0, 0, 0]
+
+
+def draw(figure, step):
+    """Draw the anchors that are decided after a step, and how many of each kind there are."""
+    left, right = figure.subplots(1, 2)
+    found, decided = steps[step]
+    plot.matched_anchors(left, image, all_anchors[decided], found[decided], objects)
+    positive, ignored, negative = numbers[step]
+    waiting = len(all_anchors) - positive - ignored - negative
+    others = {"not decided": waiting} if step < 5 else {"not sampled": waiting}
+    plot.funnel(right, {**others, "negative": negative, "ignored": ignored, "positive": positive})
+
+
+course.player(draw, captions, size=(9, 4.4), seconds=3)
+
+# %% ignored-text [markdown]
 # ## 7  The purpose of the ignored anchors
 #
 # No loss includes the ignored anchors. What would happen if they were negative? The next cell compares them with the
@@ -449,7 +545,7 @@ assert round(len(middle) / len(positive)) == 14 and 0.2 < better < 0.3
 # %% thresholds-moved
 trials = [(0.7, 0.3, True), (0.5, 0.3, True), (0.5, 0.5, False), (0.9, 0.1, True)]
 figure = plot.figure(10, 9.8)
-results = []  # of each trial: positive and ignored anchors per page, objects without a positive anchor
+results = []  # of each trial: positive and ignored anchors per page, objects without one, mean IoU
 print("thresholds   best anchor   positive   ignored   IoU of the positive   objects without one")
 for ax, (high, low, force_best) in zip(figure.subplots(2, 2).flat, trials, strict=True):
     each = [matching.match(page, high, low, force_best) for page in all_iou]  # one (A,) for each page
@@ -462,16 +558,29 @@ for ax, (high, low, force_best) in zip(figure.subplots(2, 2).flat, trials, stric
         f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{np.concatenate(fits).mean():22.2f}"
         f"{missing:22.1%}"
     )
-    results.append((positive, ignored, missing))
-    plot.matched_anchors(ax, image, all_anchors, matching.match(iou, high, low, force_best), objects)
+    results.append((positive, ignored, missing, np.concatenate(fits).mean()))
+    here = matching.match(iou, high, low, force_best)
+    assert (here >= 0).sum() == (6 if high > 0.5 else 19)
+    plot.matched_anchors(ax, image, all_anchors, here, objects)
     plot.title(
         ax,
         f"Thresholds {high} and {low}",
         "with the best-anchor rule" if force_best else "thresholds alone",
     )
 assert round(results[1][0] / results[0][0]) == 3 and round(1 / results[2][2]) == 7
-assert results[3][0] < results[0][0] and round(results[3][1] / 1536, 1) == 0.3
-figure
+assert results[1][3] < results[0][3] and results[2][3] < results[0][3]
+assert (
+    results[3][0] < results[0][0]
+    and np.mean(np.concatenate(fits) < 0.9) > 0.95
+    and round(results[3][1] / 1536, 1) == 0.3
+)
+course.show(
+    figure,
+    "The same page with four pairs of thresholds. With 0.7 and 0.3, there are six positive anchors. "
+    "With 0.5 and 0.3, there are 19, and several boxes lie around each digit. With 0.5 and 0.5, there "
+    "are the same 19, but no ignored anchors. With 0.9 and 0.1, there are six again, and dots of "
+    "ignored anchors surround the digits widely.",
+)
 
 # %% number [markdown]
 # With 0.5 instead of 0.7, there are three times as many positive anchors, and they fit less well. Without the
@@ -511,23 +620,104 @@ for step, moved, expected in ((4, 0, 5), (4, 2, 4), (8, 0, 1)):
     print(f"stride {step}, moved by ({moved}, {moved}): {number} positive")
     assert number == expected
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - Two thresholds and the best-anchor rule make each anchor positive, negative or ignored.
 # - Most anchors are background, so the loss uses a random sample, in which positive anchors are more frequent.
 # - Details decide: ties, IoUs equal to a threshold, objects without anchors, and images without objects.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up**
 #
 # 1. How many positive anchors does the object of 40 pixels have with a stride of 2? First compute the number by hand:
 #    the IoU is a function of $(40 - d_x)(40 - d_y)$ alone.
-# 2. Remove the best-anchor rule, and count by size which digits have no positive anchor. With which high threshold do
-#    95 % of them have one, and how well do these positive anchors fit?
-# 3. Remove the anchors that extend beyond the page, as [1] section 3.3 does. Which objects lose their best anchor?
-# 4. Draw 1,000 samples of the page above. How often is each negative anchor drawn? Which number do you expect, and
+# 2. Draw 1,000 samples of the page above. How often is each negative anchor drawn? Which number do you expect, and
 #    which deviations from it can be chance?
 #
+# **Core**
+#
+# 1. Remove the best-anchor rule, and count by size which digits have no positive anchor. With which high threshold do
+#    95 % of them have one, and how well do these positive anchors fit?
+# 2. Remove the anchors that extend beyond the page, as [1] section 3.3 does. Which objects lose their best anchor?
+# 3. In section 3, some shapes have no anchor. Write the rule of SSD: the object that forces an anchor also gets it. How
+#    many objects have no anchor now? What happens if two objects have the same best anchor? SciPy's
+#    `scipy.optimize.linear_sum_assignment(-iou)` finds the assignment with the largest sum of IoUs, in which no anchor
+#    is used twice. Compare.
+#
+# **Stretch**
+#
+# 1. ATSS (arXiv 1912.02424) needs no fixed thresholds. For each object, take the anchors of the 9 cells whose centres
+#    are nearest. Their IoUs with the object have a mean and a standard deviation, and the sum of both is the threshold
+#    of this object. An anchor is positive if it reaches this threshold and if its centre lies in the object. If several
+#    objects claim an anchor, the highest IoU wins. Write it, and compare the number of positive anchors for small and
+#    for large digits with those of `match`. Which digits still have none, and why?
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    Four anchors have these IoUs with two objects: (0.75, 0.10), (0.40, 0.25), (0.20, 0.28) and (0.05,
+    0.02). What is `match(iou, 0.7, 0.3, force_best=True)`?
+    [ ] `[0, -2, -1, -1]`
+        The best IoU of object 1 is 0.28. The best-anchor rule makes this anchor positive, although it is
+        below 0.3.
+    [x] `[0, -2, 1, -1]`
+        Anchor 0 reaches 0.7. Anchor 1 is between the thresholds. Anchor 2 is the best anchor of object 1.
+    [ ] `[0, -1, 1, -1]`
+        The best IoU of anchor 1 is 0.40, between the thresholds. It is ignored, not negative.
+    [ ] `[0, 0, 1, -1]`
+        Anchor 1 overlaps object 0 by 0.40, but anchor 0 is the best anchor of this object.
+
+    A page has 3 positive, 60 ignored and 100 negative anchors. How many anchors does `sample(labels, 256,
+    0.5, rng)` return?
+    [ ] 256: 128 positive and 128 negative
+        Only 3 anchors are positive, and `sample` draws without replacement.
+    [ ] 6: 3 positive and 3 negative
+        At most half of the sample is positive, but negative anchors may be more than half.
+    [ ] 163: 3 positive and 160 others
+        Ignored anchors are never chosen, even if the sample is not full.
+    [x] 103: 3 positive and 100 negative
+        There are fewer anchors than the sample may contain, so all positive and all negative ones are
+        chosen.
+
+    In a training set, an object has no positive anchor, although `force_best` is true. Its highest IoU
+    with an anchor is 0.37. Is this a bug?
+    [x] Not necessarily. Its best anchor can have a higher IoU with another object.
+        An anchor is matched to its own best object only. Then another object gets the anchor that this
+        object forces.
+    [ ] Yes. The best-anchor rule gives each object an anchor of its own.
+        It makes an anchor positive for each object, but two objects can share their best anchor.
+    [ ] No. An IoU of 0.37 is below the threshold of 0.7.
+        This would be right without the best-anchor rule. The rule exists for these objects.
+
+    You lower the high threshold from 0.7 to 0.5. The low threshold stays at 0.3. What happens to the
+    number of negative anchors?
+    [ ] It increases.
+        Negative anchors have a best IoU below 0.3, and this threshold has not changed.
+    [ ] It decreases, because there are more positive anchors.
+        The new positive anchors were ignored before, not negative.
+    [x] It stays the same.
+        The new positive anchors have a best IoU between 0.5 and 0.7. Before, they were ignored, unless
+        they were forced.
+
+    Someone writes `labels = np.where(matches > 0, 1, 0)`. Which labels are wrong?
+    [ ] Only those of anchors that are matched to object 0.
+        These are wrong, but there are others: -2 is not greater than 0, either.
+    [ ] Only those of ignored anchors.
+        These are wrong, but there are others: index 0 is an object, too.
+    [x] Those of ignored anchors, and of anchors that are matched to object 0.
+        Both become 0, so the network learns that they are background. On pages with one object, no anchor
+        is positive.
+    [ ] Those of all anchors with -1.
+        These are background, and their label is 0.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 06 computes what a positive anchor must predict: four numbers that lead from the anchor to its object. The

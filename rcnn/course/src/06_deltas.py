@@ -69,7 +69,12 @@ positive = np.flatnonzero(matches >= 0)
 figure = plot.figure(5.5, 5.8)
 ax = plot.moves(figure.subplots(), image, grid[positive], target["boxes"][matches[positive]])
 plot.title(ax, "Positive anchors and their objects", f"{len(positive)} of {len(grid)} anchors are positive")
-figure
+course.show(
+    figure,
+    f"A page with digits and the {len(positive)} positive anchors around them. Arrows lead from the "
+    "centre of each anchor to the centre of its object; the shifts are short, compared with the sides, "
+    "and have all directions.",
+)
 
 # %% relative [markdown]
 # ## 1  Why not in pixels?
@@ -112,7 +117,7 @@ for low, high in ((0, 16), (16, 24), (24, 36), (36, 128)):
     some = (side >= low) & (side < high)
     shifts.append((pixels[some].std(), deltas[some, :2].std()))
     print(f"{low:>3} to {high:>3} pixels{some.sum():>17}{shifts[-1][0]:>18.2f}{shifts[-1][1]:>18.3f}")
-assert shifts[3][0] > 2.5 * shifts[0][0] and shifts[3][1] < 1.2 * shifts[0][1]
+assert shifts[3][0] > 2.5 * shifts[0][0] and 0.8 * shifts[0][1] < shifts[3][1] < 1.2 * shifts[0][1]
 
 # %% logarithm [markdown]
 # The two columns on the right are standard deviations of the shift. In pixels, it is more than twice as large for the
@@ -145,7 +150,12 @@ ax = figure.subplots()
 factors = {"exp(d)": np.exp(d), "1 + d": 1 + d, "d": d}
 plot.lines(ax, d, factors, "prediction d", "new width / old width", levels=(0, 1))
 plot.title(ax, "How a prediction changes the width", "dotted lines: width 0, and the old width")
-figure
+course.show(
+    figure,
+    "The factor of the width, by the prediction d. The curve exp(d) is always above 0 and goes through "
+    "1 at d = 0. The line 1 + d goes through 1 at the same point, but is negative below -1. The line d "
+    "is 0 at d = 0, and negative below.",
+)
 
 # %% encode-words [markdown]
 # ### Exercise: `encode`
@@ -263,7 +273,24 @@ moved = decode(predicted, proposals, model.config.bbox_reg_weights)
 for name, each in (("proposals", proposals), ("proposals, moved by your decode", moved)):
     print(f"mean IoU with the objects, {name}: {np.diag(boxes.iou(each, objects)).mean():.3f}")
 
+# %% own-decode-text [markdown]
+# ### Your `decode` in the detector
+#
+# The detector decodes twice: the RPN with the weights (1, 1, 1, 1), and the second stage with (10, 10, 5, 5). The next
+# cell runs the digit detector with the library's `decode`, with yours, and with a mistake that ignores the weights.
+# **Predict** which boxes of the third detector are wrong, and how: do they move too little or too much? Are the digits
+# still classified correctly?
+
+# %% own-decode
+decoded_by = course.with_and_without("decode", decode, pages=20)
+assert decoded_by.ap["mistake"] < 0.8 and decoded_by.ap["library"] > 0.95
+decoded_by
+
 # %% reference [markdown]
+# Without the weights, the deltas of the second stage are 5 to 10 times too large. The proposals and their classes are
+# right, because the RPN has no weights and the classifier does not use the deltas. But the last step moves good boxes
+# away from their digits.
+#
 # ## 4  The library's implementation
 #
 # The two public functions validate their arguments. Otherwise, they do the same as your functions. If the boxes are
@@ -278,6 +305,7 @@ alone = min(timeit.repeat(lambda: boxes.decode(many, trace.anchors[0]), number=2
 whole = min(timeit.repeat(lambda: model.predict([image]), number=1, repeat=5))
 print(f"decoding all {len(many)} anchors of a page: {alone * 1e6:.0f} µs")
 print(f"the whole detector: {whole * 1e3:.1f} ms; decoding takes {alone / whole:.1%} of it")
+assert alone < whole / 10
 course.source(boxes.encode, boxes.decode, boxes._centre_and_sides)
 
 # %% round-trip [markdown]
@@ -347,13 +375,17 @@ for name, (there, back) in pairs.items():
     error = np.abs(boxes.decode(trip, proposals, weights) - objects).max()
     after[name] = mean_iou(boxes.decode(back(predicted, proposals, weights), proposals, weights))
     round_trip = "passes" if error < 1e-3 else "fails"
-    print(f"{name:<28}{round_trip:>12}{result_of_check(wrong_encode):>15}{after[name]:>25.3f}")
+    checked = result_of_check(wrong_encode)
+    print(f"{name:<28}{round_trip:>12}{checked:>15}{after[name]:>25.3f}")
     assert round_trip == "passes"
+    assert checked == ("passes" if name == "no mistake" else "fails")
 print(f"{'proposals, not moved':<55}{mean_iou(proposals):>25.3f}")
 assert after["no weights"] < mean_iou(proposals)
+assert max(list(pairs)[1:], key=after.get) == "logarithm to base 2"
 
 # %% normalise [markdown]
-# All six pass the round trip. `checks.encode` compares the deltas themselves, so it rejects them. A network that is
+# All six pass the round trip. `checks.encode` compares the deltas themselves, so it rejects them. The logarithm to base
+# 2 does the least harm here: the centres are right, and only the changes of size are too small. A network that is
 # trained with a wrong pair can even work. But everything that relies on the definition of the deltas fails: a network
 # that was trained by other people (as in the table), the clamp, and the balance of the losses.
 #
@@ -402,7 +434,13 @@ plot.title(
     "The matching rule limits the deltas",
     "IoU of a box with itself moved by dx and dw; dots: every third proposal",
 )
-figure
+course.show(
+    figure,
+    "IoU of a box with a copy that is moved by dx and dw. The region of an IoU of at least 0.5 is a "
+    "trapezium with curved sides: dw is between -0.69 and 0.69, and |dx| is at most 0.25 at the lower "
+    "edge and 0.5 at the upper edge. All dots of the proposals are inside. The region of 0.7 is about "
+    "half as wide and high.",
+)
 
 # %% histograms
 wanted = boxes.encode(objects, proposals, model.config.bbox_reg_weights)  # (N, 4)
@@ -412,7 +450,14 @@ plot.delta_histograms(left, deltas, limit=0.8)
 plot.title(left, "Without weights", f"deltas {deltas.shape}")
 plot.delta_histograms(right, wanted, limit=4, unit=True)
 plot.title(right, "With weights", "10, 10, 5, 5")
-figure
+assert (deltas.std(axis=0)[:2] / deltas.std(axis=0)[2] < 0.6).all()
+course.show(
+    figure,
+    "Left, without weights: dx and dy have narrow peaks around 0, dw and dh wider ones; the standard "
+    f"deviations are {deltas.std(axis=0).min():.2f} to {deltas.std(axis=0).max():.2f}. Right, with "
+    "weights: all four have about the width of the drawn normal distribution, with standard deviations "
+    f"of {wanted.std(axis=0).min():.2f} to {wanted.std(axis=0).max():.2f}, but with higher peaks at 0.",
+)
 
 # %% deviations [markdown]
 # The two plots have different axes. On the left, the distributions of $d_x$ and $d_y$ are about half as wide as that of
@@ -527,23 +572,98 @@ print("encode:   ", encoded.round(3))
 print("largest |dx|, |dy|, |dw|, |dh| of", len(deltas), "proposals:", largest.round(3))
 assert np.allclose(encoded, by_hand) and np.all(largest <= [0.5, 0.5, np.log(2), np.log(2)])
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - Deltas are shifts in sides of the box, and logarithms of ratios of sides. They do not depend on the scale.
 # - The matching rule limits the deltas, so constant weights scale the targets to roughly unit standard deviation.
 # - A round trip does not test an encoder. Compare its deltas with numbers that you computed by hand.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up**
+#
+# 1. Write a seventh wrong pair that passes the round trip. Does `checks.encode` reject it?
+# 2. `boxes.MAX_LOG_SCALE` is the clamp. How much can you decrease it before the detections of a page change? How is
+#    this related to the last row that the cell above prints? Why is the clamp higher? (Restore it afterwards.)
+#
+# **Core**
 #
 # 1. Collect only the proposals whose IoU with an object is at least 0.7. What are the limits now, and which weights are
 #    suitable? (Cascade R-CNN increases the threshold from stage to stage, and the weights with it.)
-# 2. Use the moved boxes of the second stage as RoIs again: `model.forward` takes `rois`. Does the mean IoU increase a
-#    second time?
-# 3. `boxes.MAX_LOG_SCALE` is the clamp. How much can you decrease it before the detections of a page change? How is
-#    this related to the last row that the cell above prints? Why is the clamp higher?
-# 4. Write a seventh wrong pair that passes the round trip. Does `checks.encode` reject it?
+# 2. Use the moved boxes of the second stage as RoIs again: `model.forward` takes `rois` and `roi_images`. (Call it
+#    within `with nn.no_grad(), nn.evaluation():`.) Does the mean IoU increase a second time?
+# 3. `course.with_and_without("encode", encode)` trains three detectors for 40 steps, the third with swapped deltas.
+#    Predict its result. Then replace the mistake by one of section 4, as the third argument. Which one costs most?
 #
+# **Stretch**
+#
+# 1. *A wrong pair can work.* Take `load_digits()` and the pair with wrong signs. Run the detector within
+#    `with rcnn.replace("encode", wrong_encode), rcnn.replace("decode", wrong_decode):`, and compute the AP on 20 pages
+#    with `evaluate.evaluate_detections`. Then train it within the same block for 100 steps with `train.fit`, a constant
+#    learning rate of 0.001 and no warm-up, call `model.eval()`, and compute the AP again. Which layers must change most?
+#    Repeat this with the pair for the logarithm to base 2.
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    The box is (0, 0, 10, 20) and the object is (6, 0, 26, 20). What are dx, dy, dw, dh, without weights?
+    [ ] 0.6, 0, 0.69, 0
+        This is the shift of the left edge. The delta is the shift of the centre: from 5 to 16.
+    [ ] 0.55, 0, 0.69, 0
+        The shift is divided by the width of the *box*, because `decode` does not know the width of the
+        object.
+    [x] 1.1, 0, 0.69, 0
+        The centre moves by 11 pixels, and the box is 10 pixels wide. The width doubles, and log 2 is
+        0.69.
+    [ ] 1.1, 0, 2, 1
+        These are the ratios of the sides. The deltas are their logarithms, log 2 and log 1.
+
+    An image is enlarged by a factor of 2, together with its proposals and objects. How do the deltas
+    change?
+    [x] Not at all.
+        Shifts and sides are doubled, so their quotients stay the same, and so do the ratios of the sides.
+    [ ] dx and dy are doubled, dw and dh stay the same.
+        This would be right for shifts in pixels. The shifts are measured in sides of the box, which are
+        doubled, too.
+    [ ] dw and dh increase by log 2, dx and dy stay the same.
+        The object is twice as wide, but so is the box. Only the ratio of both counts.
+
+    Which of these mistakes does the round trip `decode(encode(gt, box), box)` detect?
+    [ ] Both functions use the logarithm to base 2.
+        The two mistakes cancel out: the power of 2 is the inverse of this logarithm.
+    [ ] Both functions swap dx and dy.
+        Two swaps cancel out, so the result is the object again.
+    [ ] `encode` divides by 10, 10, 5, 5 instead of multiplying, and `decode` multiplies.
+        The factors cancel out, but the deltas are wrong by factors of 100 and 25.
+    [x] `encode` multiplies by the weights, and `decode` ignores them.
+        This pair is not inverse: the shifts are 10 times too large after decoding.
+
+    The second stage has the weights (10, 10, 5, 5). It predicts dw = 25 for a proposal that is 10 pixels
+    wide. How wide is the decoded box?
+    [ ] About 1484 pixels
+        This is 10 times the exponential of 5, so the clamp is missing.
+    [x] 625 pixels
+        25 / 5 = 5 is above log(1000/16), so it is limited. The factor is 1000/16 = 62.5.
+    [ ] About 23 pixels
+        Here, the clamp comes first: 4.135 / 5 = 0.83. But the limit holds for the delta after division by
+        its weight.
+
+    You increase the matching threshold of the second stage from 0.5 to 0.6. How large can |dx| be for a
+    positive proposal?
+    [ ] At most 0.25
+        This is (1 - t) / (1 + t), the limit for equal widths. A wider object allows a larger shift.
+    [ ] At most 0.5, as before
+        This is (1 - t) / 2t for t = 0.5. A higher threshold gives a lower limit.
+    [x] At most 0.33
+        (1 - 0.6) / (2 · 0.6) = 1/3. The deltas become smaller, so larger weights are suitable.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 07 trains the RPN to predict deltas. The functions of this notebook are in `rcnn.boxes`. For higher matching

@@ -97,8 +97,8 @@ course.source(rpn.RPNHead.forward)
 # The plots show the 20 anchors with the highest logits in both orders, from the same weights.
 #
 # > **What people get wrong.** Without the transpose, there is no error, and the training loss even decreases, because
-# > the network memorises the pages. But on other pages, it finds few digits (exercise 2 at the end). If a detector
-# > finds nothing, plot its best anchors before you change the learning rate.
+# > the network memorises the pages. But on other pages, it finds few digits (the first core exercise at the end). If a
+# > detector finds nothing, plot its best anchors before you change the learning rate.
 
 # %% permutation-picture
 with nn.no_grad():
@@ -119,7 +119,12 @@ for ax, (name, logits) in zip(figure.subplots(1, 2), orders.items(), strict=True
         f"the 20 best anchors; mean of their best IoU with an object: {mean_iou[-1]:.2f}",
     )
 assert np.array_equal(right, trace.objectness[0][0]) and mean_iou[0] > 0.5 and mean_iou[1] < 0.2
-figure
+course.show(
+    figure,
+    "The 20 anchors with the highest logits, with two orders of the same outputs. With the transpose, "
+    f"they lie on the digits, and the mean of their best IoU is {mean_iou[0]:.2f}. Without it, they are "
+    f"scattered over the page, and the mean is {mean_iou[1]:.2f}.",
+)
 
 # %% logit [markdown]
 # ## 3  Objectness: from a logit to a loss
@@ -149,6 +154,7 @@ with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             f"exact {exact:9.5f}, derivative through p {through_p[int(logit)]:8.5f}"
         )
     assert np.isinf(as_written[20]) and np.isnan([through_p[20], through_p[-100]]).all()
+    assert [round(float(F.sigmoid_of(np.array(x))), 2) for x in (0.0, 1.0)] == [0.5, 0.73]
     assert as_written[-100] == 0 and np.isinf(np.exp(np.float32(100)))
 
 # %% stable-form [markdown]
@@ -273,8 +279,15 @@ errors = {dtype: [largest_error(step, dtype) for step in steps] for dtype in ("f
 plot.gradient_errors(ax, steps, errors)
 plot.title(ax, "The error is smallest for a medium step", "largest error of 32 central differences")
 best_step = {dtype: steps[np.argmin(values)] for dtype, values in errors.items()}
+assert errors["float32"][0] > 0.9
 assert 1e-6 < best_step["float64"] < 1e-4 and 1e-3 < best_step["float32"] < 1e-1
-figure
+course.show(
+    figure,
+    "Error by step size, both axes logarithmic. Each curve has the shape of a V: the error falls up to "
+    f"a step of about {best_step['float64']:.0e} in float64 and {best_step['float32']:.0e} in float32, "
+    "and then both rise along the same line. With very small steps, float32 has an error of about 1 or "
+    "more.",
+)
 
 
 # %% differences-yours
@@ -356,14 +369,28 @@ smooth = {
     for name, beta in (("1", 1), ("1/9", 1 / 9))
 }
 slopes = {name: np.gradient(values, d) for name, values in smooth.items()}
-parts = {"smooth L1": smooth["smooth L1, β = 1"], "d²/2": d**2 / 2, "|d| - 1/2": np.abs(d) - 1 / 2}
+parts = {  # beyond the loss, each formula is drawn only where the loss does not use it
+    "smooth L1": smooth["smooth L1, β = 1"],
+    "d²/2, not used": np.where(np.abs(d) >= 1, d**2 / 2, np.nan),
+    "|d| - 1/2, not used": np.where(np.abs(d) <= 1, np.abs(d) - 1 / 2, np.nan),
+}
 figure = plot.figure(11, 3.8)
 left, right = figure.subplots(1, 2)
-plot.title(plot.lines(left, d, parts, "d", "loss"), "The loss with β = 1", "a parabola and two lines")
+plot.title(
+    plot.lines(left, d, parts, "d", "loss"),
+    "The loss with β = 1",
+    "a parabola for |d| < 1, two lines beyond",
+)
 plot.title(
     plot.lines(right, d, slopes, "d", "slope"), "The slope", "with β = 1/9, it is larger for small d"
 )
-figure
+course.show(
+    figure,
+    "Left: smooth L1 with beta 1 is a parabola between -1 and 1, and a straight line on each side. The "
+    "continued parabola rises faster than the lines, and the continued lines meet in a corner at -1/2. "
+    "Right: its slope rises from -1 to 1 over the interval from -1 to 1; with beta 1/9, it rises over "
+    "an interval nine times shorter.",
+)
 
 
 # %% smooth-l-one-yours
@@ -519,7 +546,13 @@ for ax, (step, (logits, recall)) in zip(figure.subplots(2, 3).flat, maps.items()
     probability = F.sigmoid_of(logits).reshape(16, 16, -1).transpose(2, 0, 1)  # (k, H_l, W_l)
     plot.objectness(ax, test[0][0], probability)
     plot.title(ax, f"Step {step}", f"maximum {probability.max():.3f}; recall of the 20 best {recall:.0%}")
-figure
+course.show(
+    figure,
+    "The highest probability in each cell at six steps. Step 0: about one half everywhere. Step 10: "
+    "lower everywhere, without a pattern of digits. Step 30: low, a little higher on the digits. Steps "
+    "80 to 160: a few cells on the digits become bright, and the rest is dark. The recall of the 20 "
+    f"best proposals rises from {maps[0][1]:.0%} to {maps[160][1]:.0%}.",
+)
 
 # %% a-number [markdown]
 # The colour of each cell shows the highest probability of its anchors. In the first steps, all probabilities decrease.
@@ -557,24 +590,98 @@ print(f"sum of the gradients of the biases: {measured:.4f}")
 assert abs(first.item() - np.log(2)) < 0.01 and abs(objectness_losses[0] - np.log(2)) < 0.01
 assert abs(measured - expected) < 0.01
 
-# %% next [markdown]
+# %% learned [markdown]
 # ## What you have learned
 #
 # - The RPN is a small convolutional head with two losses: binary cross-entropy for objectness, smooth L1 for deltas.
 # - Compute the losses from logits, without probabilities, and check every gradient with central differences.
 # - A healthy training starts at a loss of log 2, predicts background everywhere, and only then finds the objects.
 #
-# ## To try
+# ## Exercises without solutions
+#
+# **Warm-up**
 #
 # 1. Start `cls_logits.bias.data[...]` at -2.2 instead of 0, so that $p = 0.1$ everywhere. Compute the first loss by
 #    hand, for 12 positive and 116 negative anchors. Are the predictions at step 10 different?
-# 2. Remove the transpose from the head (with a subclass of `rpn.RPNHead`) and train again. How far does the loss
-#    decrease, and what is the recall?
-# 3. Divide the box loss by the number of positive anchors. By which factor do its gradients increase, and what happens
+# 2. Divide the box loss by the number of positive anchors. By which factor do its gradients increase, and what happens
 #    on `train[3]`, which has no objects?
-# 4. Also store the predictions at step 60, once as above and once without `model.eval()`. How do they differ? What does
+#
+# **Core**
+#
+# 1. Remove the transpose from the head (with a subclass of `rpn.RPNHead`) and train again. How far does the loss
+#    decrease, and what is the recall?
+# 2. Also store the predictions at step 60, once as above and once without `model.eval()`. How do they differ? What does
 #    batch norm do in each of the two modes, and why is the difference visible while the weights change quickly?
 #
+# **Stretch**
+#
+# 1. The *focal loss* (RetinaNet, arXiv 1708.02002) uses all positive and negative anchors instead of a sample. Let $q$
+#    be the probability of the right label: $q = \sigma(s)$ for an object and $\sigma(-s)$ for background. The loss of an
+#    anchor is $-\alpha (1 - q)^2 \log q$, with $\alpha = 0.25$ for objects and 0.75 for background. The sum is divided by
+#    the number of positive anchors. Derive the gradient, and check it with your central differences. Then train with
+#    it: `nn.functional.sigmoid`, `log` and `**` work on tensors, and `rpn.find_targets(...).matches` is -2 for ignored
+#    anchors. Compare the recall at steps 10 and 160 with the sample.
+
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+course.quiz("""
+    Four anchors are sampled, and all logits are 0. What is the derivative of the objectness loss with
+    respect to the logit of a *positive* anchor?
+    [ ] -0.5
+        The prediction minus the label is 0.5 - 1 = -0.5, but the loss is a mean over four anchors.
+    [x] -0.125
+        (0.5 - 1) / 4. The derivative is negative, so a step against the gradient increases the logit.
+    [ ] 0.125
+        The sign is wrong: this is the derivative for a negative anchor, whose logit must decrease.
+    [ ] 0, because a logit of 0 is in the middle
+        The derivative is 0 only if the prediction is equal to the label.
+
+    The first loss of a new training is 0.693, as expected. Which of these bugs can you exclude?
+    [ ] The labels 0 and 1 are swapped.
+        With a probability of one half, the loss of an anchor is log 2 for either label.
+    [ ] The transpose of the head is missing.
+        The logits are in the wrong order, but all are nearly 0. So every order gives log 2.
+    [x] The weights of the head start 100 times too large.
+        Then the logits are not near 0, and the loss of many anchors differs from log 2.
+
+    The differences between two predicted deltas and their targets are 0.05 and 3. What are the slopes of
+    smooth L1 with beta 1/9?
+    [x] 0.45 and 1
+        0.05 is below beta, so the slope is 0.05 · 9. Beyond beta, it is 1.
+    [ ] 0.05 and 3
+        These are the slopes of the square. A very wrong box would dominate the gradient.
+    [ ] 1 and 1
+        These are the slopes of the absolute value. Smooth L1 has a smaller slope near the target.
+    [ ] 0.05 and 1
+        These are the slopes with beta 1.
+
+    You compare your gradient with central differences in float64. The largest error is 0.01, with each of
+    the steps 1e-3, 1e-4, 1e-5 and 1e-6. What is the reason?
+    [ ] The steps are too large.
+        Then the error would fall by a factor of 100 whenever the step is ten times smaller.
+    [ ] The steps are too small, and rounding dominates.
+        Then the error would rise when the step becomes smaller.
+    [x] The gradient is wrong.
+        The differences agree with each other, so they are near the true derivative. Your formula differs
+        from it.
+
+    Someone applies the sigmoid to the logits, and passes the result to a loss "with logits". What is the
+    lowest loss that a background anchor can reach?
+    [ ] 0
+        The loss treats the probability as a logit. It would need a logit far below 0, but a probability
+        is at least 0.
+    [ ] 0.313
+        This is log(1 + exp(-1)), the lowest loss of an anchor with an *object*, at a probability of 1.
+    [x] 0.693
+        The best probability is 0. As a logit, it means one half, and the loss is log 2. No anchor can
+        look certain.
+""")
+
+# %% next [markdown]
 # ## Where to go next
 #
 # Notebook 08 turns the outputs of the RPN into proposals. The code of this notebook is in `rcnn.rpn` and
