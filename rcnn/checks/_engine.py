@@ -15,6 +15,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Arguments = Mapping[str, Any]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
 MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing case
+MOST_SECONDS = 2.0  # maximum processor time of these calls, because a learner's function may be slow
 TINY = 1e-35  # smaller numbers may be 0, as in float32
 REPEATED = 8  # number of cases that are repeated with another memory layout
 COMPARED = 12  # number of further cases that are used to recognise a mistake
@@ -121,6 +123,7 @@ def run(
     cases: Iterable[Case],
     rows: Sequence[Sequence[str]] = (),
     groups: Groups | None = None,
+    parts: Sequence[str] = (),
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -138,6 +141,9 @@ def run(
     groups : callable, optional
         Function that takes the arguments of a case and returns named groups of elements of the result, such as "boxes
         that touch". The message names a group if the result is wrong only there.
+    parts : sequence of str, optional
+        If a check measures what `function` does, the places of these measurements, such as "in the weights". The
+        message shows them instead of the number of a return value.
 
     Raises
     ------
@@ -147,8 +153,19 @@ def run(
         If `function` is not callable.
     """
     check_callable(name, function)
-    with judging(name):
-        _run(name, function, reference, cases, rows, groups)
+    try:
+        with judging(name):
+            _run(name, function, reference, cases, rows, groups)
+    except CheckFailed as error:
+        if not parts:
+            raise
+        raise CheckFailed(_with_places(str(error), parts)) from error
+
+
+def _with_places(text: str, parts: Sequence[str]) -> str:
+    for number, place in enumerate(parts):
+        text = text.replace(f"(in the {_ordinal(number)} return value)", f"({place})")
+    return text
 
 
 def _run(
@@ -244,6 +261,8 @@ def _recognised(function: Function, reference: Function, cases: Iterable[Case], 
         if failure is None:
             continue
         if not isinstance(failure.got, np.ndarray) or not isinstance(failure.expected, np.ndarray):
+            return None
+        if failure.hint in (NOT_FLOATS, NOT_A_MASK):  # the numbers are right
             return None
         if failure.got.dtype.kind not in "fiub" or not failure.got.size:
             continue
@@ -417,8 +436,11 @@ def compare(got: Any, expected: Any) -> Failure | None:
         return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
         return Failure("returns wrong numbers", array, wanted)
-    if wanted.dtype.kind in "iub" and wanted.size and wanted.ndim and array.dtype.kind not in "iub":
-        return Failure(f"returns {array.dtype} values; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
+    if wanted.dtype.kind in "iub" and wanted.ndim and array.dtype.kind not in "iub" and _is_typed(got, wanted):
+        values = f"returns {array.dtype} values" if array.size else f"returns an empty array of {array.dtype}"
+        return Failure(f"{values}; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
+    if wanted.dtype.kind == "b" and wanted.ndim and array.dtype.kind in "iu" and isinstance(got, np.ndarray):
+        return Failure(f"returns {array.dtype} values; expected {_kind(wanted)}", array, wanted, NOT_A_MASK)
     if wanted.dtype.kind in "iu" and wanted.size and wanted.ndim and array.dtype.kind == "b":
         return Failure(f"returns a mask; expected {_kind(wanted)}", array, wanted)
     return None
@@ -458,6 +480,11 @@ def _is_empty_list(got: Any, array: np.ndarray, wanted: np.ndarray) -> bool:
     return array.size == wanted.size == 0 and isinstance(got, (list, tuple)) and array.shape[0] == wanted.shape[0]
 
 
+def _is_typed(got: Any, wanted: np.ndarray) -> bool:
+    """Return True if the dtype of an output matters. An empty list has no dtype."""
+    return bool(wanted.size) or isinstance(got, np.ndarray)
+
+
 def _kind(wanted: np.ndarray) -> str:
     return "bools" if wanted.dtype.kind == "b" else "integers"
 
@@ -467,11 +494,16 @@ def _compare_parts(got: Any, expected: tuple[Any, ...]) -> Failure | None:
     if isinstance(got, np.ndarray) and got.ndim == 1 and scalars:
         got = got.tolist()
     if not isinstance(got, (tuple, list)) or len(got) != len(expected):
-        return Failure(f"must return a tuple of {len(expected)} values", got, expected)
+        many = "a list or a tuple of one value" if len(expected) == 1 else f"a tuple of {len(expected)} values"
+        return Failure(f"must return {many}", got, expected)
     for number, (part, wanted) in enumerate(zip(got, expected, strict=True)):
         failure = compare(part, wanted)
         if failure is not None:
-            return replace(failure, sentence=f"{failure.sentence} (in the {_ordinal(number)} return value)")
+            inner, of = failure.sentence, f"(in the {_ordinal(number)} return value)"
+            sentence = (
+                inner.replace("return value)", f"number of the {of[8:]}") if inner.endswith(")") else f"{inner} {of}"
+            )
+            return replace(failure, sentence=sentence)
     return None
 
 
@@ -492,6 +524,9 @@ ANOTHER_RESULT = (
     "numbers."
 )
 NOT_FLOATS = "An array of floats cannot be used as an index or as a mask. Convert the array, or create it with a dtype."
+NOT_A_MASK = (
+    "An array of 0 and 1 is not a mask: as an index, it selects rows 0 and 1. Create the array with dtype bool."
+)
 LAYOUTS = {  # each layout with a hint
     "plain": "",
     "read-only": READ_ONLY,
@@ -552,13 +587,13 @@ def _smallest(
     function: Function, reference: Function, case: Case, failure: Failure, rows: Sequence[Sequence[str]]
 ) -> tuple[Case, Failure]:
     """Remove rows from a failing case as long as it still fails. Return the smaller case and its mistake."""
-    trials = 0
+    trials, stop = 0, process_time() + MOST_SECONDS
     shrinking = True
     while shrinking:
         shrinking = False
         for smaller in _shortened(case, rows):
             trials += 1
-            if trials > MOST_TRIALS:
+            if trials > MOST_TRIALS or process_time() > stop:
                 return case, failure
             if (found := examine(function, reference, smaller)) is not None:
                 case, failure, shrinking = smaller, found, True
@@ -661,5 +696,5 @@ def _shown(value: Any) -> str:
 
 
 def _ordinal(number: int) -> str:
-    words = ("first", "second", "third")
+    words = ("first", "second", "third", "fourth", "fifth")
     return words[number] if number < len(words) else f"{number + 1}th"

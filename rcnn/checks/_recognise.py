@@ -25,6 +25,7 @@ COLUMNS = {  # other orders of the four numbers of a box
     (1, 0, 2, 3): "is the expected result with its first two columns swapped",
     (0, 2, 1, 3): "is the expected result with its two middle columns swapped",
 }
+NEARLY = 2e-3  # relative error that suggests a rounding, and not another mistake
 ENOUGH = 3  # elements that must agree before an output is called a transformed one
 
 
@@ -93,7 +94,18 @@ def recognise(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray]], 
     for sentence, transformed in _transformations(pairs):
         if all(_same(got, transformed(expected), close) for got, expected in pairs):
             return f"Your result {sentence}."
+    if all(_nearly(got, expected) for got, expected in pairs):
+        return (
+            f"Your result is right to within {NEARLY:.1%}. Do you round, use half precision, or add a small constant?"
+        )
     return _partly_right(pairs, masks, close)
+
+
+def _nearly(got: np.ndarray, expected: np.ndarray) -> bool:
+    """Return True if every element of an output has only a small relative error."""
+    return got.shape == expected.shape and bool(
+        np.isclose(got.astype(float), _numbers(expected), rtol=NEARLY, atol=0, equal_nan=True).all()
+    )
 
 
 def _close(got: np.ndarray, expected: np.ndarray, close: float) -> np.ndarray:
@@ -130,9 +142,12 @@ def _transformations(pairs: Sequence[Pair]) -> Iterator[tuple[str, Callable[[np.
         yield f"is {words} the expected result", _times(factor)
     for offset, words in OFFSETS.items():
         yield f"is {words} the expected result", _plus(offset)
-    for words, cut in (("rounded", np.round), ("rounded down", np.floor), ("rounded up", np.ceil)):
-        yield f"is the expected result, {words} to whole numbers", cut
-    yield "is the expected result without the digits after the point", np.trunc
+    if any(len(np.unique(got)) > 2 for got, _ in pairs):  # 0 and 1 alone do not suggest a rounding
+        for words, cut in (("rounded", np.round), ("rounded down", np.floor), ("rounded up", np.ceil)):
+            yield f"is the expected result, {words} to whole numbers", cut
+        yield "is the expected result without the digits after the point", np.trunc
+        for digits in range(1, 5):
+            yield f"is the expected result, rounded to {digits} digit{'s' * (digits > 1)}", _rounded(digits)
     yield "is the expected result with 0 in place of negative numbers", lambda expected: np.maximum(expected, 0)
     if all(expected.dtype.kind == "b" for _, expected in pairs):
         yield "is right with True and False exchanged", np.logical_not
@@ -164,6 +179,10 @@ def _times(factor: float) -> Callable[[np.ndarray], np.ndarray]:
 
 def _plus(offset: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda expected: _numbers(expected) + offset
+
+
+def _rounded(digits: int) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda expected: np.round(_numbers(expected), digits)
 
 
 def _numbers(expected: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},
-        "float32 is valid input and must give the same result.",
+        "float32 is valid input and must give the same result. Keep the order of the sizes and of the ratios.",
     )
     for count in (2, 3):
         sizes, ratios = _clear(rng, count, count)
@@ -257,6 +257,10 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"cell": _cell(rng, 1), "feature_size": (9, 2), "stride": (4, 32)},
         "The map may be tall, and its strides may be very different. Rows belong to y, and columns to x.",
+    )
+    yield Case(
+        {"cell": _cell(rng, 2), "feature_size": (2, 3), "stride": (1203, 2407), "offset": 0.5},
+        "The anchors lie thousands of pixels from the origin. Half precision (float16) has only about three digits.",
     )
     for rows, columns, count in ((2, 2, 1), (3, 4, 2), (5, 3, 3), (7, 9, 4)):
         yield grid(

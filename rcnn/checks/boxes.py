@@ -137,7 +137,8 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield Case(
         {"boxes1": _inputs.integers(rng, 3), "boxes2": _inputs.integers(rng, 3)},
-        "Integers are valid input, also negative ones, but their quotient need not be an integer.",
+        "Integers are valid input, but their quotient need not be an integer. Coordinates may be negative: do not clip "
+        "them at 0.",
     )
     for kind, (rows, columns) in _inputs.box_kinds():
         boxes1 = kind.draw(rng, rows)
@@ -257,7 +258,7 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
                 np.concatenate([whole[:, :2], whole[:, 2:] - whole[:, :2]], axis=1) if source != "xyxy" else whole,
                 source,
                 target,
-                "Integers are valid input, but half of an integer need not be an integer.",
+                "Integers are valid input, but half of an integer need not be an integer. Coordinates may be negative.",
             )
     for number, (kind, (count, _)) in enumerate(_inputs.box_kinds()):
         for source in FORMATS:
@@ -358,6 +359,12 @@ def _encode_cases(rng: np.random.Generator) -> Iterator[Case]:
         (100 * w, h),
         "The box must become 100 times as wide. `decode` limits the deltas that a network predicts, but `encode` must "
         "not limit its targets.",
+    )
+    yield case(
+        (0.25, -0.5),
+        (w / 128, h / 256),
+        "The box must become 128 times as narrow and 256 times as low. A logarithm has no lower limit, and `encode` "
+        "must not limit its targets.",
     )
     order = rng.permutation([2.0, 4.0, 5.0, 10.0]).tolist()
     yield case(

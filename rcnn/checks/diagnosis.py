@@ -16,6 +16,7 @@ import copy
 import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -309,7 +310,9 @@ def reference(seed: int) -> Patient:
 
 
 def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` gives the right diagnosis for each of seven detectors.
+    """Raise CheckFailed unless `function` gives the right diagnosis for each of ten detectors.
+
+    Seven of them are a ward. The others have a wrong normalisation, each of another kind.
 
     Parameters
     ----------
@@ -326,7 +329,8 @@ def check(function: Callable[[Patient], str], seed: int | None = None) -> None:
         If `function` is not callable.
     """
     check_callable("diagnosis.check", function)
-    for patient, fault in _admitted(int(generator_of(seed).integers(2**31))):
+    number = int(generator_of(seed).integers(2**31))
+    for patient, fault in chain(_admitted(number), _with_every_normalisation(number)):
         answer = _answer(function, patient)
         if not isinstance(answer, str) or answer not in PLANTED:
             without = " (a function without `return` returns None)" if answer is None else ""
@@ -374,6 +378,14 @@ def _admitted(seed: int) -> Iterator[tuple[Patient, str]]:
     order = [NAMES[i] for i in rng.permutation(len(NAMES))]
     for letter, fault in zip(string.ascii_uppercase, order, strict=False):
         yield Patient(letter, *PLANTED[fault](rng)), fault
+
+
+def _with_every_normalisation(seed: int) -> Iterator[tuple[Patient, str]]:
+    """Yield a detector with each wrong normalisation, and the name of this fault. A ward has only one of them."""
+    rng = np.random.default_rng([_check_seed(seed), 2])
+    for letter, settings in zip(string.ascii_uppercase[len(NAMES) :], WRONG_PIXELS, strict=False):
+        model, pages = sound(rng)
+        yield Patient(letter, _with_settings(model, **settings), pages), "wrong normalisation"
 
 
 # ---------------------------------------------------------------------- interpretations of the annotations
@@ -449,9 +461,14 @@ def _recall_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"found": many, "wanted": many}, "For the third number, do not try k = 0, because that is the first number."
     )
+    yield Case(
+        {"found": [few[0], few[1][2:]], "wanted": few},
+        "The second page has three objects and one detected box, which lies on the last object. Compare each object "
+        "with all detected boxes of its page: their order has no meaning.",
+    )
     for _ in range(3):
         mixed = _drawn(rng, (2, 0, 3, 1))
-        kept = [page[: rng.integers(0, 3)] for page in mixed]
+        kept = [rng.permutation(page)[: rng.integers(0, 3)] for page in mixed]
         yield Case(
             {"found": kept, "wanted": mixed},
             "Return three recalls over all objects, one for each interpretation of the annotations. A page may have "

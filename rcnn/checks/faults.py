@@ -217,6 +217,23 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         512,
         "The image may be a square, and an object may be annotated several times. Return one row for each box.",
     )
+    yield case(
+        [[x, y, x + 7, y + 4]],
+        (64, 64),
+        96,
+        80,
+        "The image is a square, and its side must not exceed `max_size`, which is smaller than `min_size` here.",
+    )
+    for tall in (False, True):
+        size, most = _limited(rng, tall)
+        yield case(
+            [[x, y, x + 7, y + 4]],
+            size,
+            int(min(size) * (most / max(size))) + 1,
+            most,
+            "With `min_size`, the longer side would exceed `max_size` by a few pixels only. It becomes `max_size`, and "
+            "the shorter side stays below `min_size`.",
+        )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
@@ -369,8 +386,17 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     chosen = [_relabelled(_pool()[i], len(classes)) for i in rng.choice(len(_pool()), PAGES, replace=False)]
     makers = [_PLANT[kind] for kind in KINDS]
     pages = [maker(rng, page, number, len(classes)) for maker, page in zip(makers, chosen, strict=False)]
-    pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(chosen[len(pages) :])]
+    others = chosen[len(pages) :]
+    loose = _loose(first=bool(len(classes) % 2))
+    others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
+    pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
     return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
+
+
+@functools.cache
+def _loose(first: bool) -> list[Page]:
+    """Return the pages of the pool whose first box, or last box, can be enlarged until it contains little ink."""
+    return [page for page in _pool() if _widened(page[0], page[1]["boxes"], first) is not page[1]["boxes"]]
 
 
 def _relabelled(page: Page, classes: int) -> Page:
@@ -496,7 +522,59 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
             None,
             "A box with x2 > x1 and y2 > y1 is not empty, even if it is thinner than a pixel.",
         )
-    return _Planted(image, boxes, labels, None, "")
+    if number == 5:
+        return _Planted(
+            _with_dark_edge(image, boxes),
+            boxes,
+            labels,
+            None,
+            "A part of this page is dark, but no box lies there. Use the median of the page: a dark edge changes it "
+            "less than the mean.",
+        )
+    return _Planted(
+        image,
+        _widened(image, boxes, first=bool(classes % 2)),
+        labels,
+        None,
+        "One box is much larger than its digit, so it contains little ink. Average over all boxes of the page.",
+    )
+
+
+def _with_dark_edge(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Darken columns from the right, outside the boxes, until the mean of the page is as dark as the boxes.
+
+    Return the page unchanged if the boxes would then be less than `INK` darker than the median of the page.
+    """
+    free = np.ones(image.shape[:2], bool)
+    for x1, y1, x2, y2 in boxes:
+        free[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = False
+    dark = image.copy()
+    for column in range(image.shape[1] - 1, -1, -1):
+        dark[free[:, column], column] = 10
+        values = ink(dark, boxes)
+        if values.mean() < INK:
+            break
+        if dark.mean() - np.median(dark.mean(axis=2)) + values.mean() < NO_INK:  # the mean of the page, less the boxes
+            return dark
+    return image
+
+
+def _widened(image: np.ndarray, boxes: np.ndarray, first: bool) -> np.ndarray:
+    """Enlarge the first box, or the last box, until it contains little ink. The page must still look right.
+
+    Return the boxes unchanged if no margin suits.
+    """
+    height, width = image.shape[:2]
+    i = 0 if first else len(boxes) - 1
+    for margin in range(2, 60, 2):
+        wider = boxes.copy()
+        wider[i] = np.clip(boxes[i] + [-margin, -margin, margin, margin], 0, [width, height, width, height])
+        values = ink(image, wider)
+        if values.mean() < INK + 1:
+            break
+        if values[i] < NO_INK:
+            return wider
+    return boxes
 
 
 def _plant_label(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:

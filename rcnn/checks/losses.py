@@ -222,6 +222,10 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
         "Beta may be any positive number. Faster R-CNN uses 1/9. Here many differences are smaller than beta, and some "
         "are larger.",
     )
+    yield Case(
+        {"prediction": 1000 + _eighths(rng, (3, 4)), "target": 1000 + _eighths(rng, (3, 4)) / 16, "beta": 1.0},
+        "Prediction and target are large, but their difference is small. Half precision (float16) loses it.",
+    )
     for count in (1, 3, 4, 6, 20):
         yield Case(
             {
@@ -460,6 +464,10 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"logits": rng.integers(1, 5, 3), "labels": np.array([1, 0, 1])},
         "Integers are valid input, but a loss need not be an integer.",
+    )
+    yield Case(
+        {"logits": np.array([300, -200, 100_000, -70_000]), "labels": np.array([0, 1, 0, 0])},
+        "Logits may be large integers. Convert them to floats of full precision, not to a smaller type.",
     )
     yield Case(
         {"logits": _logits(rng, 4).astype(np.float32), "labels": np.array([1, 0, 0, 1])},

@@ -29,6 +29,7 @@ from rcnn.checks._engine import (
 
 DRAWS = 4000  # number of choices from the same candidates, enough to reveal a shuffle that is not uniform
 CROWD, CROWD_DRAWS = 400, 300  # number of candidates of each kind, and of choices from them
+MANY_OBJECTS = 160  # more objects than an index of 8 bits can count
 HIGH, LOW = 0.75, 0.25  # thresholds that every float type represents exactly
 Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
@@ -144,6 +145,24 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
         "With `force_best`, if several boxes tie for the highest IoU with an object, all of them are matched. This "
         "holds for every object.",
         True,
+    )
+    yield boxes(
+        [[0.9 * middle, 0.9 * middle + 0.05], [least, 0.9 * middle + 0.1]],
+        "With `force_best`, the first box has the highest IoU with object 0, but it is matched to object 1. Object 1 "
+        "still forces the box that it overlaps most. Find the highest IoU of every object, even of a matched one.",
+        True,
+    )
+    yield boxes(
+        [[middle], [middle - 0.004], [middle - 1e-5]],
+        "With `force_best`, only a box that has exactly the highest IoU with an object is forced. A slightly lower IoU "
+        "is not a tie.",
+        True,
+    )
+    crowded = np.round(rng.uniform(0, 0.2, (3, MANY_OBJECTS)), 3)
+    crowded[np.arange(3), MANY_OBJECTS - 1 - rng.permutation(20)[:3]] = above
+    yield boxes(
+        crowded,
+        f"There are {MANY_OBJECTS} objects. An index may be larger than 127, so int8 is too small for it.",
     )
     for count, objects, dtype in (
         (3, 2, np.float32),
@@ -346,11 +365,12 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
     """Return what is wrong with the indices of one kind, or None. `allowed` (A,) is True for the boxes of this kind."""
     indices, failure = as_array(part)
-    if failure is not None or indices.ndim != 1 or indices.size and indices.dtype.kind not in "iu":
+    if failure is not None or indices.ndim != 1 or _not_integers(part, indices):
         return Failure(
             f"must return the {kind} boxes as a 1-D array of integers",
             part,
-            hint="Return the indices of the chosen boxes in `labels`, not a mask and not the labels.",
+            hint="Return the indices of the chosen boxes in `labels`, not a mask and not the labels. An empty array "
+            "must have an integer dtype, too, because an array of floats cannot be used as an index.",
         )
     if not all(0 <= index < len(allowed) and allowed[index] for index in indices.tolist()):
         return Failure(
@@ -374,6 +394,11 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
             hint="The choice is random, but the order of the indices is not. Return them in ascending order.",
         )
     return None
+
+
+def _not_integers(part: Any, indices: np.ndarray) -> bool:
+    """Return True unless the indices are integers. An empty list has no dtype."""
+    return indices.dtype.kind not in "iu" and (bool(indices.size) or isinstance(part, np.ndarray))
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from rcnn import anchors, evaluate
 from rcnn._ext.dispatch import original
@@ -27,7 +28,7 @@ from rcnn.checks._engine import (
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
-PAGES, POOL, PAGE_SIZE = 15, 60, (64, 96)
+PAGES, POOL, PAGE_SIZE = 17, 60, (64, 96)
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
 A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
@@ -57,6 +58,8 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("other-size", 1),
     ("twice", 0),
     ("same box", 0),
+    ("no objects", 0),
+    ("no size", 0),
 )
 
 
@@ -182,6 +185,9 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "record. Clip the boxes only after that.",
     "same box": "This record has no fault. Two objects with the same box but different classes are different objects, "
     "so keep both.",
+    "no objects": "This record has no objects and no fault. Its image is an ordinary image, so keep the record.",
+    "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so "
+    "keep them. Store the size of the image file in the record.",
     "twice": "The same box appears twice with the same class. Keep only one of the two in boxes, names, labels and "
     "all other arrays of the record.",
 }
@@ -335,20 +341,33 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
     """Return a folder with pages of shapes, and its annotations. The folder is deleted when the process ends."""
     folder = tempfile.TemporaryDirectory()
     write_voc(Shapes(POOL, seed=14, size=PAGE_SIZE), folder.name, "train", progress=False)
-    return folder, read_annotations(f"voc:{folder.name}", None)
+    annotations = read_annotations(f"voc:{folder.name}", None)
+    records = [_as_bitmap(record) if i % 3 == 0 else record for i, record in enumerate(annotations.records)]
+    return folder, replace(annotations, records=records)
+
+
+def _as_bitmap(record: Record) -> Record:
+    """Save the image of a record in another format. Return the record of the new file."""
+    path = record.image.with_suffix(".bmp")
+    with Image.open(record.image) as file:
+        file.save(path)
+    return replace(record, image=path)
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
     """Return annotations with every fault, and dicts: image name to correct record, and to (fault, damaged record)."""
     everything = _with_capitals(rng, _folder()[1])
     several = [record for record in everything.records if len(record.boxes) >= 2]
+    planned = [*PLANTED, *[("", 0)] * (PAGES - len(PLANTED))]
     while True:
         chosen = [_marked(rng, several[i]) for i in rng.choice(len(several), PAGES, replace=False)]
-        labels = {label for record in chosen[1:] for label in record.labels.tolist()}
+        left_out = ("missing", "no objects")
+        kept = [record for record, (fault, _) in zip(chosen, planned, strict=True) if fault not in left_out]
+        labels = {label for record in kept for label in record.labels.tolist()}
         if len(labels) == len(everything.classes) - 1:  # the validator reports a class without objects
             break
     truth, planted, records = {}, {}, []
-    for record, (fault, variant) in zip(chosen, [*PLANTED, *[("", 0)] * PAGES], strict=False):
+    for record, (fault, variant) in zip(chosen, planned, strict=True):
         true, wrong = _plant(rng, record, fault, variant, everything.classes)
         if fault != "missing":
             truth[true.image.name] = true
@@ -410,8 +429,15 @@ def _plant(
         labels[-1] = labels[-1] % (len(classes) - 1) + 1
         different = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
         return different, different
-    if fault == "twice":
-        return record, _rows(record, [*range(len(boxes)), i])
+    if fault == "twice":  # the next object alone is truncated, so a mark of another row is a wrong mark
+        once = _rows(record, [i, *np.delete(np.arange(len(boxes)), i)])
+        once = replace(once, truncated=np.arange(len(boxes)) == 1)
+        return once, _rows(once, [0, *range(len(boxes))])
+    if fault == "no objects":
+        nothing = _rows(record, [])
+        return nothing, nothing
+    if fault == "no size":
+        return record, replace(record, size=None)
     return record, record
 
 

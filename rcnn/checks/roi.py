@@ -12,6 +12,7 @@ from rcnn._ext.dispatch import original
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
+PRECISE = "These values have more digits than half precision (float16). Keep the precision of the features."
 SMALL = (4, 5)  # rows and columns if there are several maps
 
 
@@ -56,8 +57,8 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(grad, features, rois, roi_images, spatial_scale)``. The first argument is the gradient of a loss with
         respect to the output of RoIPool, (R, C, ph, pw). The function returns the gradient with respect to `features`,
-        (N, C, H, W). The conventions are the same as in `checks.roi_pool`. In every case, the pixels of a map have
-        different values.
+        (N, C, H, W). The conventions are the same as in `checks.roi_pool`. If several pixels of a bin are the largest,
+        the first of them, by row and then by column, receives the gradient.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -283,6 +284,12 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
             "The map may be tall or wide. Rows belong to y and to the height, and columns to x and to the width.",
             images=[0, 1, 1, 0],
         )
+    yield _pooled(
+        _maps(rng) * 37.7,
+        [0, 0, width - 1, height - 1],
+        (2, 3),
+        f"{PRECISE} Return the largest pixel as it is.",
+    )
     for channels, count in ((1, 1), (1, 4), (3, 8), (2, 2)):
         yield _pooled(
             _maps(rng, channels, 2, SMALL) - 500,
@@ -370,7 +377,27 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             "The gradient of integer features need not be an integer. What is the dtype of your result?",
         )
     )
+    yield backward(
+        _pooled(
+            np.full((1, 1, *SMALL), 3.0),
+            [0, 0, 2, 2],
+            (1, 1),
+            "All pixels of this bin are equal. Only the first pixel, by row and then by column, receives the gradient, "
+            "and it receives the whole gradient.",
+        )
+    )
     yield from map(backward, others)
+    for size in (SMALL, SMALL[::-1]):
+        yield backward(
+            _pooled(
+                rng.integers(-2, 1, (2, 2, *size)).astype(float),
+                [[0, 0, size[1] - 1, size[0] - 1], [1, 0, size[1] - 1, 2]],
+                (2, 2),
+                "Several pixels of a bin are the largest. The first of them, by row and then by column, receives the "
+                "whole gradient. The others receive none.",
+                images=[0, 1],
+            )
+        )
 
 
 # ---------------------------------------------------------------------- RoIAlign
@@ -531,6 +558,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
                 aligned=aligned,
                 images=[0, 1, 1, 0],
             )
+    yield _aligned(_maps(rng) * 37.7, [1, 0.5, 7, 4.5], (2, 3), 2, PRECISE)
     low = rng.uniform(0.5, 2, (3, 2))
     inside = np.concatenate([low, low + rng.uniform(1.2, 2.5, (3, 2))], axis=1).round(3)
     yield _aligned(

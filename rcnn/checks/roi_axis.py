@@ -98,6 +98,16 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield case(-0.5, 2, 2, 9, "Negative halves are rounded away from zero, too: -0.5 becomes -1.")
     yield case(-20, 30, 3, 6, "The RoI extends beyond the map on both sides.")
     yield case(4, 2, 2, 9, "A RoI is at least one pixel long.")
+    for _ in range(6):
+        first, length, bins = _long(rng)
+        yield case(
+            first,
+            first + length - 1,
+            bins,
+            500,
+            "This RoI is hundreds of pixels long. The bins divide it evenly, and the floor and the ceiling are exact: "
+            "compute them with integers, or with floats of full precision.",
+        )
     for _ in range(12):
         low = int(rng.integers(-20, 40)) / 4
         yield case(
@@ -107,6 +117,20 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
             int(rng.choice(LENGTHS)),
             "These ends are random. Round both, count the pixels of the RoI, and divide them by hand.",
         )
+
+
+def _long(rng: np.random.Generator) -> tuple[int, int, int]:
+    """Draw (first pixel, length, number of bins) for which an error of a float16 moves a bin, and none of a float64."""
+    while True:
+        first, length, bins = (int(v) for v in rng.integers((0, 90, 5), (80, 400, 15)))
+        edges = np.arange(bins + 1)
+        exact = edges * length // bins, -(-edges * length // bins)
+        steps = edges * (length / bins), first + edges * (length / bins) - first, edges / bins * length
+        coarse = (first + edges * np.float64(np.float16(length / bins))).astype(np.float16) - first
+        if np.array_equal((np.floor(coarse), np.ceil(coarse)), exact):
+            continue
+        if all(np.array_equal((np.floor(step), np.ceil(step)), exact) for step in steps):
+            return first, length, bins
 
 
 # ---------------------------------------------------------------------- RoIAlign

@@ -428,7 +428,8 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
         ("on background", (labels == 0).sum(), background),
     ):
         if count != wanted:
-            return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois)
+            limits = "The limits are `batch_size` and int(batch_size * positive_fraction), and both are arguments."
+            return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois, note=limits)
     return None
 
 

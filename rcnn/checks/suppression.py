@@ -13,6 +13,7 @@ from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
+MANY, COPIES = 104, 24  # number of boxes that are kept, and of copies of the last ones
 CHAINS = (4, 6, 9, 14)  # numbers of boxes that each overlap the next one
 
 
@@ -144,6 +145,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield row([0, 50], [middle, middle], 0.5, "If scores are equal, the box that is first in the array comes first.")
     yield row(
+        [50, 100, 0],
+        [middle] * 3,
+        0.5,
+        "If scores are equal, the box that is first in the array comes first, wherever it lies in the image.",
+    )
+    yield row(
         [0, 0],
         [middle, middle],
         0.5,
@@ -224,6 +231,14 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
         "The first box overlaps only the last one. Compare each kept box with all boxes after it, however many there "
         "are.",
+    )
+    places = [50.0 * i for i in [*range(MANY), *range(MANY - COPIES, MANY)]]
+    yield row(
+        places,
+        np.linspace(0.9, 0.1, len(places)).tolist(),
+        0.5,
+        "Many boxes are kept here, and some of them remove their own copies. The number of kept boxes has no limit. "
+        "Compare each box with all kept boxes.",
     )
     for kind, counts in _inputs.box_kinds():
         yield _drawn_crowd(rng, kind.draw(rng, 2 * sum(counts)), kind.hint)

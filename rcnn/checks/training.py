@@ -18,6 +18,13 @@ NOTHING_LEFT = 0.0
 
 
 # ---------------------------------------------------------------------- a step
+PLACES = (  # what the check measures, in this order
+    "in the weights of the model after all steps",
+    "in the bias of the model after all steps",
+    "in the losses that the steps return",
+    "in the norms that the steps return",
+    "in whether a step raises FloatingPointError",
+)
 
 
 @original
@@ -49,6 +56,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
         _on_a_small_model(function),
         _on_a_small_model(_reference_step),
         _step_cases(generator_of(seed)),
+        parts=PLACES,
     )
 
 

@@ -11,15 +11,17 @@ In a notebook:
     course.player(draw, ["Step 1 ...", ])  # shows a figure in steps, with buttons and a slider
     course.quiz("Which box ...")           # asks questions, and shows at once whether an answer is right
 
-Lecturers use `export` to write the notebooks to a folder, either without solutions or as an nbgrader course. The
-command `rcnn course export` does the same.
+Lecturers use `export` to write the notebooks to a folder, without solutions, as an nbgrader course, or both, and with
+variants of exercises for a seed. `progress` shows which checks have passed. The commands `rcnn course export` and
+`rcnn course progress` do the same.
 """
 
 from rcnn.course.aids import compare, source
 from rcnn.course.animation import player
 from rcnn.course.export import export
 from rcnn.course.figures import show
+from rcnn.course.progress import progress
 from rcnn.course.questions import quiz
 from rcnn.course.replacement import with_and_without
 
-__all__ = ["compare", "export", "player", "quiz", "show", "source", "with_and_without"]
+__all__ = ["compare", "export", "player", "progress", "quiz", "show", "source", "with_and_without"]

@@ -9,8 +9,11 @@ contain the metadata that nbgrader needs to hand out, collect and grade them.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rcnn.course import variants
 
 FOLDER = Path(__file__).parent / "src"
 ID = re.compile(r"[a-z]+(-[a-z]+)*")
@@ -38,13 +41,15 @@ def paths() -> list[Path]:
     return found
 
 
-def read(path: Path) -> Any:
+def read(path: Path, seed: str | None = None) -> Any:
     """Read a source as a notebook with solutions, cell ids and nbgrader metadata, but without outputs.
 
     Parameters
     ----------
     path : Path
         Path of the source.
+    seed : str, optional
+        If given, the exercises that have variants get the variants for this seed. The metadata contain the seed.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def read(path: Path) -> Any:
     ------
     ValueError
         If a cell has no valid and unique id, a solution has only one of its two markers, a cell is both an exercise and
-        a check, or the header has no time limit.
+        a check, the header has no time limit, or the seed is invalid.
     ImportError
         If jupytext is not installed.
     """
@@ -66,21 +71,27 @@ def read(path: Path) -> Any:
     for cell in notebook.cells:
         cell.id = _id(cell, path, seen)
         seen.add(cell.id)
+    own: dict[str, Any] = {}
+    if seed is not None:
+        own["seed"] = variants.check_seed(seed)
+        for exercise in variants.exercises():
+            if exercise.notebook == path.stem:
+                variants.apply(notebook.cells, exercise, variants.chosen(exercise, seed))
+    for cell in notebook.cells:
         points = cell.metadata.get("points", 0)
         cell.metadata = _grading(cell, points, path)
     seconds = notebook.metadata.get("rcnn", {}).get("seconds")
     if not seconds:
         raise ValueError(f"{path.name}: the header must set rcnn.seconds, the time limit of the notebook")
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "rcnn": {"seconds": seconds}}
+    notebook.metadata = _metadata({"seconds": seconds, **own})
     return nbformat.from_dict(notebook)
 
 
 def student(notebook: Any) -> Any:
     """Return a copy of a notebook without solutions and outputs.
 
-    The checks of exercises get the tag "raises-exception": "Run All Cells" in Jupyter then continues after a check
-    that fails.
+    As in notebooks that nbgrader releases, Jupyter deletes neither exercises nor checks, and does not edit checks. The
+    checks also get the tag "raises-exception": "Run All Cells" then continues after a check that fails.
 
     Parameters
     ----------
@@ -98,9 +109,34 @@ def student(notebook: Any) -> Any:
         if cell.cell_type == "code":
             cell.source = without_solutions(cell.source)
             cell.outputs, cell.execution_count = [], None
+            if is_exercise(cell):
+                cell.metadata["deletable"] = False
             if is_check(cell):
-                cell.metadata["tags"] = ["raises-exception"]
+                cell.metadata.update(tags=["raises-exception"], editable=False, deletable=False)
     return copy
+
+
+def new_notebook(cells: Sequence[tuple[str, str, str]], own: Mapping[str, Any]) -> Any:
+    """Return a new notebook without outputs.
+
+    Parameters
+    ----------
+    cells : sequence of (str, str, str)
+        For each cell, "markdown" or "code", the id, and the text.
+    own : mapping of str to Any
+        Metadata of the course, such as the seed.
+
+    Returns
+    -------
+    NotebookNode
+        The notebook.
+    """
+    _, nbformat = _libraries()
+    notebook = nbformat.v4.new_notebook(metadata=_metadata(own))
+    for kind, name, text in cells:
+        new_cell = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+        notebook.cells.append(new_cell(text, id=name))
+    return notebook
 
 
 def as_json(notebook: Any) -> bytes:
@@ -192,6 +228,11 @@ def is_check(cell: Any) -> bool:
         True if the cell is a check.
     """
     return bool(cell.metadata.get("nbgrader", {}).get("grade"))
+
+
+def _metadata(own: Mapping[str, Any]) -> dict[str, Any]:
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    return {"kernelspec": kernel, "language_info": {"name": "python"}, "rcnn": dict(own)}
 
 
 def _id(cell: Any, path: Path, seen: set[str]) -> str:

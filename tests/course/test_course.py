@@ -10,7 +10,7 @@ import pytest
 
 from rcnn import boxes, cli, course
 from rcnn._ext import backend
-from rcnn.course import sources
+from rcnn.course import contents, sources, variants
 
 HEADER = (
     "# ---\n# jupyter:\n#   jupytext:\n#     notebook_metadata_filter: rcnn\n#   rcnn:\n#     seconds: 7\n# ---\n\n"
@@ -75,8 +75,9 @@ def test_student_copy_has_no_solutions_or_outputs(source):
         'NotImplementedError("Replace this line with your code.")'
     )
     assert copy.cells[2].outputs == [] and copy.cells[2].execution_count is None
-    assert copy.cells[1].metadata == notebook.cells[1].metadata
+    assert copy.cells[1].metadata == {**notebook.cells[1].metadata, "deletable": False}
     assert copy.cells[2].metadata.tags == ["raises-exception"] and "tags" not in notebook.cells[2].metadata
+    assert copy.cells[2].metadata.editable is False and copy.cells[2].metadata.deletable is False
     assert "return 2 * x" in notebook.cells[1].source and notebook.cells[2].outputs
 
 
@@ -115,11 +116,13 @@ def test_source_must_state_its_time_limit(source):
 # ---------------------------------------------------------------------- the course in a folder
 
 
-def test_export_for_students_has_only_notebooks(tmp_path, capsys):
-    assert cli.main(["course", "export", str(tmp_path / "course")]) == 0
-    assert capsys.readouterr().out.startswith(f"{len(sources.paths())} notebooks in {tmp_path / 'course'}\n")
-    written = sorted((tmp_path / "course").iterdir())
-    assert [path.name for path in written] == [f"{path.stem}.ipynb" for path in sources.paths()]
+def test_export_for_students_has_only_notebooks_and_the_index(tmp_path, capsys):
+    folder = tmp_path / "my course"
+    assert cli.main(["course", "export", str(folder)]) == 0
+    count = len(sources.paths())
+    assert capsys.readouterr().out == f"{count} notebooks in {folder}\njupyter lab '{folder / 'index.ipynb'}'\n"
+    written = sorted(folder.iterdir())
+    assert [path.name for path in written] == [*(f"{path.stem}.ipynb" for path in sources.paths()), "index.ipynb"]
     for path in written:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
@@ -147,6 +150,113 @@ class _NbgraderSettings:
         return self.__dict__[name]
 
 
+def solution_lines(notebook):
+    """Return the lines of all solutions of a notebook, stripped, and all other lines."""
+    inside, solution, other = False, set(), set()
+    for line in "\n".join(cell.source for cell in notebook.cells).split("\n"):
+        if line.strip() in (sources.BEGIN, sources.END):
+            inside = line.strip() == sources.BEGIN
+        elif line.strip():
+            (solution if inside else other).add(line.strip())
+    return solution, other
+
+
+@pytest.mark.parametrize("seed", [None, "ada", "blaise"])
+def test_students_folder_has_no_line_of_a_solution(tmp_path, seed):
+    """A few short lines, such as `return out`, are also in cells that are not exercises. All others are absent."""
+    students, apart = tmp_path / "students", tmp_path / "solutions"
+    written = course.export(students, solutions_to=apart, seed=seed)
+    handed_out = {line.strip() for path in students.iterdir() for line in _texts(path)}
+    pairs = [solution_lines(sources.read(path, seed)) for path in sources.paths()]
+    solutions, others = (set().union(*lines) for lines in zip(*pairs, strict=True))
+    assert len(solutions - others) > 250 and len(solutions & others) < 20
+    assert not handed_out & (solutions - others)
+    graded = {line.strip() for path in apart.rglob("*.ipynb") for line in _texts(path)}
+    assert solutions <= graded
+    assert [path.name for path in written] == [f"{path.stem}.ipynb" for path in sources.paths()]
+    assert {path.name for path in apart.iterdir()} == {"source", "nbgrader_config.py"}
+
+
+def _texts(path):
+    return [line for cell in nbformat.read(path, as_version=4).cells for line in cell.source.split("\n")]
+
+
+def test_students_folder_does_not_depend_on_the_solutions(tmp_path, monkeypatch):
+    """With another text in place of every line of every solution, the students' folder has the same bytes."""
+    course.export(tmp_path / "before", solutions_to=tmp_path / "solutions")
+    read = sources.read
+
+    def with_other_solutions(path, seed=None):
+        notebook, inside = read(path, seed), False
+        for cell in notebook.cells:
+            lines = cell.source.split("\n")
+            for i, line in enumerate(lines):
+                if line.strip() in (sources.BEGIN, sources.END):
+                    inside = line.strip() == sources.BEGIN
+                elif inside:
+                    lines[i] = "    SECRET = 1"
+            cell.source = "\n".join(lines)
+        return notebook
+
+    monkeypatch.setattr(sources, "read", with_other_solutions)
+    contents._contents.cache_clear()
+    course.export(tmp_path / "after", solutions_to=tmp_path / "other solutions")
+    contents._contents.cache_clear()
+    for path in (tmp_path / "before").iterdir():
+        assert path.read_bytes() == (tmp_path / "after" / path.name).read_bytes(), path.name
+    assert "SECRET" in (tmp_path / "other solutions/source/01_boxes_and_iou/01_boxes_and_iou.ipynb").read_text()
+
+
+def test_students_folder_has_no_text_of_another_variant(tmp_path):
+    course.export(tmp_path, seed="ada")
+    handed_out = "\n".join(line for path in tmp_path.iterdir() for line in _texts(path))
+    for exercise in variants.exercises():
+        mine = variants.chosen(exercise, "ada")
+        for texts in zip(*exercise.others, strict=True):
+            for text in set(texts) - {texts[mine]}:
+                assert len(text) < 40 or text in exercise.original or text not in handed_out, text
+        assert '"seed": "ada"' in (tmp_path / f"{exercise.notebook}.ipynb").read_text()
+
+
+def test_export_to_two_folders_prints_both(tmp_path, capsys):
+    students, apart = tmp_path / "students", tmp_path / "solutions"
+    assert cli.main(["course", "export", str(students), "--solutions-to", str(apart), "--seed", "ada"]) == 0
+    count = len(sources.paths())
+    assert capsys.readouterr().out.splitlines() == [
+        f"{count} notebooks in {students}",
+        f"{count} notebooks with solutions in {apart}",
+        f"cd {apart} && nbgrader generate_assignment {sources.paths()[0].stem}",
+    ]
+
+
+@pytest.mark.parametrize("students, solutions", [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a", "c/../a/b")])
+def test_solutions_inside_the_students_folder_are_refused(tmp_path, capsys, students, solutions):
+    command = ["course", "export", str(tmp_path / students), "--solutions-to", str(tmp_path / solutions)]
+    assert cli.main(command) == 2
+    assert "the folder of the solutions must be apart from the students' folder, got" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_written_if_the_second_folder_is_not_empty(tmp_path, capsys):
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / "notes.txt").write_text("notes")
+    command = ["course", "export", str(tmp_path / "students"), "--solutions-to", str(tmp_path / "solutions")]
+    assert cli.main(command) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["solutions"]
+
+
+def test_solutions_twice_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="solutions and solutions_to must not be given together"):
+        course.export(tmp_path / "a", solutions=True, solutions_to=tmp_path / "b")
+
+
+def test_invalid_seed_is_one_line(tmp_path, capsys):
+    assert cli.main(["course", "export", str(tmp_path / "a"), "--seed", " "]) == 2
+    assert capsys.readouterr().err.splitlines()[0].startswith("rcnn: seed must be one line of 1 to 100 characters")
+    assert not list(tmp_path.iterdir())
+
+
 def test_non_empty_folder_is_not_changed(tmp_path, capsys):
     (tmp_path / "course.txt").write_text("course")
     assert cli.main(["course", "export", str(tmp_path)]) == 2
@@ -156,9 +266,10 @@ def test_non_empty_folder_is_not_changed(tmp_path, capsys):
     assert "course.txt is a file" in capsys.readouterr().err
 
 
-def test_both_versions_at_once_are_rejected(tmp_path):
+@pytest.mark.parametrize("versions", [["--student", "--solution"], ["--solution", "--solutions-to", "b"]])
+def test_two_versions_for_one_folder_are_rejected(tmp_path, versions):
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["course", "export", str(tmp_path), "--student", "--solution"])
+        cli.main(["course", "export", str(tmp_path), *versions])
     assert stopped.value.code == 2
 
 

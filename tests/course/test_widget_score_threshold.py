@@ -80,6 +80,18 @@ def test_title_contains_precision_and_recall(monkeypatch, threshold, text):
     assert titles[-1] == text
 
 
+def test_ring_at_precision_1_does_not_touch_the_caption(monkeypatch):
+    drawn, curve = [], plot.ranked_curve
+    monkeypatch.setattr(plot, "ranked_curve", lambda *arguments: drawn.append(curve(*arguments)) or drawn[-1])
+    widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2).png(threshold=0.7)
+    ax = drawn[-1]
+    (ring,) = (line for line in ax.lines if line.get_markerfacecolor() == "none")
+    (caption,) = (text for text in ax.texts if text.get_text().startswith("precision"))
+    assert ring.get_ydata()[0] == 1
+    radius = ring.get_markersize() / 2 * ax.figure.dpi / 72  # in pixels
+    assert ax.transData.transform((0, 1))[1] + radius < caption.get_window_extent().y0
+
+
 def test_stills_differ():
     explorer = widgets.score_threshold(IMAGES, DETECTIONS, TARGETS, 2, "two", index=1)
     assert explorer.still().startswith(b"\x89PNG")

@@ -47,9 +47,9 @@ def in_one_go(annotations):
             x1, x2 = sorted(min(max(x, 0), width) for x in box[::2])
             y1, y2 = sorted(min(max(y, 0), height) for y in box[1::2])
             things[(x1, y1, x2, y2, label_of[name.lower()])] = marks
-        boxes = np.array([thing[:4] for thing in things])
+        boxes = np.array([thing[:4] for thing in things]).reshape(-1, 4)
         labels = np.array([thing[4] for thing in things], np.int64)
-        difficult, crowd, truncated = np.array(list(things.values()), bool).T  # (G,) each
+        difficult, crowd, truncated = np.array(list(things.values()), bool).reshape(-1, 3).T  # (G,) each
         names = tuple(annotations.classes[i] for i in labels)
         records.append(
             Record(
@@ -97,7 +97,8 @@ def _size(record):
 
 def _rescaled(record):
     height, width = _size(record)
-    factor = np.tile([width / record.size[1], height / record.size[0]], 2)
+    stated = record.size or (height, width)
+    factor = np.tile([width / stated[1], height / stated[0]], 2)
     return replace(record, boxes=record.boxes * factor, size=(height, width))
 
 
@@ -169,7 +170,7 @@ def boxes_stay_beyond(annotations):
 
 
 def drops_boxes_beyond(fixed, given):
-    beyond = (given.boxes < 0).any(axis=1) | (given.boxes[:, 2:] > given.size[::-1]).any(axis=1)
+    beyond = (given.boxes < 0).any(axis=1) | (given.boxes[:, 2:] > (given.size or fixed.size)[::-1]).any(axis=1)
     return _rows(fixed, np.flatnonzero(~beyond)) if len(fixed.boxes) == len(given.boxes) else fixed
 
 
@@ -231,7 +232,7 @@ def forgets_marks(fixed, given):
 
 
 def keeps_one_object(fixed, given):
-    return _rows(fixed, [0])
+    return _rows(fixed, [0][: len(fixed.boxes)])
 
 
 def leaves_out_faulty_records(fixed, given):

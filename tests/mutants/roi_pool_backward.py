@@ -40,7 +40,7 @@ def by_pixels(grad, features, rois, roi_images, spatial_scale=1.0):
                     for x in range(columns.start, columns.stop)
                 ]
                 if pixels:
-                    _, y, x = max(pixels)
+                    _, y, x = max(pixels, key=lambda pixel: pixel[0])
                     out[image][channel][y][x] += back[channel][i][j]
     return out
 
@@ -52,6 +52,7 @@ def masked_in_float32(grad, features, rois, roi_images, spatial_scale=1.0):
         for i, j, rows, columns in bins_of(rois[r], grad.shape[2:], spatial_scale, maps.shape[2:]):
             region = maps[image, :, rows, columns]
             is_largest = region == region.max(axis=(1, 2), keepdims=True, initial=-np.inf)
+            is_largest &= is_largest.reshape(len(region), -1).cumsum(axis=1).reshape(region.shape) == 1
             out[image, :, rows, columns] += is_largest * np.asarray(grad, np.float32)[r, :, i, j, None, None]
     return out
 

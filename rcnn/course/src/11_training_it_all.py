@@ -32,7 +32,7 @@
 # a detector? How can you tell early in the training whether it works?
 #
 # A training run repeats one step: take a few images, compute the losses, compute the gradients, change the weights. You
-# will write this step. Then you look at it in the order in which people look at a new detector:
+# will write this step. Then you examine the training in the order in which people examine a new detector:
 #
 # | | look at | question |
 # |---|---|---|
@@ -65,7 +65,7 @@ from rcnn.nn import optim
 rcnn.set_num_threads(1)  # on small images, more threads save little time
 pages = data.Shapes(size=(96, 96))  # 20,000 training pages, each drawn when it is needed
 unseen = data.Shapes(60, split="val", size=(96, 96))
-assert len(pages) == 20_000
+assert len(pages) == 20_000 and train.Recipe().steps == 2500
 
 
 def new_detector(seed=0, classes=pages.classes):
@@ -79,7 +79,14 @@ images, targets = [image for image, _ in first_four], [target for _, target in f
 figure = plot.figure(10, 2.9)
 for ax, image, target in zip(figure.subplots(1, 4), images, targets, strict=True):
     plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes)
-figure
+weights = sum(parameter.data.size for parameter in new_detector().parameters())
+assert round(weights, -5) == 500_000
+course.show(
+    figure,
+    f"Four training pages with {', '.join(str(len(target['labels'])) for target in targets)} objects. "
+    "Circles, squares, triangles and crosses of any colour lie on a coloured background, and some "
+    "overlap. Each object has a box with its class.",
+)
 
 # %% four-losses [markdown]
 # ## 1  The first losses
@@ -223,7 +230,12 @@ plot.detections(
     right, images[0], found["boxes"], found["scores"], found["labels"], pages.classes, targets[0]["boxes"]
 )
 plot.title(right, "A page of this batch", "detections with a score of at least 0.5")
-figure
+course.show(
+    figure,
+    f"The total loss decreases from {first:.2f} to {last:.2f} in 150 steps. The classification losses "
+    f"decrease from the first step on; roi_reg_loss increases first. On the page, {len(found['labels'])} "
+    f"detections lie on the {len(targets[0]['labels'])} objects.",
+)
 
 # %% reading-curves [markdown]
 # Read the curves from the left. `roi_cls_loss` starts near log 5 and decreases first and fast, although the network has
@@ -257,7 +269,7 @@ def loss_and_norm(batch):
     return np.array([total.item(), optim.clip_grad_norm(detector.parameters(), np.inf)])
 
 
-course.compare(loss_and_norm, batch, repeat=5)
+course.compare(loss_and_norm, batch, repeat=3)
 
 # %% rate [markdown]
 # ## 3  The learning rate
@@ -293,7 +305,12 @@ figure = plot.figure(7.5, 3.2)
 ax = figure.subplots()
 plot.loss_curves(ax, curves, smoothing=3, log=True)
 plot.title(ax, "Too low, suitable, too high", "total loss on the same four pages; pale: every step")
-figure
+course.show(
+    figure,
+    f"Total loss in 40 steps with three learning rates. With 0.00003, it decreases slowly to {low:.2f}. "
+    f"With 0.002, it decreases to {medium:.2f}. With 0.1, it jumps above 100 in the first steps, comes "
+    f"back, and stays near {high:.2f}.",
+)
 
 # %% schedule [markdown]
 # With the low rate, the network learns slowly. With the high rate, the first steps move the weights far away. The loss
@@ -347,56 +364,90 @@ ax = plot.lines(
     "learning rate",
 )
 plot.title(ax, "Your schedule", "900 steps, base rate 0.002")
-figure
+course.show(
+    figure,
+    "Learning rate at each of 900 steps. With warm-up, it rises in a straight line to 0.002 within 60 "
+    "steps, then falls along half a cosine almost to 0. Without warm-up, it starts at 0.002. The third "
+    "schedule falls only to 0.001.",
+)
 
 # %% to-the-end [markdown]
 # ## 4  A whole run on shapes
 #
 # `train.fit` is the loop around the step. A `Recipe` contains the settings of the training. The recipe, the initial
 # weights and the data together decide the result to the last bit. The run has 900 steps of four pages: 3,600 pages, each
-# seen once. It stops after 50, 100, 200 and 500 steps; the detector is saved, evaluated and resumed. The stops do not
-# change any number.
+# seen once. It stops several times; the detector is saved, examined and resumed. The stops do not change any number.
 #
 # **Predict**: what does the detector learn first: that there is an object, where it is, or which class it has?
 
 # %% shapes-run
 recipe = train.Recipe(steps=900, batch_size=4, lr=2e-3, warmup_steps=60)
 looks = (0, 50, 100, 200, 500, 900)  # steps after which the detector is evaluated
-model, traces, aps = new_detector(seed=1), {}, {}
+stops = (0, 50, 100, 150, 200, 300, 500, 900)  # steps after which its proposals on one page are stored
+number = 7  # this page
+model, traces, aps, ten_best = new_detector(seed=1), {}, {}, []
 with tempfile.TemporaryDirectory() as folder:
-    for step in looks:
+    for step in stops:
         if step:
             run = train.fit(
-                model, pages, recipe, folder, resume=step > looks[1], stop_at=step, progress=False
+                model, pages, recipe, folder, resume=step > stops[1], stop_at=step, progress=False
             )
-        traces[step] = [model.trace([image]) for image, _ in unseen]
-        found, wanted = [trace.outputs[0] for trace in traces[step]], [target for _, target in unseen]
-        aps[step] = evaluate.evaluate_detections(found, wanted, len(unseen.classes)).mean_ap
-        print(f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}")
+        ten_best.append(model.trace([unseen[number][0]]).proposals[0][:10])  # (10, 4), by descending score
+        if step in looks:
+            traces[step] = [model.trace([image]) for image, _ in unseen]
+            found, wanted = [trace.outputs[0] for trace in traces[step]], [target for _, target in unseen]
+            aps[step] = evaluate.evaluate_detections(found, wanted, len(unseen.classes)).mean_ap
+            print(f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}")
 
 # %% settling [markdown]
 # ### Proposals move to the objects
 #
-# The figure shows the ten proposals with the highest scores on one unseen page, after different numbers of steps. The
-# dashed boxes are the objects. Coloured boxes are the proposals nearest to each object. At step 0, the ten proposals are
-# random anchors, because all scores are almost equal. At first they become worse: the RPN has learned that almost all
-# anchors are background, and its ranking of the rest is random. Then the proposals move to the objects, and finally to
-# their edges.
+# Play the figure, or move its slider. On the left, it shows the ten proposals with the highest scores on one unseen page.
+# The dashed boxes are the objects. The coloured boxes are the proposals nearest to each object, and their colours show
+# the IoU. On the right, each line is an object of this page: the highest IoU with one of the ten proposals.
 #
-# One page may be an exception. The graphs below therefore show all objects of all unseen pages: on the left the ten best
-# proposals, on the right the detections with a score of at least 0.5.
+# At step 0, the ten proposals are random anchors, because all scores are almost equal. At first they become worse: the
+# RPN has learned that almost all anchors are background, and its ranking of the rest is random. Then the proposals move
+# to the objects, and finally to their edges.
 
 # %% settling-page
-number = 7
 image, target = unseen[number]
-figure = plot.figure(9.5, 6.4)
-for ax, step in zip(figure.subplots(2, 3).flat, looks, strict=True):
-    best = traces[step][number].proposals[0][:10]  # (10, 4), by descending score
-    plot.nearest_proposals(
-        ax, image, best, boxes.iou(best, target["boxes"]), target["boxes"], scale=step == looks[-1]
+contrast = np.linalg.norm(image - np.median(image, axis=(0, 1)), axis=2, keepdims=True)  # (96, 96, 1)
+grey = np.repeat(1 - 0.8 * contrast / contrast.max(), 3, axis=2)  # (96, 96, 3); colours show the IoU
+overlaps = [boxes.iou(found, target["boxes"]) for found in ten_best]  # (10, G) for each stop
+page_best = np.array([iou.max(axis=0) for iou in overlaps])  # (stops, G)
+
+
+def draw(figure, i):
+    """Draw the proposals after a number of steps, and the IoUs up to then."""
+    left, right = figure.subplots(1, 2)
+    plot.nearest_proposals(left, grey, ten_best[i], overlaps[i], target["boxes"], scale=False)
+    plot.title(left, f"After {stops[i]} steps", "10 best proposals; dashed: objects")
+    past = np.where(np.arange(len(stops))[:, None] <= i, page_best, np.nan)  # (stops, G)
+    plot.settling(right, stops, past)
+    right.scatter(
+        [i] * len(page_best[i]), page_best[i], c=page_best[i], vmin=0, vmax=1, zorder=4, clip_on=False
     )
-    plot.title(ax, f"After {step} steps", "10 best proposals")
-figure
+    plot.title(right, "Highest IoU of each object", "with one of the 10 proposals; dots: colour of the box")
+
+
+notes = {
+    0: "The scores are almost equal, so the proposals are random anchors.",
+    50: "The RPN has learned how rare objects are, but not where they are.",
+    150: "The proposals move to the objects.",
+    900: "The proposals fit the edges of most objects.",
+}
+assert np.median(page_best[1]) < 0.5 and np.median(page_best[-1]) > 0.7
+captions = [
+    f"After {step} steps, {(iou >= 0.5).sum()} of {len(iou)} objects have a proposal with an IoU of at "
+    f"least 0.5. The median is {np.median(iou):.2f}. {notes.get(step, '')}"
+    for step, iou in zip(stops, page_best, strict=True)
+]
+course.player(draw, captions, size=(9.5, 4.2), seconds=2)
+
+# %% settling-every-page [markdown]
+# One page may be an exception. The graphs below therefore show all objects of all unseen pages: on the left the ten best
+# proposals, on the right the detections with a score of at least 0.5.
 
 
 # %% settling-all
@@ -421,7 +472,13 @@ for step in looks:
 plot.title(plot.settling(right, looks, confident), "Detections", "with a score of at least 0.5")
 medians = [np.median(iou) for iou in best]
 assert medians[1] < medians[0] < medians[3] and medians[3] > 0.6 and np.median(confident[3]) == 0
-figure
+course.show(
+    figure,
+    f"Highest IoU of each of {len(best[0])} objects after {', '.join(map(str, looks))} steps. With the "
+    f"ten best proposals, the median goes from {medians[0]:.2f} down to {medians[1]:.2f} and then up to "
+    f"{medians[-1]:.2f}. With the detections, it is still 0 after {looks[3]} steps, and "
+    f"{np.median(confident[-1]):.2f} at the end.",
+)
 
 # %% shapes-curves
 figure = plot.figure(11, 3.8)
@@ -442,7 +499,13 @@ plot.title(right, "Gradient norm", f"dotted: the bound; {100 * clipped:.1f} % of
 total = np.convolve(run.history["total_loss"], np.ones(25) / 25, "valid")  # means of 25 steps
 fallen = (run.history["total_loss"][0] - total[200 - 12]) / (run.history["total_loss"][0] - total[-1])
 assert fallen > 0.7 and aps[200] < aps[900] / 2 and clipped < 0.01
-figure
+course.show(
+    figure,
+    "Losses of 900 steps: the total decreases fast in the first 50 steps, then slowly to "
+    f"{total[-1]:.2f}. The losses of the RPN are soon near 0; those of the second stage decrease until "
+    f"the end. The gradient norm jumps between {min(run.grad_norms):.1f} and {max(run.grad_norms):.1f} "
+    "and has no trend after the first steps.",
+)
 
 # %% reading-runs [markdown]
 # The stages learn one after the other. After 200 steps, the proposals lie on most objects, but the second stage has high
@@ -473,27 +536,35 @@ train.fit(begun, data.Digits(), train.Recipe(steps=100, warmup_steps=20), progre
 shipped, digits = rcnn.load_digits(), data.Digits(60, split="val")
 
 image, target = digits[7]
-figure = plot.figure(10, 4.8)
+figure, digit_aps, counts = plot.figure(10, 4.8), [], []
 for ax, name, detector in zip(figure.subplots(1, 2), ("100", "2,500"), (begun, shipped), strict=True):
     ap = evaluate.evaluate(detector, digits, progress=False).mean_ap
     found = detector.predict([image], score_thresh=0.3)[0]
+    digit_aps.append(ap)
+    counts.append(len(found["labels"]))
     plot.detections(
         ax, image, found["boxes"], found["scores"], found["labels"], digits.classes, target["boxes"]
     )
     plot.title(ax, f"After {name} steps", f"AP50 {ap:.3f} on {len(digits)} unseen pages")
-figure
+assert max(digit_aps[0], aps[100]) < 0.2 and counts[0] < len(target["labels"]) / 2
+course.show(
+    figure,
+    f"Detections with a score of at least 0.3 on a page with {len(target['labels'])} digits. After 100 "
+    f"steps, there are {counts[0]}, and the AP50 on unseen pages is {digit_aps[0]:.3f}. After 2,500 "
+    f"steps, there are {counts[1]}, and the AP50 is {digit_aps[1]:.3f}.",
+)
 
 # %% patience [markdown]
-# After 100 steps, the detector finds almost nothing, and nothing is wrong: the detector of shapes was no better at that
-# point. If overfitting one batch had failed, more steps would not help. Check in this order: the first losses,
-# overfitting one batch, a short run compared with a known one, and only then train longer.
+# After 100 steps, the detector finds almost nothing, and nothing is wrong: the detector of shapes also had an AP50 below
+# 0.2 at that point. If overfitting one batch had failed, more steps would not help. Check in this order: the first
+# losses, overfitting one batch, a short run compared with a known one, and only then train longer.
 #
 # ## 6  Start from trained weights
 #
 # For a new task, start from trained weights if you can. The backbone and the RPN of the digit detector have learned what
 # ink on paper looks like. The check replaces the second stage by one with random weights: the detector then finds digits,
 # but does not know their classes. You have **120 steps** of four pages. Choose settings that reach an **AP50 of at least
-# 0.92** on unseen pages. The default settings (`train.Recipe(steps=120)`) do not reach it.
+# 0.92** on unseen pages. To see how far the default settings get, let `settings` return an empty dict first.
 #
 # `settings()` returns fields of `train.Recipe` as a dict. Three questions: How long is the default warm-up? (200 steps,
 # but at most a quarter of all steps.) What do the large first gradients of the random head do to a trained backbone?
@@ -547,7 +618,12 @@ plot.title(
     "Average precision",
     f"mean {result.mean_ap:.3f}; before: {before:.3f}",
 )
-figure
+course.show(
+    figure,
+    f"In 120 steps, the total loss decreases from {run.history['total_loss'][0]:.2f} to "
+    f"{np.mean(run.history['total_loss'][-9:]):.2f}. The average precision of the ten digits is between "
+    f"{np.nanmin(result.ap):.2f} and {np.nanmax(result.ap):.2f}, with a mean of {result.mean_ap:.3f}.",
+)
 
 # %% by-hand [markdown]
 # ## A number to check
@@ -574,6 +650,61 @@ result = evaluate.evaluate(shipped, data.Digits(200, split="val"), progress=Fals
 print(f"AP50 of the digit detector on 200 unseen pages: {result.mean_ap:.3f}")
 assert round(result.mean_ap, 3) == 0.985
 
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+assert round(math.log(21), 2) == 3.04  # in the first answers
+course.quiz("""
+    A new detector has 20 classes and the background. Before the first step, its `roi_cls_loss` is 40.
+    What do you do?
+    [ ] Train: an untrained head is always wrong, so its loss is large.
+        An untrained head is undecided, not wrong. With 21 equal probabilities, the loss is log 21 = 3.04.
+    [ ] Choose a lower learning rate.
+        There was no step yet, so the learning rate had no effect.
+    [x] Find the cause first: initial weights, a sum instead of a mean, or pixels in a wrong range.
+        Equal logits give a loss of log 21 = 3.04. A loss of 40 needs large logits or a sum over many
+        RoIs.
+
+    The norm of all gradients is 20, and the bound is 5. One element of a gradient is 2. What is it after
+    clipping?
+    [x] 0.5
+        All elements are multiplied by 5 / 20. The direction of the step does not change.
+    [ ] 2, because 2 is below the bound.
+        The bound is for the norm of all gradients together, not for single elements.
+    [ ] 5, because each gradient is scaled to the bound.
+        The factor is 5 / 20, so every element becomes smaller.
+
+    You forget `optimizer.zero_grad()`. Which gradient does the third step use?
+    [ ] That of the third batch, because `backward()` overwrites the old gradient.
+        `backward()` adds to the gradient. Within one pass, it must add, because a weight is used many
+        times.
+    [x] The sum of the gradients of all three batches.
+        The old gradients stay in the sum, as with a momentum of 1. No error is raised.
+    [ ] None: the second call of `backward()` is an error.
+        Each step has a new graph, so nothing is called twice. That is why this mistake is hard to notice.
+
+    You multiply the total loss by 10 and train with Adam, without clipping and without weight decay. What
+    changes?
+    [ ] The weights move ten times as far in each step.
+        This is true for gradient descent without Adam.
+    [ ] The weights move a tenth as far in each step.
+        Nothing divides by the loss twice. Adam divides by the typical size of the gradient once.
+    [x] Almost nothing.
+        Adam divides the averaged gradient by its typical size, and both are now ten times as large.
+
+    After 2,000 of 5,000 steps, the total loss has almost stopped decreasing. On unseen pages, the AP50
+    still increases. What do you do?
+    [ ] Stop, because the network has converged.
+        Late in the training, a small change of the loss can be a large change of the AP.
+    [x] Continue, and look at the AP50 on unseen pages again.
+        The AP is the goal, and it still improves.
+    [ ] Increase the learning rate, because the loss is flat.
+        A higher rate can destroy what the network has learned. The run works.
+""")
+
 # %% next [markdown]
 # ## What you have learned
 #
@@ -581,13 +712,28 @@ assert round(result.mean_ap, 3) == 0.985
 # - A learning rate that is too high and one that is too low can both give a flat loss. Warm up, then decrease the rate.
 # - The stages learn one after the other. Judge a run by the AP on unseen images, and start from trained weights.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Remove `zero_grad` from your step and overfit the four pages again. How does the curve change? Would you notice it
+# **Warm-up**
+#
+# 1. COCO has 80 classes. Compute the first two losses of a detector for COCO by hand. Then measure them on our four
+#    pages: `new_detector(0, ("background", *map(str, range(80))))`.
+# 2. The schedule of the paper is `train.Recipe(steps=900, lr=1e-3, warmup_steps=0, schedule="steps", milestones=(675,))`.
+#    Predict its rates at the steps 0, 674 and 675, and compare them with `lr_at`. Draw it next to your schedule.
+#
+# **Core**
+#
+# 3. Remove `zero_grad` from your step and overfit the four pages again. How does the curve change? Would you notice it
 #    in 900 steps on new pages?
-# 2. Overfit four pages with random labels. Do the losses become almost 0? What does that say about the test?
-# 3. Train shapes with `optimizer="sgd"` and `lr=0.02`. How do the four curves differ from Adam's after 200 steps?
-# 4. In section 6, freeze nothing, and train for 120 steps with your learning rate. How do the proposals change?
+# 4. Overfit four pages with random labels. Do the losses become almost 0? What does that say about the test?
+# 5. In section 6, freeze nothing, and train for 120 steps with your learning rate. How do the proposals change?
+#
+# **Stretch**
+#
+# 6. Train shapes with `optimizer="sgd"` and `lr=0.02`. How do the four curves differ from Adam's after 200 steps?
+# 7. Train shapes for 450 steps of eight pages instead of 900 steps of four, once with the same learning rate and once
+#    with twice the rate. All three runs see 3,600 pages. Compare their AP50, and repeat with another seed before you
+#    conclude anything.
 #
 # ## Where to go next
 #

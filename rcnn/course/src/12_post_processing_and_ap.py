@@ -164,7 +164,13 @@ for ax, pages, name in zip(
         targets[17]["boxes"],
     )
     plot.title(ax, name, f"mean AP over all sheets {mean_ap(pages):.3f}")
-figure
+course.show(
+    figure,
+    f"Sheet 17 with {len(targets[17]['labels'])} digits. With NMS within each class, a 6 and a 0 have "
+    "boxes at the same place, and so have a 4 and a 0. With NMS over all classes, only the box with the "
+    f"higher score is left at each place. The mean AP over all sheets is {mean_ap(detections):.3f} "
+    f"within each class and {mean_ap(over_all):.3f} over all classes.",
+)
 
 # %% cut-text [markdown]
 # ## 3  Why the score threshold is so low
@@ -266,7 +272,14 @@ plot.title(
 )
 plot.title(plot.ranking(middle, eights["scores"], correct), "The list", "by descending score")
 plot.title(plot.ranked_curve(right, recall, precision, correct), "The curve", f"AP {result.ap[EIGHT]:.3f}")
-figure
+assert correct.tolist() == [True] * 3 + [False] * 3 + [True] and len(objects) == 4
+course.show(
+    figure,
+    f"Seven detections of the digit 8 on a sheet with {len(objects)} of them. The first three are "
+    "correct, and the curve moves right at precision 1. Detections 4, 5 and 6 are wrong, and the curve "
+    "moves down at recall 0.75. Detection 7 is correct; the curve ends at recall 1 with precision "
+    f"{precision[-1]:.2f}.",
+)
 
 # %% threshold-text [markdown]
 # ## 6  A score threshold is a point on the curve
@@ -321,7 +334,12 @@ ways = (
 )
 for ax, (name, recalls) in zip(figure.subplots(1, 3), ways, strict=True):
     plot.title(plot.interpolation(ax, recall, precision, recalls), name, "grey dots: the detections")
-figure
+course.show(
+    figure,
+    "Three panels with the same interpolated precision: 1 up to recall 0.5, then 0.67 up to recall 1. "
+    "VOC 2007 reads it at eleven recalls, VOC 2012 computes the area below it, and COCO reads it at 101 "
+    "recalls.",
+)
 
 
 # %% hand-yours
@@ -453,7 +471,13 @@ ax = plot.lines(
 )
 ax.set_ylim(0, 1)
 plot.title(ax, "AP at each of COCO's thresholds", "dotted: their mean")
-figure
+assert (np.diff(by_threshold) < 0).all()
+course.show(
+    figure,
+    f"The mean AP decreases with the IoU threshold, from {by_threshold[0]:.2f} at 0.5 to "
+    f"{by_threshold[-1]:.2f} at 0.95. It decreases fastest above 0.8. The mean of the ten values is "
+    f"{coco.numbers['AP']:.2f}.",
+)
 
 # %% flags-text [markdown]
 # ## 10  Ignored objects and empty classes
@@ -515,6 +539,72 @@ for k in (0, 1, 2, 8):
     print(f"{k} duplicates: AP {result.ap[1]:.4f}, by the formula {0.5 + 1 / (k + 2):.4f}")
     assert np.isclose(result.ap[1], 0.5 + 1 / (k + 2))
 
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+objects = {"boxes": place, "labels": np.ones(2, int)}
+shifted = {
+    **objects,
+    "boxes": place + [2, 0, 2, 0],
+    "scores": np.array([0.9, 0.8]),
+}  # by a tenth of the width
+shifted_coco = evaluate.evaluate_coco([shifted], [objects], 2).numbers
+assert round(shifted_coco["AP"], 9) == 0.7 and shifted_coco["AP50"] == 1
+assert averages([True, True, False], num_objects=4)[1] == 0.5
+course.quiz("""
+    One object has two detections: the first with score 0.8 and IoU 0.7, the second with score 0.6 and IoU
+    0.9. Which one is correct at an IoU threshold of 0.5?
+    [ ] The second one, because its box is better.
+        The assignment goes by score. The IoU only has to reach the threshold.
+    [ ] Both, because both reach the threshold.
+        An object counts once. Otherwise a detector could gain AP by repeating its boxes.
+    [x] The first one, because its score is higher.
+        It claims the object. The second one is then a duplicate, which is wrong.
+
+    There are four objects. By descending score, the detections are: correct, correct, wrong. What is the
+    AP of VOC 2012?
+    [x] 0.5
+        The interpolated precision is 1 up to recall 2/4, and 0 beyond, because no detection gets there.
+    [ ] 0.67, because two of three detections are correct.
+        This is the precision at the end of the list. It ignores the two missed objects.
+    [ ] 1, because the two best detections are correct.
+        The precision is 1 there, but half of the objects are never found.
+
+    A colleague raises the score threshold from 0.05 to 0.5. The precision increases from 0.5 to 0.8. "So
+    the AP increases, too." Is this right?
+    [ ] Yes, because AP is an average of precisions.
+        It averages the precision over the recalls. The threshold removes the end of the curve and leaves
+        the rest as it is.
+    [x] No, the AP can only decrease or stay the same.
+        The removed detections come last in the list. If one of them was correct, the curve loses this
+        recall.
+    [ ] Nobody can know without the data.
+        One thing is certain for any data: the beginning of the list stays the same, and nothing is added
+        to its end.
+
+    A detector has AP 0.8 and 0.6 for two classes. A third class has no objects in the images. What is the
+    mean AP?
+    [ ] 0.47, because the AP of the third class is 0.
+        An AP of 0 would say that its objects are missed. There are none.
+    [ ] NaN, because the mean of NaN is NaN.
+        The AP of the third class is NaN, but the mean ignores it.
+    [x] 0.7
+        Only classes with objects count. Say how many they are when you compare detectors.
+
+    A detector finds all objects with the right classes and no other boxes. Each box is shifted by a tenth
+    of the object's width. What are AP50 and COCO's AP?
+    [ ] Both are 1, because every object is found.
+        This is true at a threshold of 0.5 only. The IoU of such a box is 0.9 / 1.1 = 0.82.
+    [x] AP50 is 1, and AP is 0.7.
+        The IoU is 0.9 / 1.1 = 0.82. It reaches seven of the ten thresholds: 0.5, 0.55, ..., 0.8.
+    [ ] Both are 0.82, the IoU of the boxes.
+        At each threshold, a box is either correct or wrong. How far its IoU is from the threshold has no
+        effect.
+""")
+
 # %% next [markdown]
 # ## What you have learned
 #
@@ -523,12 +613,30 @@ for k in (0, 1, 2, 8):
 # - AP summarises the precision-recall curve in one number, and its definition must be named with it. The user chooses a
 #   point on the curve, which decides where the list ends.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Multiply all scores by 0.5, or take their square roots. Which numbers change, and why?
+# **Warm-up**
+#
+# 1. Multiply all scores by 0.5, or take their square roots. Predict which numbers of section 7 and which thresholds of
+#    section 6 change.
 # 2. Give every detection the score 1. The order is then that of the sheets. What is the mean AP?
-# 3. For each digit, find the threshold that makes precision and recall equal. Are the ten thresholds similar?
-# 4. `model.predict(images, nms_thresh=1.0)` removes no duplicates. Predict its mean AP before you measure it.
+#
+# **Core**
+#
+# 3. Write `batched_nms(boxes, scores, groups, iou_threshold)` with a single call of `nms.nms`: move the boxes of each
+#    class so far that they cannot overlap those of another class. Then run the detector with it: in a block
+#    `with rcnn.replace("batched_nms", batched_nms):`, compute `mean_ap(model.predict(images))`. It must not change. How
+#    much does it change if your function ignores `groups`?
+# 4. For each digit, find the threshold that makes precision and recall equal. Are the ten thresholds similar?
+# 5. `model.predict(images, nms_thresh=1.0)` removes no duplicates. Predict its mean AP before you measure it.
+#
+# **Stretch**
+#
+# 6. How exact is a mean AP that is measured on 40 sheets? Draw 40 sheets with replacement, evaluate their detections and
+#    targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two mean APs of
+#    section 2 come from the same sheets, so do the same for their difference. Is it above 0 in 95 % of the draws?
+# 7. Change `assign` to COCO's rule: a detection takes the best of the objects that are still free. Construct two objects
+#    and two detections for which the two rules differ. Does any detection of our sheets change?
 #
 # ## Where to go next
 #

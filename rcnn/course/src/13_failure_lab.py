@@ -102,7 +102,13 @@ for ax, patient in zip(figure.subplots(2, 4).flat, (reference, *patients), stric
         target["boxes"],
     )
     plot.title(ax, patient.name, f"{confident.sum()} of {len(confident)} detections shown")
-figure
+course.show(
+    figure,
+    "One page of each detector. In sound, A and B, almost every annotated box contains a digit and a "
+    "detection. In C and F, the detections lie on the digits, but the annotated boxes lie elsewhere; in "
+    "F, most of them are wider than high. In D and E, the annotated boxes lie on the digits, and there "
+    "is no detection. In G, only the two largest digits have a detection.",
+)
 
 # %% losses [markdown]
 # ## 2  The losses
@@ -136,6 +142,7 @@ for name, row in table.items():
 measured = np.array(
     [row for row in table.values() if not isinstance(row, str)]
 )  # (7, 4), the sound one first
+assert (round(np.log(2), 2), round(np.log(11), 2)) == (0.69, 2.40)
 assert len(measured) == 7 and (measured[:, 0] > np.log(2)).sum() == 4
 assert (np.abs(measured[:, 2] - np.log(11)) < 0.05).sum() == 1 and (
     measured[1:, 2:] < measured[0, 2:] / 2
@@ -211,7 +218,18 @@ white = np.abs(rows - sound) <= 0.3 * np.maximum(np.abs(rows), np.abs(sound))  #
 assert white.all(axis=1).sum() == 2
 figure = plot.figure(10, 3.6)
 plot.findings(figure.subplots(), rows, names, measures, sound, tolerance=0.3)
-figure
+first = {
+    name: measures[row.argmin()].replace("\n", " ")
+    for name, row in zip(names, white, strict=True)
+    if not row.all()
+}
+course.show(
+    figure,
+    "Table of eight numbers for the reference and the detectors A to G. The first coloured cell of each "
+    "row is: "
+    + ", ".join(f"{measure} in row {name}" for name, measure in first.items())
+    + ". The other rows are white.",
+)
 
 # %% findings-read [markdown]
 # Read each row from the left, and stop at the first coloured cell. (A cell is white if it differs by at most 30 % from
@@ -266,6 +284,7 @@ print(" " * 8 + "as annotated   axes swapped   of another page")
 for name, (trace, targets) in examined.items():
     three = recalls([one["boxes"] for one in trace.outputs], [target["boxes"] for target in targets])
     print(f"{name:<8}{three[0]:12.2f}{three[1]:15.2f}{three[2]:18.2f}")
+    assert sum(recall > 0.9 for recall in three) <= 1
 
 # %% kinds [markdown]
 # At most one of the three numbers is near 1, so this measurement tells the faults apart. If none is near 1, the
@@ -295,9 +314,10 @@ def draw_errors(ax, errors):
         counts[row] = np.where(np.array(kinds) == "missed", objects, detections)
         for column, kind in enumerate(kinds):
             gain = found.repaired[kind] - found.mean_ap
-            text = f"{counts[row, column]}\nAP {gain:+.2f}" if counts[row, column] else "0"
-            ax.text(column, row, text, ha="center", va="center", fontsize=9)
+            text = f"{counts[row, column]}\nAP {gain:+.2f}" if gain >= 0.005 else f"{counts[row, column]}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=10)
     ax.imshow(np.minimum(counts, 100), cmap="Oranges", vmin=0, vmax=150, aspect="auto")
+    ax.spines[:].set_visible(False)
 
 
 errors, refused = [], []
@@ -313,13 +333,34 @@ figure = plot.figure(9, 5)
 ax = figure.subplots()
 draw_errors(ax, errors)
 print(*refused)
-plot.title(ax, "Wrong detections and missed objects", "and the AP that is gained if they are corrected")
-figure
+plot.title(
+    ax, "Wrong detections and missed objects", "and the AP that is gained if they are corrected, from 0.01"
+)
+poor = {name: found for name, found in errors if found.mean_ap < 0.5}
+gains = {
+    name: {kind: found.repaired[kind] - found.mean_ap for kind in found.repaired}
+    for name, found in poor.items()
+}
+good_after = [(name, kind) for name, row in gains.items() for kind, gain in row.items() if gain > 0.7]
+assert [kind for _, kind in good_after] == ["class", "missed"]
+assert all(max(row.values()) < 0.2 for name, row in gains.items() if name not in dict(good_after))
+course.show(
+    figure,
+    f"Counts of six kinds of error for {len(errors)} detectors. Two have a mean AP of at least "
+    f"{min(found.mean_ap for _, found in errors if found.mean_ap >= 0.5):.2f}. The others have "
+    f"{max(found.mean_ap for found in poor.values()):.2f} or less. "
+    + " ".join(
+        f"In row {name}, correcting the kind '{kind}' would bring {gains[name][kind]:.2f}."
+        for name, kind in good_after
+    )
+    + " In the other poor rows, most errors are background and missed, or missed alone, and no "
+    "correction brings much.",
+)
 
 # %% names [markdown]
 # One detector would be good if its boxes had the right classes, and another if it had boxes for the objects that it
-# missed. For other detectors, no single correction helps, although almost all detections are wrong. If all is wrong at
-# once, correcting one kind brings no AP, and the counts say more than the gains. Remember this pattern: if the
+# missed. For other detectors, no single correction helps much, although almost all detections are wrong. If all is wrong
+# at once, correcting one kind brings little AP, and the counts say more than the gains. Remember this pattern: if the
 # annotations are at the wrong places, good detections count as "background" and their objects as "missed".
 #
 # ### Which class for which
@@ -357,7 +398,12 @@ for ax, patient in zip(figure.subplots(1, len(on_objects)), on_objects, strict=T
     ax.set_xticks(ax.get_xticks(), [*patient.pages.classes[1:], "none"], rotation=0)
     ax.set_yticks(ax.get_yticks(), [*patient.pages.classes[1:], "label 0"])
     ax.set_ylabel("annotated class" if patient is on_objects[0] else "")
-figure
+course.show(
+    figure,
+    "Three confusion matrices. In A, almost all counts lie one column to the right of the diagonal, and "
+    "the row of label 0 is not empty. In B, almost all counts lie on the diagonal. In D, all objects "
+    "are in the last column: no detection has a score of at least 0.5.",
+)
 
 # %% diagnose [markdown]
 # ## 5  Your diagnosis
@@ -530,10 +576,10 @@ runs = {
     "frozen head": (data.Shapes, {"freeze": ("roi_heads",)}),
     "learning rate 1": (data.Shapes, {"lr": 1.0}),
 }
-histories = {}
+histories, trained = {}, {}
 for name, (kind, change) in runs.items():
     rcnn.seed(0)
-    model = rcnn.faster_rcnn_small(kind.classes, min_size=96)
+    model = trained[name] = rcnn.faster_rcnn_small(kind.classes, min_size=96)
     recipe = train.Recipe(**{"steps": 80, "batch_size": 2, "lr": 2e-3, "warmup_steps": 10, **change})
     histories[name] = train.fit(model, kind(size=(96, 96)), recipe, progress=False).history
 
@@ -552,15 +598,25 @@ last = {run: {name: np.mean(losses[-40:]) for name, losses in h.items()} for run
 assert abs(last["frozen head"]["roi_cls_loss"] - np.log(5)) < 0.1
 assert max(histories["learning rate 1"]["total_loss"][:10]) > 100
 assert abs(last["swapped axes"]["total_loss"] / last["sound"]["total_loss"] - 1) < 0.2
-figure
+assert last["swapped axes"]["rpn_cls_loss"] > last["sound"]["rpn_cls_loss"]
+probe = data.Shapes(8, split="val", size=(96, 96))
+logits = trained["learning rate 1"].trace([image for image, _ in probe]).class_logits  # (R, 5)
+assert (logits.argmax(axis=1) == 0).all()  # background
+course.show(
+    figure,
+    "Losses of four runs of 80 steps on a logarithmic axis. With a learning rate of 1, the total loss "
+    "is above 100 in the first ten steps and then comes back to the others. The run with swapped axes "
+    "follows the sound one in all panels. With the frozen head, roi_cls_loss stays at "
+    f"{last['frozen head']['roi_cls_loss']:.2f}, near log 5.",
+)
 
 # %% table [markdown]
 # The frozen head shows only in its own loss, which stays near log 5 while the RPN learns. The learning rate of 1 shows
-# within ten steps. Its curve comes back to the others later, but the detector has not recovered: one large bias is
-# enough to predict background everywhere. The run with swapped axes follows the sound one. Its RPN is a little slower,
-# but not enough to notice. In its first steps, a network learns how rare objects are, and any boxes serve for that. A
-# loss curve shows faults of the *training*. It can hide faults of the *data* for a long time. To find those, look at
-# annotated images, and run `rcnn check`.
+# within ten steps. Its curve comes back to the others later, but the detector has not recovered: it predicts
+# background for every RoI, and one large bias is enough for that. The run with swapped axes follows the sound one. Its
+# RPN is a little slower, but not enough to notice. In its first steps, a network learns how rare objects are, and any
+# boxes serve for that. A loss curve shows faults of the *training*. It can hide faults of the *data* for a long time. To
+# find those, look at annotated images, and run `rcnn check`.
 #
 # ## 8  Symptoms and remedies
 #
@@ -603,6 +659,63 @@ print("widths of the large anchors:   ", (large[:, 2] - large[:, 0]).tolist())
 print("IoU of each with its large one:", np.diag(overlaps).tolist(), " by hand:", 1 / 16)
 assert (np.diag(overlaps) == 1 / 16).all() and round(float(overlaps.max()), 2) == 0.51
 
+# %% questions [markdown]
+# ## Five questions
+#
+# Click on an answer to see whether it is right, and why.
+
+# %% quiz
+assert boxes.iou([[0, 0, 20, 20]], [[-10, -10, 30, 30]])[0, 0] == 1 / 4
+course.quiz("""
+    A row of the table in section 3 agrees with the reference in pixels and features. Three numbers are
+    too low: the median IoU of the anchors, the recall of the proposals and the recall of the detections.
+    Where do you look first?
+    [ ] At the NMS and the score threshold, because the detections are what counts.
+        They come last. They cannot make anchors or proposals worse.
+    [ ] At all three stages, because there are three faults.
+        There may be one. Proposals start from anchors, and detections start from proposals.
+    [x] At the sizes of the anchors and at the annotated boxes.
+        The first wrong number depends on these two only. The other two numbers follow from it.
+
+    The `roi_reg_loss` of a detector is half as large as that of a sound one. Does it predict better
+    boxes?
+    [x] This is unknown. Measure the IoU of its detections with the objects.
+        The loss only counts positive RoIs and is divided by all sampled ones. With fewer positive RoIs,
+        it decreases.
+    [ ] Yes, because this loss measures the error of the boxes.
+        It measures it for positive RoIs only. The objects without any positive RoI have no effect on it.
+    [ ] Yes, but only if its `rpn_reg_loss` is also lower.
+        That loss has the same weakness: it counts positive anchors only.
+
+    The three recalls of a detector are 0.03 as annotated, 0.05 with swapped axes, and 0.97 with the boxes
+    of another page. What do you do?
+    [ ] Train the detector on these pages, because it misses 97 % of the objects.
+        It finds the objects. Training would teach it to put boxes at wrong places.
+    [ ] Lower the score threshold, so that more objects are found.
+        The detections lie on the objects already. More of them would not lie on the wrong boxes.
+    [x] Correct the program that joins images and annotations.
+        The lists are shifted against each other. Join them by file name instead of by position.
+
+    An anchor fits an object exactly. By mistake, all anchors become twice as wide and twice as high,
+    around the same centres. What is the IoU of this anchor with the object now?
+    [ ] 1/2
+        The width and the height both double, so the area becomes four times as large.
+    [x] 1/4
+        The intersection is the object, and the union is the large anchor, which has four times its area.
+    [ ] 1, because the object still lies inside the anchor.
+        This is the fraction of the object that is covered. The IoU also counts the rest of the anchor.
+
+    You train a detector from random weights. The loss curves look like those of a sound run. Are the
+    annotations right?
+    [ ] Yes, because a network cannot learn from wrong boxes.
+        In its first steps, it learns how rare objects are, and wrong boxes show that as well as right
+        ones.
+    [ ] Yes, if the learning rate was suitable.
+        A learning rate affects the training. It does not show whether the boxes lie on the objects.
+    [x] Maybe. Look at annotated images, and run `rcnn check`.
+        Section 7 shows a run with swapped axes whose curve follows the sound one.
+""")
+
 # %% next [markdown]
 # ## What you have learned
 #
@@ -610,15 +723,29 @@ assert (np.diag(overlaps) == 1 / 16).all() and round(float(overlaps.max()), 2) =
 # - Detector and annotations can both be wrong. Undo the suspected fault, and measure again.
 # - A loss curve shows faults of the training, but can hide faults of the data.
 #
-# ## To try
+# ## Exercises without solutions
 #
-# 1. Plant another fault: boxes that are shifted by 2 pixels, one third of the annotations missing, red and blue swapped.
+# **Warm-up**
+#
+# 1. `rcnn.replace("cell_anchors", lambda sizes, ratios: 1.5 * rcnn.anchors.cell_anchors(sizes, ratios))` makes anchors
+#    larger within a `with` block. Compute `measure(*examine_pages(reference))` in such a block. Predict first which of
+#    the eight numbers change.
+# 2. Call `examine(reference)`. Which numbers does the doctor measure that section 3 does not?
+#
+# **Core**
+#
+# 3. Plant another fault: boxes that are shifted by 2 pixels, one third of the annotations missing, red and blue swapped.
 #    Which numbers of this notebook show it? Does the doctor find it?
-# 2. Make the faults smaller: anchors 1.5 times as large, or the boxes of another page for a quarter of the pages. When
+# 4. Plant a bug in a stage: in `rcnn.replace("decode", wrong)`, let `wrong` swap dx with dy, or forget the weights. Which
+#    is the first wrong number? Write such bugs for `batched_nms` and `roi_align`, too, and let a friend find them.
+# 5. Make the faults smaller: anchors 1.5 times as large, or the boxes of another page for a quarter of the pages. When
 #    does your function miss the fault? Does the AP still suffer then?
-# 3. Train shapes with swapped boxes for 300 steps instead of 80. A convolution has almost no information about the
+#
+# **Stretch**
+#
+# 6. Train shapes with swapped boxes for 300 steps instead of 80. A convolution has almost no information about the
 #    position on the page. What is the best that the network can do?
-# 4. Plant two faults in one detector. Does the rule of the first wrong number find both, one after the other?
+# 7. Plant two faults in one detector. Does the rule of the first wrong number find both, one after the other?
 #
 # ## Where to go next
 #

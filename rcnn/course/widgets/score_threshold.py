@@ -12,6 +12,7 @@ from rcnn.course.widgets._explorer import Explorer, Range
 
 PerImage = Mapping[str, np.ndarray]  # the detections on an image, or the target of an image
 STILLS = (0.05, 0.5, 0.95)
+HIGHEST = 1.06  # upper end of the precision axis: a ring around a precision of 1 must not touch the caption above
 
 
 def score_threshold(
@@ -77,6 +78,7 @@ def score_threshold(
             f"dashed: {len(objects)} objects of this class",
         )
         plot.ranked_curve(right, recall, precision, correct, admitted)
+        right.set_ylim(0, HIGHEST)
         plot.title(right, "All images", _summary(precision[:admitted], recall[:admitted], num_objects))
 
     controls = {"threshold": Range(0, 1, 0.5, 0.01), "index": Range(0, len(images) - 1, index)}
