@@ -36,6 +36,11 @@ MATHJAX = ("es5/tex-chtml.js", "es5/output/chtml/fonts/woff-v2")
 WIDGET = re.compile(r"^widgets\.(\w+)\(", re.MULTILINE)
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
+REPAIRS = {
+    '<table class="table"': '<table tabindex="0" class="table"',
+    '<summary aria-label="Toggle hidden content">': "<summary>",
+    'search-button__button pst-js-only" aria-label="Search"': 'search-button__button pst-js-only"',
+}
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}  # of the root folder
 
 
@@ -59,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     install_mathjax(stage / "static" / "mathjax")
     explorers.install(stage / "static")
     status = build_main(["-W", "--keep-going", "-j", "auto", "-q", "-E", str(stage), str(options.out)])
+    make_accessible(options.out)
     problems = check_links.problems(options.out)
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -165,6 +171,15 @@ def with_explorer(cell: Any) -> list[Any]:
 def rewrite_docs_names(text: str) -> str:
     """Return a text in which names such as `docs/speed.md` are links."""
     return re.sub(r"`docs/(\w+\.md)`", r"[docs/\1](../\1)", text)
+
+
+def make_accessible(site: Path) -> None:
+    """Repair what the theme leaves: wide tables and code can be scrolled with the keyboard, and labels are as shown."""
+    for path in site.rglob("*.html"):
+        text = path.read_text()
+        for old, new in REPAIRS.items():
+            text = text.replace(old, new)
+        path.write_text(text)
 
 
 def install_mathjax(folder: Path) -> None:
