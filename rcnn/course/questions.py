@@ -73,8 +73,7 @@ class Quiz:
 
     def _repr_html_(self) -> str:
         parts = [_question_html(number, question) for number, question in enumerate(self.questions, start=1)]
-        invitation = "<p>Choose an answer to see whether it is right, and why.</p>"
-        return f'<div class="rcnn-quiz"><style>{STYLE}</style>\n{invitation}\n' + "\n".join(parts) + "\n</div>"
+        return f'<div class="rcnn-quiz"><style>{STYLE}</style>\n' + "\n".join(parts) + "\n</div>"
 
     def __repr__(self) -> str:
         """Return the questions and the choices without the answers, as plain text."""

@@ -80,6 +80,8 @@ def read(path: Path, seed: str | None = None) -> Any:
     for cell in notebook.cells:
         points = cell.metadata.get("points", 0)
         cell.metadata = _grading(cell, points, path)
+        if cell.cell_type == "code" and "course.quiz(" in cell.source:
+            cell.metadata["jupyter"] = {"source_hidden": True}  # the source contains the answers
     seconds = notebook.metadata.get("rcnn", {}).get("seconds")
     if not seconds:
         raise ValueError(f"{path.name}: the header must set rcnn.seconds, the time limit of the notebook")

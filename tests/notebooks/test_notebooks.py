@@ -96,12 +96,15 @@ def test_stored_outputs_are_complete_and_clean(source):
 
 @every_source
 def test_every_stored_image_has_alternative_text(source):
-    """Notebooks in `build.WITHOUT_ALT` are exempt. Remove a notebook from this list when all its images have a text."""
     missing = course_figures.images_without_text(stored(source))
-    if source.name[:2] in build.WITHOUT_ALT:
-        assert missing, f"remove {source.name[:2]} from WITHOUT_ALT in notebooks/build.py"
-    else:
-        assert not missing, f"use course.show(figure, alt) in the cells {', '.join(dict.fromkeys(missing))}"
+    assert not missing, f"use course.show(figure, alt) in the cells {', '.join(dict.fromkeys(missing))}"
+
+
+@every_source
+def test_a_notebook_ends_with_five_questions_whose_source_is_hidden(source):
+    (quiz,) = [cell for cell in code_cells(stored(source)) if "course.quiz(" in cell.source]
+    assert quiz.id == "quiz" and quiz.metadata.jupyter.source_hidden
+    assert quiz.source.count("[x]") == 5
 
 
 @every_source

@@ -276,7 +276,7 @@ course.show(
 #
 # The union of two boxes without area is 0, and 0 / 0 is not a number. In rcnn, the IoU is then 0. (The argument
 # `where=` of `np.divide` selects the elements to divide, and `out=` contains the values of all others. NumPy then
-# prints no warning.) N or M may be 0.
+# prints no warning. Without `out=`, all others are uninitialised.) N or M may be 0.
 #
 # > **What people get wrong.** A comparison of (N, 4) with (N, 4) row by row returns (N,). It works until the two sets
 # > have different lengths. Also, an `iou` that returns NaN causes errors far from their origin. NaN is neither below
@@ -324,7 +324,8 @@ result
 
 # %% stage-read [markdown]
 # The wrong IoU is at most 0.5, for two equal boxes. It never exceeds a threshold, so NMS removes nothing: each digit
-# keeps many boxes, and all but one of them count as wrong. The boxes themselves are as precise as before.
+# keeps many boxes, and all but one of them count as wrong. Therefore the AP falls. The boxes themselves are as precise
+# as before.
 
 # %% reference [markdown]
 # ## 4  The same function in the library
@@ -387,8 +388,8 @@ course.show(
 # lower half as long as the box does not move sideways: if one box is inside the other, the IoU is *smaller area /
 # larger area*, so twice as long and half as long cost the same. Notebook 06 uses this logarithm.
 #
-# If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders
-# in the next cell change all three numbers. (Without a kernel, the notebook shows a few positions.)
+# If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders in
+# the next cell change all three numbers. (On a page that does not run Python, the cell shows a few positions.)
 #
 # > **What people get wrong.** They use only $1 - \mathrm{IoU}$ as the loss of a box. If the boxes do not overlap, its
 # > gradient is 0, so the boxes never approach each other. Losses based on the IoU add a term for such pairs (for
@@ -458,6 +459,7 @@ plot.title(ax, "IoU after the same error", "dotted: IoU 0.5 and 0.7")
 smallest = np.interp(
     0.7, series["1 pixel along x and y"], sides
 )  # its IoU is 0.7 after an error of a pixel
+assert round(smallest) == 11
 course.show(
     figure,
     "Three rising curves of the IoU against the side of the object, for errors of 1, 2 and 4 pixels "
@@ -468,7 +470,9 @@ course.show(
 # %% slip-words [markdown]
 # ### Exercise: `slip`
 #
-# Solve the equation above for $d$: how far can a square of side $s$ move along both axes until its IoU is $t$? The
+# In the plot, the answer is a side of 11 pixels: there, the curve for 1 pixel crosses the upper dotted line.
+#
+# Now solve the equation above for $d$: how far can a square of side $s$ move along both axes until its IoU is $t$? The
 # check draws random sides and thresholds, moves a box by your result, and computes the IoU.
 
 
@@ -494,7 +498,8 @@ for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95,
     if not np.isclose(reached, threshold):
         raise checks.CheckFailed(
             f"{call} {d:.3f}; after this move, the IoU is {reached:.3f}\n"
-            "Hint: the square moves along both axes, so the intersection is (s - d) squared"
+            "Hint: the square moves along both axes. The intersection is (s - d) squared, and the union is "
+            "twice the area of the square minus the intersection"
         )
 print("slip: right")
 print(f"{'side':>6}{'IoU 0.5':>12}{'IoU 0.7':>12}   pixels along x and y")

@@ -173,14 +173,16 @@ course.show(
 )
 
 # %% own-match-text [markdown]
-# With the best-anchor rule, the five objects have six positive anchors. One object lies midway between the centres of
-# two anchors, and both have the same IoU with it.
+# In the plots, positive anchors are boxes. The other anchors are dots at their centres, and the six anchors of a cell
+# share a centre. With the best-anchor rule, the five objects have six positive anchors. One object lies midway between
+# the centres of two anchors, and both have the same IoU with it.
 #
 # ### Your `match` in the detector
 #
 # A trained detector does not match, so the next cell first trains three digit detectors for 40 more steps: with the
-# library's `match`, with yours, and with a typical mistake. The mistake matches every anchor and every RoI to its best
-# object, even if they do not overlap. **Predict** what the third detector learns, and what it then finds on the page.
+# library's `match`, with yours, and with a typical mistake. The mistake matches every anchor and every RoI (region of
+# interest: a proposal of the RPN, whose class the second stage learns) to its best object, even if they do not overlap.
+# **Predict** what the third detector learns, and what it then finds on the page.
 
 # %% own-match
 matched = course.with_and_without("match", match)
@@ -335,15 +337,16 @@ for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros(
             raise checks.CheckFailed(
                 f"anchor_labels: {where}, an anchor that is {name} has the label "
                 f"{got[members][got[members] != label][0]}, expected {label}\n"
-                "Hint: match returns indices, -1 and -2. Which label belongs to each of them?"
+                "Hint: match returns indices, -1 and -2. Which label belongs to each of them?\n"
+                "And did you turn the best-anchor rule on?"
             )
 print("anchor_labels: correct on 40 new pages and on an empty page")
 
 # %% imbalance [markdown]
 # ## 6  Almost all anchors are background
 #
-# **Predict first:** a network predicts "no object" for every anchor. For which fraction of the labelled anchors is it
-# right?
+# In this section, the *labelled* anchors are the positive and the negative ones, without the ignored ones. **Predict
+# first:** a network predicts "no object" for every anchor. For which fraction of the labelled anchors is it right?
 
 # %% imbalance-shown
 matches = [matching.match(page, 0.7, 0.3, force_best=True) for page in all_iou]
@@ -373,10 +376,11 @@ course.show(
 
 # %% imbalance-text [markdown]
 # Assume that the network predicts the same number $s$ for every anchor. The sigmoid turns this number, the *logit*,
-# into the probability $\sigma(s)$. There are P positive and N negative anchors. The derivative of the cross-entropy is
-# $\sigma(s) - 1$ for a positive anchor and $\sigma(s)$ for a negative anchor (notebook 07). At $s = 0$, these are
-# $-\frac12$ and $+\frac12$. In the sum over all anchors, the negative anchors outweigh the positive ones, 179 to 1, so
-# each step decreases the logit. The sum is 0 where
+# into the probability $\sigma(s)$. There are P positive and N negative anchors. The loss of an anchor is the
+# *cross-entropy*: minus the logarithm of the probability of the correct answer (notebook 07). Its derivative by $s$ is
+# $\sigma(s) - 1$ for a positive anchor and $\sigma(s)$ for a negative anchor. At $s = 0$, these are $-\frac12$ and
+# $+\frac12$. In the sum over all anchors, the negative anchors outweigh the positive ones, 179 to 1, so each training
+# step decreases the logit. The sum is 0 where
 #
 # $$ P \, (\sigma(s) - 1) + N \, \sigma(s) = 0 \quad\Longleftrightarrow\quad \sigma(s) = \frac{P}{P + N}. $$
 #
@@ -638,17 +642,17 @@ for step, moved, expected in ((4, 0, 5), (4, 2, 4), (8, 0, 1)):
 #
 # **Core**
 #
-# 1. Remove the best-anchor rule, and count by size which digits have no positive anchor. With which high threshold do
+# 3. Remove the best-anchor rule, and count by size which digits have no positive anchor. With which high threshold do
 #    95 % of them have one, and how well do these positive anchors fit?
-# 2. Remove the anchors that extend beyond the page, as [1] section 3.3 does. Which objects lose their best anchor?
-# 3. In section 3, some shapes have no anchor. Write the rule of SSD: the object that forces an anchor also gets it. How
+# 4. Remove the anchors that extend beyond the page, as [1] section 3.3 does. Which objects lose their best anchor?
+# 5. In section 3, some shapes have no anchor. Write the rule of SSD: the object that forces an anchor also gets it. How
 #    many objects have no anchor now? What happens if two objects have the same best anchor? SciPy's
 #    `scipy.optimize.linear_sum_assignment(-iou)` finds the assignment with the largest sum of IoUs, in which no anchor
 #    is used twice. Compare.
 #
 # **Stretch**
 #
-# 1. ATSS (arXiv 1912.02424) needs no fixed thresholds. For each object, take the anchors of the 9 cells whose centres
+# 6. ATSS (arXiv 1912.02424) needs no fixed thresholds. For each object, take the anchors of the 9 cells whose centres
 #    are nearest. Their IoUs with the object have a mean and a standard deviation, and the sum of both is the threshold
 #    of this object. An anchor is positive if it reaches this threshold and if its centre lies in the object. If several
 #    objects claim an anchor, the highest IoU wins. Write it, and compare the number of positive anchors for small and

@@ -45,11 +45,12 @@
 #
 # N is the number of boxes that the first cut keeps, and n is the number for the second cut. A_l is the number of
 # anchors of level l. K' and K count the boxes of all levels, before and after the small ones are removed. P is the
-# number of proposals.
+# number of proposals. The digit detector of this notebook has only one level.
 #
 # *History.* R-CNN and Fast R-CNN took about 2,000 boxes per image from Selective Search, an algorithm that is not
-# learned. The RPN [1] replaced it. Greedy NMS is older than these networks. Later, Soft-NMS [2] changed it, and DETR
-# [3] learned to work without it.
+# learned. The RPN [1] replaced it. NMS is older than these networks. The algorithm of this notebook is also called
+# *greedy* NMS, because it never revises a decision. Later, Soft-NMS [2] changed it, and DETR [3] learned to work
+# without it.
 #
 # [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Bodla, Singh, Chellappa, Davis: *Soft-NMS*,
 # 2017 (arXiv 1704.04503). [3] Carion and others: *End-to-End Object Detection with Transformers*, 2020 (arXiv
@@ -73,14 +74,16 @@ for name in ("rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_tes
 # ## 1  From logits to candidates
 #
 # The next cell applies the first four steps to one page. The page has 128 × 128 pixels, the stride is 8, there are six
-# anchors per cell, and the settings are printed above. **Predict** the number of rows after each step.
+# anchors per cell, and the settings are printed above. (`moved` contains the decoded boxes.) **Predict** the number of
+# rows after each step.
 #
 # The first cut comes *before* decoding. It only needs the logits, and the boxes that it removes need not be decoded. It
 # also comes before the sigmoid, because the sigmoid does not change the order.
 #
 # > **What people get wrong.** Boxes are clipped to the (height, width) of their *image*, not to the size of the padded
 # > batch, and x is clipped to the width. A box that is completely outside becomes a line or a point. Its width or
-# > height is 0, and the logarithm of 0 is minus infinity. Therefore small boxes are removed *after* clipping.
+# > height is 0, and the logarithm of 0 in `encode` (notebook 06) is minus infinity. Therefore small boxes are removed
+# > *after* clipping.
 
 # %% by-hand-steps
 image, target = pages[4]
@@ -128,8 +131,9 @@ assert len(nms.nms(candidates[few], scores[few], 0.5)) == 3
 widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 
 # %% suppression-player-text [markdown]
-# The next figure needs no kernel. It shows the same candidates at a threshold of 0.5, but keeps a box and removes its
-# duplicates in two separate steps. **Predict** before each step: which box is kept, and which boxes does it remove?
+# The next figure also works in a page that does not run Python. It shows the same candidates at a threshold of 0.5, but
+# keeps a box and removes its duplicates in two separate steps. **Predict** before each step: which box is kept, and
+# which boxes does it remove?
 
 # %% suppression-player
 ranked, ranked_scores = candidates[few], scores[few]  # (12, 4), (12,), by descending score
@@ -166,7 +170,7 @@ def draw_step(figure, step):
 
 
 assert len(ranked) == 12 and "waiting" not in frames[-1][0]
-course.player(draw_step, captions, size=(7.8, 3.8), seconds=3)
+course.player(draw_step, captions, size=(6.6, 3.4), seconds=3)
 
 # %% nms-text [markdown]
 # ## 3  Exercise: NMS
@@ -239,11 +243,13 @@ result
 # ## 4  Special cases
 #
 # The two boxes of the first case have an IoU of exactly 1/2. In the second case, the scores are equal, and the boxes
-# are passed in both orders: the box that comes first is kept. The third case is about rounding. The IoU is 3/10 in
-# float32, and the threshold is Python's number 0.3, a float64. The float32 nearest to 3/10 is slightly larger than this
-# float64, so the IoU *is* greater than the threshold. If the threshold were rounded to float32 first, the two numbers
-# would be equal. On a CPU, torchvision compares in float64, and so does rcnn. On a GPU, torchvision compares in
-# float32. Such cases occur if boxes have integer coordinates.
+# are passed in both orders: the box that comes first is kept.
+#
+# The third case is about rounding. The exact IoU is 3/10, which neither float32 nor float64 can store exactly.
+# `boxes.iou` returns the nearest float32, which is slightly larger than 3/10. The threshold is Python's number 0.3, a
+# float64, which is slightly smaller. So the IoU *is* greater than the threshold. If the threshold were rounded to
+# float32 first, the two numbers would be equal. On a CPU, torchvision compares in float64, and so does rcnn. On a GPU,
+# torchvision compares in float32. Such cases occur if boxes have integer coordinates.
 
 # %% edges-looked-at
 half = np.array([[0, 0, 20, 10], [0, 0, 40, 10]], np.float32)
@@ -268,9 +274,9 @@ assert 1 / (1 + np.exp(-np.float32(17))) == 1  # the sigmoid of section 3
 # ## 5  Which step loses objects?
 #
 # In this section, an object is *covered* if some box has an IoU of at least 0.5 with it. A stricter limit is 0.7. The
-# recall of a step is the fraction of objects that its boxes cover. Digits on one page hardly overlap, so they are easy
-# to separate. Therefore we also use a harder set, the *doubled pages*: each one combines two pages and takes the darker
-# pixel of the two. The detector was not trained on such pages.
+# *recall* of a step is the fraction of objects that its boxes cover. Digits on one page hardly overlap, so they are
+# easy to separate. Therefore we also use a harder set, the *doubled pages*: each one combines two pages and takes the
+# darker pixel of the two. The detector was not trained on such pages.
 #
 # **Predict:** which step increases the recall, and which steps decrease it?
 
@@ -382,11 +388,8 @@ course.show(
 # ## 6  The order of NMS and the second cut
 #
 # There are two top-N settings, one before NMS and one after it. Would one setting be enough? We could take the n best
-# boxes first and apply NMS to them. **Predict** the result for n = 10 on an ordinary page, which has about six digits.
-#
-# *A trap.* The n best boxes before NMS can all be on the clearest digit. Proposals from such a cut are also bad for
-# training, because the second stage then sees many copies of a few objects. If there are several images or levels, the
-# first cut is made per level, and the second cut over all levels of *one image*, not of the batch.
+# boxes first and apply NMS to them. **Predict** the recall of both orders for n = 10 on an ordinary page, which has
+# about six digits.
 
 
 # %% order-measured
@@ -410,14 +413,25 @@ for name, trace in traces.items():
 assert 5.5 < len(best_iou["pages"]) / len(pages) < 6.5
 
 # %% threshold-text [markdown]
+# A single cut before NMS is not enough: the n best boxes can all be on the clearest digits. Proposals from such a cut
+# are also bad for training, because the second stage then sees many copies of a few objects. The cut before NMS only
+# saves time (section 8), so it keeps many boxes.
+#
+# *A trap.* If there are several images or levels, the first cut is made per level, and the second cut over all levels
+# of *one image*, not of the batch.
+#
 # ## 7  The threshold: lost objects and duplicates
 #
 # With a low threshold, NMS removes boxes that are not duplicates: it treats two overlapping objects as one. With a high
 # threshold, it keeps duplicates. No threshold avoids both errors, because NMS does not use the image. Soft-NMS [2]
 # lowers scores instead of removing boxes. This reduces the problem, but a threshold for the scores is still needed.
 #
-# The plots show two overlapping digits, both a 4. They contain only those boxes that cover one of the two digits and
-# that NMS keeps.
+# The first plots show two overlapping digits, both a 4, with dashed ground-truth boxes. Each plot contains only those
+# boxes that cover one of the two digits and that NMS keeps. The scores of some of these boxes are near 0, so the second
+# cut can still remove them.
+#
+# The last plots count over all pages. NMS *loses* an object if a candidate covers the object, but no kept box does. If
+# k kept boxes cover the same object, k - 1 of them are *duplicates*.
 
 # %% threshold-pictured
 sheet, digits = doubled[4]
@@ -434,8 +448,9 @@ for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     lost = (boxes.iou(pair, found[kept]).max(axis=1) < 0.5).sum()
     plot.boxes(plot.image(ax, sheet[40:104, 54:116]), pair - corner, color="white", linestyle="--")
     plot.boxes(ax, found[covering] - corner, scores=values[covering], color="#56B4E9")
-    plot.title(ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits (dashed): {lost} of 2")
+    plot.title(ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits: {lost} of 2")
     shown.append((len(covering), int(lost)))
+assert values[covering].min() < 0.01
 assert [count for _, count in shown] == [1, 0, 0] and shown[0][0] < shown[1][0] < shown[2][0]
 course.show(
     figure,
@@ -497,7 +512,9 @@ course.show(
 #
 # Twice as many boxes cost four times as much. That is why the first cut is needed. A photo of 800 × 1216 pixels has
 # 242,991 anchors, with three anchors per cell on the five levels of a pyramid. NMS could need $3 \cdot 10^{10}$
-# comparisons. If boxes form clusters, NMS is faster, because removed boxes are not compared any more.
+# comparisons. If boxes form clusters, NMS is faster, because removed boxes are not compared any more. The plot at the
+# end of this section shows the measured times. A dotted line through the last point of each curve shows what the time
+# would be if twice as many boxes always cost four times as much.
 #
 # The next cell shows rcnn's reference. It implements the definition of section 2, one row of comparisons at a time.
 
@@ -552,11 +569,11 @@ course.show(
 # remove a box of another level. After the second stage, NMS runs within each class in the same way. `batched_nms` takes
 # the group of each box, (N,) integers. It returns the indices of the kept boxes of all groups, by descending score.
 #
-# A well-known trick needs only one call of NMS. It moves each group by its own multiple of a distance that is larger
-# than all coordinates. If no coordinate is negative, boxes of different groups then do not overlap. On a CPU,
-# torchvision uses this trick for up to a thousand boxes, and processes the groups separately if there are more. rcnn
-# always processes the groups separately. The cell after the exercise shows why. You may implement either method, but it
-# must work for all coordinates.
+# A well-known trick needs only one call of NMS. It numbers the groups 0, 1, 2, ... and adds *number × distance* to all
+# coordinates of a group, where the distance is larger than all coordinates. If no coordinate is negative, boxes of
+# different groups then do not overlap. On a CPU, torchvision uses this trick for up to a thousand boxes, and processes
+# the groups separately if there are more. rcnn always processes the groups separately. The cell after the exercise
+# shows why. You may implement either method, but it must work for all coordinates.
 
 
 # %% batched-yours
@@ -590,7 +607,8 @@ for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
         hint = (
             "the boxes are correct, but not their order: sort all groups together, by descending score"
             if same
-            else "do boxes of different groups stay separate, even if coordinates are negative?"
+            else "are the indices those of box_array, not of one group? Do boxes of different groups "
+            "stay separate, even if coordinates are negative?"
         )
         raise checks.CheckFailed(
             f"suppress_in_groups: wrong for {count} boxes. The first boxes are\n{drawn[:8]}\n"
@@ -666,8 +684,9 @@ assert number == 1
 #    removed. Does `checks.nms` reject this function, and how many objects does it lose on the doubled pages at a
 #    threshold of 0.5?
 # 5. Call `course.with_and_without("batched_nms", suppress_in_groups)`. Does the AP of six pages reveal the typical
-#    mistake? Then use `rcnn.replace` and `rcnn.evaluate.evaluate(model, doubled).mean_ap` to measure what the mistake
-#    costs on the doubled pages. Which digits are lost?
+#    mistake, to forget the groups? Then write a function with this mistake, and use `rcnn.replace` and
+#    `rcnn.evaluate.evaluate(model, doubled).mean_ap` to measure what the mistake costs on the doubled pages. Which
+#    digits are lost?
 #
 # **Stretch**
 #
@@ -703,8 +722,9 @@ course.quiz("""
         The sigmoid is increasing, so the order of the boxes is the same, and NMS uses only this order and
         the IoUs.
 
-    400 candidates form 20 clusters of 20 boxes. The boxes of a cluster remove each other; those of
-    different clusters do not overlap. How many IoUs does the reference of section 8 compute?
+    400 candidates form 20 clusters of 20 boxes. Any two boxes of a cluster have an IoU above the
+    threshold; boxes of different clusters do not overlap. How many IoUs does the reference of section 8
+    compute?
     [x] 4,180
         The 20 kept boxes are compared with 399, 379, ..., 19 remaining boxes, on average with 209.
     [ ] 79,800

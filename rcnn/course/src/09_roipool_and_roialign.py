@@ -105,12 +105,13 @@ course.show(
 #
 # Steps 1 and 2 round twice. The first rounding moves the corners by up to half a cell, which is 8 pixels if the stride
 # is 16. In the plot, the digit 0 is 3.75 cells wide and 5.1 cells high, but RoIPool uses 5 × 6 cells. Neighbouring bins
-# share cells if their number does not divide the length.
+# share cells if the number of bins does not divide the length. (In all plots of feature maps, the centre of cell $k$ is
+# at the coordinate $k$. Section 3 uses the same assumption, and section 5 tests it.)
 #
 # > **What people get wrong.** Halves are rounded away from zero, as in C: 2.5 becomes 3. `np.round` and Python's
-# > `round` round halves to the even number, here to 2. A RoI from cell 3 to cell 5 has three cells, so this + 1 is
-# > correct, although boxes elsewhere in rcnn have none. The bins start at the *rounded* corner, which can be outside
-# > the map. So compute the bins first, and then clip them.
+# > `round` round halves to the even number, here to 2. The function `rounded` in the next cell rounds as in C. A RoI
+# > from cell 3 to cell 5 has three cells, so + 1 is correct here. The width of a box has no + 1 (notebook 01). The bins
+# > start at the *rounded* corner, which can be outside the map. So compute the bins first, and then clip them.
 #
 # Look at the plot, then write RoIPool. The first function handles one axis. The second function calls it for the rows
 # and for the columns. There are two traps: a map is indexed as `[y, x]`, but a box starts with x; and in NumPy, `max`
@@ -148,8 +149,9 @@ course.show(
 def bin_bounds(low, high, bins, pixels):
     """Return the cells of each bin along one axis, a list of integers (start, stop) in 0 .. pixels.
 
-    A bin contains the cells start .. stop - 1.
+    A bin contains the cells start .. stop - 1. An empty bin has start = stop.
     low, high: ends of the RoI along this axis, already multiplied by the scale, but not rounded.
+    pixels: number of cells of the map along this axis, H or W.
     """
     ### BEGIN SOLUTION
     first, last = (int(np.sign(end) * np.floor(abs(end) + 0.5)) for end in (low, high))
@@ -244,9 +246,10 @@ print("roi_pool_backward: correct")
 widgets.pool_compare()
 
 # %% slide-text [markdown]
-# The explorer uses a smooth map. In the next figure, our RoI moves to the right on channel 63 of the *real* feature map,
-# by half a pixel in each step, which is a sixteenth of a cell. **Predict** in which steps RoIPool starts to read other
-# cells. (At a shift of 0, the RoI extends from 9.75 to 13.5 cells.)
+# The explorer uses a smooth map. In the next figure, our RoI moves to the right on channel 63 of the *real* feature
+# map, by half a pixel in each step, which is a sixteenth of a cell. **Predict** in which steps RoIPool starts to read
+# other cells. (At a shift of 0, the RoI extends from 9.75 to 13.5 cells.) Its output jumps only if another cell becomes
+# the largest of the bin.
 
 # %% slide-player
 channel = features[:, 63:64]  # (1, 1, 16, 16)
@@ -303,7 +306,8 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 #    F(y, x) = \sum_{l,k} F_{l,k}\, \max(0, 1 - |y - l|)\, \max(0, 1 - |x - k|). $$
 #
 # In two dimensions, the weights are products. This is *bilinear* interpolation. RoIAlign ([2] section 3) places a
-# regular grid of $n \times n$ points in each bin and returns their mean. Along one axis:
+# regular grid of $n \times n$ points in each bin and returns the mean of their values. In the code, $n$ is
+# `sampling_ratio`. Along one axis:
 #
 # 1. Multiply $x_1$ and $x_2$ by the scale, **without rounding**. From here on, both are in cells. The RoI starts at
 #    $x_1$ and has a length of $w = x_2 - x_1$ cells, but at least 1.
@@ -313,7 +317,8 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 # 4. With the option `aligned`, subtract half a cell from both ends after scaling, and do not lengthen short RoIs
 #    (section 5).
 #
-# The mean over a grid of points, of products of a row weight and a column weight, is a product of two means. So there
+# In each bin, the points form a grid, and the weight of a cell at a point is a row weight times a column weight. So the
+# mean weight of a cell over all points of the bin is its mean row weight times its mean column weight. Therefore there
 # is a matrix $Y$ (ph, H) and a matrix $X$ (pw, W), and RoIAlign computes for a channel $F$ (H, W):
 #
 # $$ Y F X^T \qquad \text{(ph, H)(H, W)(W, pw)} = \text{(ph, pw)}. $$
@@ -326,8 +331,10 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
     """Return the weight of each cell in each bin along one axis, (bins, pixels).
 
-    low, high: ends of the RoI along this axis, already multiplied by the scale. pixels: number of cells of
-    the map. sampling_ratio: points per bin, at least 1. Follow rules 1 to 4 of the text.
+    low, high: ends of the RoI along this axis, already multiplied by the scale.
+    pixels: number of cells of the map along this axis, H or W.
+    sampling_ratio: points per bin along this axis, at least 1.
+    Follow rules 1 to 4 of the text.
     """
     ### BEGIN SOLUTION
     start = low - 0.5 if aligned else low
@@ -377,16 +384,18 @@ assert result.ap["library"] == 1 and 0.4 < result.ap["mistake"] < 0.6
 result
 
 # %% align-backward [markdown]
-# It falls to about half. But this does not show that detectors with RoIPool are so bad. The head was trained with means
-# of interpolated values, and maxima over rounded bins are larger and shifted. A head that is trained with RoIPool
+# The AP falls to about half. But this does not show that detectors with RoIPool are so bad. The head was trained with
+# means of interpolated values, and maxima over rounded bins are larger and shifted. A head that is trained with RoIPool
 # learns to use such numbers. A stage can only be exchanged without new training if it returns the same numbers.
 #
 # ### The gradient of two products
 #
 # RoIAlign is linear in the feature map. For one channel and one RoI, the result is $P = Y F X^T$. Let $G$ be the
-# gradient with respect to $P$. A small change $dF$ changes the loss by $\langle G, Y\,dF\,X^T \rangle$. The gradient
-# with respect to $F$ is the matrix whose inner product with $dF$ is this number, for every $dF$. Write the inner
-# product as a trace and permute its factors cyclically:
+# gradient with respect to $P$. The inner product $\langle A, B \rangle$ is the sum of $A_{ij} B_{ij}$ over all
+# elements. A small change $dF$ changes the loss by $\langle G, Y\,dF\,X^T \rangle$. The gradient with respect to $F$ is
+# the matrix whose inner product with $dF$ is this number, for every $dF$. Write the inner product as a trace,
+# $\langle A, B \rangle = \operatorname{tr}(A^T B)$. The trace is the sum of the diagonal, and it does not change if the
+# last factor becomes the first:
 #
 # $$ \langle G, Y\,dF\,X^T \rangle = \operatorname{tr}(G^T Y\,dF\,X^T) = \operatorname{tr}(X^T G^T Y\,dF)
 #    = \langle Y^T G\, X,\; dF \rangle, \qquad \frac{\partial L}{\partial F} = Y^T G\, X. $$
@@ -420,7 +429,8 @@ print("roi_align_backward: correct")
 # %% adjoint [markdown]
 # ### The adjoint identity
 #
-# If $f$ is linear, $f(x) = A x$, its backward function is $g \mapsto A^T g$. Then for *all* $x$ and $g$
+# If $f$ is linear, $f(x) = A x$, its backward function is $g \mapsto A^T g$. ($A^T$ is also called the *adjoint* of
+# $A$.) Then for *all* $x$ and $g$
 #
 # $$ \langle f(x),\, g \rangle = \langle x,\, f_{\text{backward}}(g) \rangle. $$
 #
@@ -512,8 +522,9 @@ course.source(roi._average, roi._roi_align)
 # $8k$, as in a ResNet and in our backbone (notebook 03). Its centre is $8k + 0.5$. **Predict** the shift of RoIAlign
 # for both maps, with and without `aligned`, which subtracts half a cell.
 #
-# The result of RoIPool is the largest cell of a bin, on a ramp the rightmost. The smallest cell is minus the result for
-# the negated map. The mean of both is the centre of the rounded bin, so the plot shows the effect of the rounding.
+# On a ramp, the largest cell of a bin is the rightmost one, so RoIPool returns the position of the last cell. RoIPool
+# on the negated map returns minus the position of the first cell. The mean of both positions is the centre of the
+# rounded bin, so the plot shows the effect of the rounding.
 
 
 # %% aligned-curves
@@ -592,10 +603,11 @@ assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 an
 # ## 6  The number of points
 #
 # With more and more points, the mean approaches the integral over the bin. How large is the difference if there are few
-# points? The table compares with 32 × 32 points. It does so for the RoIs of the trace, whose 5 × 5 bins are rarely
-# longer than a cell, and for a RoI that covers the whole page, whose bins are 3.2 cells long. The differences are
-# fractions of the standard deviation of the feature map. A `sampling_ratio` of 0 is adaptive: the number of points
-# along each axis is the length of the bin in cells, rounded up. **Predict** which RoIs need more points.
+# points? The table compares with 32 × 32 points. The digit detector uses 5 × 5 bins. The bins of its RoIs are rarely
+# longer than a cell. The column "difference, page" is for a RoI that covers the whole page. Its bins are 3.2 cells
+# long. The differences are fractions of the standard deviation of the feature map. A `sampling_ratio` of 0 is adaptive:
+# the number of points along each axis is the length of the bin in cells, rounded up. **Predict** which RoIs need more
+# points.
 
 
 # %% sampling-table
@@ -618,7 +630,8 @@ for samples in (1, 2, 3, 4, 8, 0):
     name = f"{samples} × {samples}" if samples else "0: adaptive"
     print(f"{name:<16}{differences[samples][0]:>18.1%}{differences[samples][1]:>18.1%}{took:>10.2f} ms")
 sides = (trace.rois[:, 2:] - trace.rois[:, :2]) * scale / 5  # (R, 2), of the bins, in cells
-assert np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
+assert differences[1][0] > differences[0][0] > 2 * differences[2][0]
+assert model.config.pool_size == (5, 5) and np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
 assert all(differences[samples][0] < differences[samples][1] for samples in (1, 2, 3, 4, 8))
 
 figure, height = plot.figure(10, 3.1), (box[3] - box[1]) * scale / 2  # of a bin, in cells
@@ -633,6 +646,9 @@ course.show(
 )
 
 # %% levels [markdown]
+# The RoI of the page needs more points. For the other RoIs, the adaptive setting is nearly as inexact as 1 × 1 points,
+# because a bin that is at most one cell long gets only one point along this axis.
+#
 # ## 7  Which level of a pyramid?
 #
 # The longer a bin is in cells, the more points it needs. A feature pyramid keeps the bins short: it reads a large RoI

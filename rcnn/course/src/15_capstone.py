@@ -736,15 +736,18 @@ course.show(
 # %% rubric [markdown]
 # ## 12  Rubric
 #
-# | criterion | 0 points | 1 point | 2 points |
-# |---|---|---|---|
-# | **Data** | photos only | faults are counted and repaired | also the rule for doubtful cases, and faults that no program finds |
-# | **Split** | random, not examined | copies are searched for | also split by group, with reasons |
-# | **Measurement** | one number | number chosen before, with a range over seeds | also an interval over photos, and a correct conclusion from both |
-# | **Diagnosis** | examples of good detections | errors by kind, with pictures | also the stage to work on, with the measurement that shows it |
-# | **Experiment** | none, or several changes at once | one change, compared with the baseline | also a prediction, the range over seeds, and limits of the conclusion |
+# A lecturer can grade the report with these five criteria. Each row needs everything to its left.
 #
-# Ten points in total. A low AP costs no point: a detector that fails, with a report that shows why, can get all ten.
+# | criterion | 1 point | 2 points | 3 points |
+# |---|---|---|---|
+# | **Data** | numbers of photos, objects and classes | a rule for doubtful objects; faults are counted and repaired | a split by group, with reasons; a search for near copies |
+# | **Training** | initial weights, settings, time | reasons for settings; loss curves | one change, with a prediction and several seeds |
+# | **Evaluation** | AP on unseen photos | measure chosen before; result for each class | range over seeds, interval over photos, careful conclusions |
+# | **Error analysis** | some errors, in pictures | errors by kind, each with a picture | the weakest stage, with its measurement |
+# | **Report** | complete; others could repeat it | figures with captions; each conclusion names a number | short; says where the detector fails; the plan is attached |
+#
+# Fifteen points in total. A low AP costs no point: a detector that fails, with a report that shows why, can get all of
+# them.
 
 # %% number [markdown]
 # ## A number to check
