@@ -22,6 +22,7 @@ extensions = [
 
 html_theme = "pydata_sphinx_theme"
 html_title = "rcnn"
+html_favicon = "static/icon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the browser
 html_static_path = ["static"]
 html_css_files = ["book.css", "explorers.css"]

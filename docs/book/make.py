@@ -39,7 +39,6 @@ LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
 REPAIRS = {
     '<table class="table"': '<table tabindex="0" class="table"',
     '<summary aria-label="Toggle hidden content">': "<summary>",
-    'search-button__button pst-js-only" title="Search" aria-label="Search"': 'search-button__button pst-js-only"',
 }
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}  # of the root folder
 
