@@ -719,7 +719,8 @@ assert np.isclose(aligned, 16.5) and pooled == 33
 # 1. On the map of "A number to check", move the RoI to `(1.4, 1.4, 3.4, 3.4)`, then to `(1.5, 1.5, 3.5, 3.5)`. What do
 #    RoIAlign and RoIPool return? First calculate by hand.
 # 2. The boxes of `other` are about 4 pixels too far to the lower right. Subtract 4 from them and evaluate them with
-#    `rcnn.evaluate.evaluate_detections`. Does the AP return to its old value? Why not?
+#    `rcnn.evaluate.evaluate_detections`, where `num_classes` is `model.config.num_classes`. Does the AP return to its
+#    old value? Why not?
 #
 # **Core**
 #
