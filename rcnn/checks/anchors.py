@@ -162,6 +162,12 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
             "Choose one of these sizes and one of these ratios. Work out the width and the height of that anchor by "
             "hand, and then its index in the result.",
         )
+    sizes, ratios = _clear(rng, 2, 1)
+    for repeated in ((sizes.tolist(), ratios.tolist() * 2), (sizes.tolist()[:1] * 2, ratios.tolist())):
+        yield shapes(
+            *repeated,
+            "A size or a ratio occurs twice. Each pair of a size and a ratio has its own anchor.",
+        )
 
 
 def _to_be_rounded(rng: np.random.Generator, side: str) -> tuple[np.ndarray, np.ndarray]:

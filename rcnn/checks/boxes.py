@@ -143,6 +143,23 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     for kind, (rows, columns) in _inputs.box_kinds():
         boxes1 = kind.draw(rng, rows)
         yield Case({"boxes1": boxes1, "boxes2": kind.draw(rng, columns, boxes1)}, kind.hint)
+    lines = np.array([[x, y, x, y + h], [x, y, x + w, y], [x, y, x, y]], float)
+    yield Case(
+        {"boxes1": lines, "boxes2": lines[::-1] + [w, h, w, h]},
+        "None of these boxes has an area, and they lie at different places. The union of each pair is 0, and 0/0 is "
+        "NaN. The IoU is defined as 0 here.",
+    )
+    tiny = _inputs.BOX_KINDS[1].draw(rng, 4) / 256
+    yield Case(
+        {"boxes1": tiny, "boxes2": tiny[::-1].copy()},
+        "The areas of these boxes are far below 1. Do not add a constant to the union, and compare it with 0 only.",
+    )
+    many = _drawn(rng, 300)
+    for boxes1, boxes2 in ((many, many[:2].copy()), (many[:2].copy(), many)):
+        yield Case(
+            {"boxes1": boxes1, "boxes2": boxes2},
+            "There are hundreds of boxes. If you work in blocks, the last block may be shorter.",
+        )
     some = _drawn(rng, 4)
     yield Case(
         {"boxes1": some, "boxes2": some[::-1].copy()},

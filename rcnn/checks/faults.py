@@ -234,6 +234,15 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             "With `min_size`, the longer side would exceed `max_size` by a few pixels only. It becomes `max_size`, and "
             "the shorter side stays below `min_size`.",
         )
+    for size in ((525, 190), (190, 525)):
+        yield case(
+            [[x, y, x + 7, y + 4]],
+            size,
+            102,
+            281,
+            "With `min_size`, the longer side would exceed `max_size` by less than a pixel. Choose the factor before "
+            "you round any side.",
+        )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
@@ -483,7 +492,12 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
     if number == 1:
         right, bottom = (int(side) for side in boxes[:, 2:].max(axis=0))
         image = np.ascontiguousarray(image[:bottom, :right])
-        boxes[boxes[:, 3].argmax(), 3] = bottom + 0.5
+        boxes[boxes[:, 3].argmax(), 3] = bottom + 1
+        if classes % 2:
+            top = int(boxes[:, 1].min())
+            image = np.ascontiguousarray(image[top:])
+            boxes -= np.array([0, top, 0, top], boxes.dtype)
+            boxes[boxes[:, 1].argmin(), 1] = -1
         return _Planted(
             image,
             boxes,

@@ -11,6 +11,9 @@ from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
 
+# sides of a finer and a coarser map, where i * (h / H) or i / (H / h) is slightly too small
+UNEVEN = (((46, 36), (26, 28)), ((36, 46), (28, 26)))
+
 # ---------------------------------------------------------------------- convolution
 
 
@@ -178,6 +181,15 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
                 stride=stride,
                 padding=padding,
             )
+    for _ in range(2):
+        yield _conv2d(
+            rng,
+            (1, 2, 5, 4),
+            (3, 2, 2),
+            "Maps and filters have the shapes of an earlier call, but other numbers. Do not keep an earlier result.",
+            stride=2,
+            padding=1,
+        )
     for _ in range(4):
         n, channels, filters = rng.integers(1, 4, 3).tolist()
         height, width = rng.integers(4, 8, 2).tolist()
@@ -357,6 +369,19 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
             (h, w),
             "These levels are random. For every position of the finer level, write down the row and the column of the "
             "coarser level that are added to it.",
+        )
+    for finer, coarser in UNEVEN:
+        yield _levels(
+            rng,
+            (1, 1),
+            finer,
+            coarser,
+            "Compute floor(i * h / H) with integers. A quotient of floats, such as h / H, is rounded, and its product "
+            "with i may be slightly below a whole number.",
+        )
+    for finer, coarser in (((2, 300), (1, 150)), ((300, 2), (150, 1))):
+        yield _levels(
+            rng, (1, 1), finer, coarser, "A side may be longer than 255. An index needs a larger type than uint8."
         )
 
 

@@ -14,6 +14,7 @@ from rcnn.nn import functional as F
 BETAS = (1 / 9, 0.5, 1.0, 2.0, 3.0)
 FLOAT32 = 100.0  # a logit whose exponential is infinite in float32, but not in float64
 NOT_SAMPLED = -1
+LONG = 620  # rows: more than two blocks of 256, and not a multiple of a power of two
 
 
 # ---------------------------------------------------------------------- smooth L1
@@ -235,6 +236,7 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
             },
             of_rows,
         )
+    yield Case({"prediction": _eighths(rng, (LONG, 4)), "target": _eighths(rng, (LONG, 4)), "beta": 1.0}, of_rows)
 
 
 def _moved(rng: np.random.Generator, differences: list[float], beta: float, hint: str) -> Case:
@@ -492,6 +494,11 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
             rng.integers(0, 2, count).tolist(),
             "These anchors are random. Work out the sigmoid, the logarithm and the mean for them by hand.",
         )
+    yield _anchors(
+        _logits(rng, LONG).tolist(),
+        [*[1] * (LONG // 50), *[0] * (LONG - LONG // 50)],
+        "There are hundreds of anchors, and few are positive. Every anchor has the same weight in the mean.",
+    )
 
 
 # ---------------------------------------------------------------------- the loss of the RPN's objectness
@@ -617,6 +624,12 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
             rng.integers(-1, 2, count).tolist(),
             "These anchors are random. Work out the sigmoid, the label and the mean for them by hand.",
         )
+    yield _anchors(
+        _logits(rng, LONG).tolist(),
+        [*[1] * (LONG // 50), *[0] * (LONG - LONG // 50)],
+        "There are hundreds of sampled anchors, and few are positive. Every sampled anchor has the same weight in the "
+        "mean, and their number is that of this sample.",
+    )
 
 
 # ---------------------------------------------------------------------- shared helpers

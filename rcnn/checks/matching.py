@@ -184,6 +184,19 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
                     "Work this out by hand. Find the best object of each row and its IoU. With `force_best`, also find "
                     "the highest IoU of each column, and the rows that have it.",
                 )
+    yield boxes(
+        [[least]],
+        "With `force_best`, the only box has the highest IoU with the only object, so it is matched, however low that "
+        "IoU is.",
+        True,
+    )
+    for force_best in (False, True):
+        yield boxes(
+            np.zeros((2, 0)),
+            "An image without objects is valid input: every box is background, also if `low` is 0.",
+            force_best,
+            low=0.0,
+        )
 
 
 def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:

@@ -218,6 +218,21 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield _assign_near(rng, kind.draw(rng, 2 * sum(counts) + number, objects), objects, kind.hint)
     for count in (2, 3, 5, 8, 12, 40):
         yield _assign_crowd(rng, count)
+    for step in (1e-5, 1e-9):
+        yield row(
+            [0, 0],
+            [middle, middle + step],
+            [0],
+            "The scores are nearly equal, but the second is higher, so the second detection claims the object. Do not "
+            "round the scores.",
+        )
+    yield row(
+        positions * 8,
+        rng.integers(0, 2, 8 * len(positions)).tolist(),
+        positions,
+        "If many scores are equal, their boxes must keep their order. Some sorting algorithms change the order of "
+        "ties.",
+    )
 
 
 def _assign_case(boxes: object, scores: object, gt_boxes: object, threshold: float, hint: str) -> Case:

@@ -14,6 +14,7 @@ from rcnn.checks._engine import Case, Function, generator_of, run
 SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
 PRECISE = "These values have more digits than half precision (float16). Keep the precision of the features."
 SMALL = (4, 5)  # rows and columns if there are several maps
+SQUARE = 6  # both sides of a square map
 
 
 @original
@@ -300,6 +301,22 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
             0.5,
             rng.integers(0, 2, count),
         )
+    of_channels = _maps(rng, 2)
+    yield _pooled(
+        of_channels - of_channels.max(axis=(2, 3), keepdims=True),
+        [0, 0, width - 1, height - 1],
+        (2, 3),
+        "A cell may be 0, or below 0. It is an ordinary value, and the largest value of a bin may be 0.",
+    )
+    edge = 512 * (width - 4) + 255  # float16 rounds it up, to half a cell
+    yield _pooled(
+        _maps(rng),
+        [edge, 0, edge, 512],
+        (1, 1),
+        "RoIs are in pixels of a large image. Their coordinates need full precision: float16 changes how they are "
+        "rounded.",
+        1 / 512,
+    )
 
 
 def _pooled(
@@ -398,6 +415,16 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
                 images=[0, 1],
             )
         )
+    two = backward(
+        _pooled(
+            _maps(rng, 2),
+            [[x, y, x + 2, y + 2]] * 2,
+            (2, 2),
+            "The same RoI occurs twice. The gradients of both add up.",
+        )
+    )
+    yield two
+    yield from _other_gradients(two)
 
 
 # ---------------------------------------------------------------------- RoIAlign
@@ -586,6 +613,14 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
                 aligned=aligned,
                 images=rng.integers(0, 2, count),
             )
+    for sampling_ratio in (1, 2):
+        yield _aligned(
+            _maps(rng, 2, size=(SQUARE, SQUARE)),
+            [1.25, 2.5, 3.75, 4.25],
+            (2, 2),
+            sampling_ratio,
+            "The map and the output are square, but the RoI is not. The rows follow y, and the columns follow x.",
+        )
 
 
 def _aligned(
@@ -689,6 +724,25 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
     )
     yield from map(backward, _align_cases(rng))
+    yield from _other_gradients(
+        backward(_aligned(_maps(rng, 2), [[x - 2, y - 2, x + 2, y + 1], [x - 1, y, x + 1, y + 2]], (2, 2), 2, ""))
+    )
+
+
+def _other_gradients(case: Case) -> Iterator[Case]:
+    """Yield the case of a backward pass again, with integer gradients and with gradients that are 0."""
+    grad = case.arguments["grad"]
+    yield Case(
+        {**case.arguments, "grad": np.rint(4 * grad).astype(np.int64)},
+        "The given gradient consists of integers. The result need not be an integer.",
+    )
+    for nothing in (np.s_[:1], np.s_[:, :1]):
+        partly = grad.copy()
+        partly[nothing] = 0
+        yield Case(
+            {**case.arguments, "grad": partly},
+            "The given gradient is 0 for the first RoI, or for the first channel. All others still count.",
+        )
 
 
 # ---------------------------------------------------------------------- drawn inputs

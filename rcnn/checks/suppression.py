@@ -14,6 +14,7 @@ from rcnn.checks._engine import Case, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
 MANY, COPIES = 104, 24  # number of boxes that are kept, and of copies of the last ones
+HUNDREDS = 330  # boxes that are all kept: more than the usual limits of 100, 256 and 300
 CHAINS = (4, 6, 9, 14)  # numbers of boxes that each overlap the next one
 
 
@@ -245,6 +246,30 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     for count in (2, 3, 5, 8, 12, 40):
         for dtype in (np.float64, np.float32):
             yield _crowd(rng, count, dtype)
+    for step in (1e-7, 1e-9):
+        yield row(
+            [0, 2, 4],
+            [middle, middle + step, middle - step],
+            0.5,
+            "The scores are nearly equal, but not equal. Compare them as they are, in their own precision.",
+        )
+    for threshold in (1 / 3 - 1e-4, 1 / 3 + 1e-4):
+        yield row(
+            [0, 10],
+            [high, low],
+            threshold,
+            "The IoU of these boxes is 1/3, close to the threshold. Compare it with the threshold as it is, without a "
+            "tolerance.",
+        )
+    scores = rng.permutation(np.linspace(0.1, 0.9, HUNDREDS))
+    best = np.argsort(-scores)[:COPIES]
+    yield row(
+        [50.0 * i for i in [*range(HUNDREDS), *best.tolist()]],
+        [*scores.tolist(), *[0.01 * (i + 1) for i in range(COPIES)]],
+        0.5,
+        "Hundreds of boxes are kept here, and the best ones remove their own copies, which have the lowest scores. The "
+        "number of kept boxes has no limit. Compare each kept box with all boxes after it.",
+    )
 
 
 def _case(rows: object, scores: object, threshold: float, hint: str) -> Case:
