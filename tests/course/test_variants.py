@@ -70,6 +70,17 @@ def test_each_answer_passes_its_own_check_and_no_other(name):
             exec(check.source, names)
 
 
+def test_an_error_for_zero_boxes_fails_with_a_message():
+    exercise = EXERCISES["suppress_in_groups"]
+    notebook = notebook_of(exercise)
+    answer, check = exercise_and_check(exercise, notebook)
+    names = {}
+    exec(definitions(notebook, answer.source + check.source), names)
+    names["suppress_in_groups"] = lambda box_array, *given: box_array.max()
+    with pytest.raises(checks.CheckFailed, match="ValueError for 0 boxes.*\nHint: N may be 0"):
+        exec(check.source, names)
+
+
 def test_at_least_five_notebooks_have_variants():
     assert len({exercise.notebook for exercise in EXERCISES.values()}) >= 5
     assert all(len(exercise.others) >= 3 for exercise in EXERCISES.values())
