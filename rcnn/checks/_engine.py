@@ -44,6 +44,10 @@ class CheckFailed(AssertionError):
     In a notebook, only the message is shown, without the traceback.
     """
 
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)
+        _hints.forget()  # `failed` and other functions of this package then remember the check
+
     def _render_traceback_(self) -> list[str]:
         """Return the lines that IPython shows for this error."""
         return str(self).splitlines()
@@ -159,7 +163,7 @@ def run(
     except CheckFailed as error:
         if not parts:
             raise
-        raise CheckFailed(_with_places(str(error), parts)) from error
+        raise with_hints(name, CheckFailed(_with_places(str(error), parts))) from error
 
 
 def _with_places(text: str, parts: Sequence[str]) -> str:
@@ -223,8 +227,26 @@ def failed(name: str, case: Case, failure: Failure) -> CheckFailed:
     CheckFailed
         The error.
     """
+    return with_hints(name, CheckFailed(message(name, case, failure)))
+
+
+def with_hints(name: str, error: CheckFailed) -> CheckFailed:
+    """Return the error of a check of this package, so that `checks.hint()` refers to that check.
+
+    Parameters
+    ----------
+    name : str
+        Name of the check.
+    error : CheckFailed
+        The error, which is about to be raised.
+
+    Returns
+    -------
+    CheckFailed
+        The same error.
+    """
     _hints.remember(name)
-    return CheckFailed(message(name, case, failure))
+    return error
 
 
 def examine(function: Function, reference: Function, case: Case) -> Failure | None:
@@ -360,10 +382,12 @@ def judging(name: str) -> Iterator[None]:
     except (CheckFailed, BrokenCheck):
         raise
     except Exception as error:
-        _hints.remember(name)
-        raise CheckFailed(
-            f"{name}: your function returns a value that cannot be read ({type(error).__name__}: {error})\n"
-            "Hint: Compare the types and the shapes of your result with the description in the exercise."
+        raise with_hints(
+            name,
+            CheckFailed(
+                f"{name}: your function returns a value that cannot be read ({type(error).__name__}: {error})\n"
+                "Hint: Compare the types and the shapes of your result with the description in the exercise."
+            ),
         ) from error
 
 

@@ -9,6 +9,7 @@ from importlib import resources
 import rcnn
 
 NO_FAILURE = "No check has failed yet."
+ELSEWHERE = "The check that failed last has no further hints. The section above it explains the exercise."
 NO_MORE = "There is no further hint. Work through the input in the message by hand, step by step, and compare."
 
 STEPS = {  # the steps of the function of each check; a hint, not a solution
@@ -87,7 +88,8 @@ STEPS = {  # the steps of the function of each check; a hint, not a solution
 class _Memory:
     """The check that failed last, and the number of further hints that were given for it."""
 
-    name: str | None = None
+    failed: bool = False
+    name: str | None = None  # None for a check that stands in a notebook
     given: int = 0
 
 
@@ -102,17 +104,23 @@ def remember(name: str) -> None:
     name : str
         Name of the check.
     """
-    _memory.name, _memory.given = name, 0
+    _memory.failed, _memory.name, _memory.given = True, name, 0
+
+
+def forget() -> None:
+    """Note that a check has failed that has no further hints, because it stands in a notebook."""
+    _memory.failed, _memory.name, _memory.given = True, None, 0
 
 
 def hint() -> None:
     """Print a further hint for the check that failed last.
 
     The message of a failed check contains the first hint. The first call of this function prints the second hint: the
-    steps of the function. The second call names the section of the course that explains the exercise.
+    steps of the function. The second call names the section of the course that explains the exercise. A check that
+    stands in a notebook has no further hints.
     """
     if _memory.name is None:
-        print(NO_FAILURE)
+        print(ELSEWHERE if _memory.failed else NO_FAILURE)
         return
     further = [text for text in (STEPS.get(_memory.name), _section(_memory.name)) if text is not None]
     print(further[_memory.given] if _memory.given < len(further) else NO_MORE)

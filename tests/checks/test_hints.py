@@ -9,7 +9,7 @@ import pytest
 import rcnn
 from rcnn import checks
 from rcnn.boxes import decode, iou
-from rcnn.checks import CheckFailed, _hints
+from rcnn.checks import CheckFailed, _engine, _hints
 from rcnn.checks._engine import Case, run
 from rcnn.nms import nms
 
@@ -133,3 +133,21 @@ def test_a_hint_refers_to_the_check_that_failed_last(capsys):
     message_of(checks.iou, lambda *given: None)
     checks.hint()
     assert capsys.readouterr().out.strip() == _hints.STEPS["iou"]
+
+
+def test_a_check_that_stands_in_a_notebook_has_no_further_hints(capsys):
+    message_of(checks.iou, lambda *given: None)
+    with pytest.raises(CheckFailed, match="slip"):
+        raise CheckFailed("slip: wrong")
+    checks.hint()
+    assert capsys.readouterr().out.strip() == _hints.ELSEWHERE
+    message_of(checks.learning_rate, lambda *given: None)
+    checks.hint()
+    assert capsys.readouterr().out.strip() == _hints.STEPS["learning_rate"]
+
+
+def test_hints_of_a_value_that_cannot_be_read_refer_to_its_check(capsys):
+    with pytest.raises(CheckFailed), _engine.judging("sample"):
+        raise TypeError
+    checks.hint()
+    assert capsys.readouterr().out.strip() == _hints.STEPS["sample"]
