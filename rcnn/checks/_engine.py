@@ -12,6 +12,7 @@ functions whose result depends on earlier calls or on the memory layout of their
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from rcnn.checks._recognise import Groups, first_difference, recognise
 
 Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
+Explain = Callable[["Function", "Case", "Failure"], "Failure"]
 
 CLOSE = 1e-5  # tolerance for float32, relative to the largest expected number
 MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing case
@@ -35,6 +37,10 @@ REPEATED = 8  # number of cases that are repeated with another memory layout
 COMPARED = 12  # number of further cases that are used to recognise a mistake
 ROUNDED, MOST_ROUNDED = 4, 12  # digits after the decimal point in a message
 LONGEST = 300  # characters of a value that is not an array
+OF_SHAPES = re.compile(  # errors of NumPy for arrays whose shapes do not fit together
+    r"core dimension|broadcast|not aligned|boolean index did not match|too many indices|out of bounds"
+    r"|setting an array element with a sequence|must match exactly|cannot reshape|doesn't match array|out of range"
+)
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
@@ -128,6 +134,7 @@ def run(
     rows: Sequence[Sequence[str]] = (),
     groups: Groups | None = None,
     parts: Sequence[str] = (),
+    explain: Explain | None = None,
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -148,6 +155,9 @@ def run(
     parts : sequence of str, optional
         If a check measures what `function` does, the places of these measurements, such as "in the weights". The
         message shows them instead of the number of a return value.
+    explain : callable, optional
+        Function that takes `function`, the failing case and the failure. It returns the failure, with another note or
+        hint if it recognises the mistake.
 
     Raises
     ------
@@ -159,7 +169,7 @@ def run(
     check_callable(name, function)
     try:
         with judging(name):
-            _run(name, function, reference, cases, rows, groups)
+            _run(name, function, reference, cases, rows, groups, explain)
     except CheckFailed as error:
         if not parts:
             raise
@@ -179,6 +189,7 @@ def _run(
     cases: Iterable[Case],
     rows: Sequence[Sequence[str]],
     groups: Groups | None,
+    explain: Explain | None,
 ) -> None:
     remaining = _generated(cases)
     passed: list[tuple[Case, Any, Any]] = []
@@ -187,7 +198,10 @@ def _run(
         if failure is not None:
             found = _recognised(function, reference, [case, *remaining], groups)
             case, failure = _smallest(function, reference, case, failure, rows)
-            raise failed(name, case, failure if found is None else replace(failure, note=failure.note or found))
+            if explain is not None:
+                failure = explain(function, case, failure)
+            hint = failure.hint or _about_shapes(case, failure, first=not passed)
+            raise failed(name, case, replace(failure, hint=hint, note=failure.note or found))
         passed.append((case, got, _snapshot(got)))
     for case, got, before in passed[-REPEATED:]:
         if got is not None and _snapshot(got) != before:
@@ -200,6 +214,26 @@ def _run(
             again = examine(function, reference, case)
             hint = LAYOUTS[laid_out.layout] if again is None else ANOTHER_RESULT
             raise failed(name, laid_out, replace(failure, hint=hint))
+
+
+def _about_shapes(case: Case, failure: Failure, first: bool) -> str | None:
+    """Return a hint about the shapes of the arguments, if the function raises an error about shapes, or None.
+
+    After the first case, only errors of arithmetic count. A wrong index may be the mistake that the case reveals, and
+    so may any error if an argument is empty.
+    """
+    shapes = {name: np.shape(value) for name, value in case.arguments.items() if isinstance(value, np.ndarray)}
+    found = OF_SHAPES.search(failure.sentence) if failure.sentence.startswith("raises ") else None
+    if found is None or any(0 in shape for shape in shapes.values()):
+        return None
+    if not first and failure.sentence.startswith("raises IndexError"):
+        return None
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    given = f" The shapes of the arguments are: {listed}." if listed else ""
+    return (
+        f"The shapes of two arrays do not fit, or an index is too large.{given} Print the shapes of your own arrays "
+        "before the line that raises the error."
+    )
 
 
 def _generated(cases: Iterable[Case]) -> Iterator[Case]:
