@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from rcnn import boxes
 from rcnn import nms as reference
 from rcnn._ext.dispatch import original
 from rcnn.checks import _inputs
-from rcnn.checks._engine import Case, Function, generator_of, run
+from rcnn.checks._engine import Case, Failure, Function, generator_of, run
 
 PLENTY = 40  # number of boxes that is large enough to reveal an unstable sort
 MANY, COPIES = 104, 24  # number of boxes that are kept, and of copies of the last ones
@@ -39,7 +40,26 @@ def nms(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    run("nms", function, reference.nms, _cases(generator_of(seed)), rows=(("boxes", "scores"),))
+    cases = _cases(generator_of(seed))
+    run("nms", function, reference.nms, cases, rows=(("boxes", "scores"),), explain=_explained)
+
+
+def _explained(function: Function, case: Case, failure: Failure) -> Failure:
+    """Return the failure with a note that says whether the kept boxes or their order are wrong."""
+    got, expected = failure.got, failure.expected
+    if not isinstance(got, np.ndarray) or got.ndim != 1 or got.dtype.kind not in "iu" or failure.hint is not None:
+        return failure
+    kept, right = got.tolist(), expected.tolist()
+    if sorted(kept) == sorted(right):
+        return replace(failure, note="The kept boxes are right, but their order is wrong.")
+    for those, words in (
+        (sorted({*kept} - {*right}), "kept, but should be removed"),
+        (sorted({*right} - {*kept}), "removed, but should be kept"),
+    ):
+        if those and len(those) == abs(len(kept) - len(right)):
+            named = f"Box {those[0]} is" if len(those) == 1 else f"Boxes {', '.join(map(str, those))} are"
+            return replace(failure, note=f"{named} {words}.")
+    return replace(failure, note="The kept boxes are wrong.")
 
 
 def _cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -115,6 +135,13 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
         "The two boxes that overlap are not neighbours, neither in the array nor in the order of scores. Compare each "
         "kept box with all boxes after it. One kept box is enough to remove a box.",
+    )
+    yield row(
+        [0, 2, 4],
+        [high, middle, low],
+        0.5,
+        "The best box removes both other boxes. If a box stays, does your loop skip it? Do not remove elements from a "
+        "list, or from an array, while a loop goes through it.",
     )
     yield row(
         [0, 5, 100, 105],
