@@ -275,7 +275,7 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
                 np.concatenate([whole[:, :2], whole[:, 2:] - whole[:, :2]], axis=1) if source != "xyxy" else whole,
                 source,
                 target,
-                "Integers are valid input, but half of an integer need not be an integer. Coordinates may be negative.",
+                "Integers are valid input, but half of an integer need not be an integer.",
             )
     for number, (kind, (count, _)) in enumerate(_inputs.box_kinds()):
         for source in FORMATS:
