@@ -21,8 +21,8 @@ STEPS = {  # the steps of the function of each check; a hint, not a solution
     "integrate, or read this curve at the given recalls. Recalls that are never reached count as 0.",
     "bin_bounds": "Round both ends (halves away from zero), count the cells from the first to the last one, divide "
     "this length by the number of bins, and only at the end clip the bounds to the map.",
-    "bin_weights": "List the positions of all samples along the axis. For each sample, write down the two cells "
-    "around it and their weights, which add up to 1. The row of a bin is the mean over its samples.",
+    "bin_weights": "List the positions of all points along the axis. For each point, write down the two cells "
+    "around it and their weights, which add up to 1. The row of a bin is the mean over its points.",
     "binary_cross_entropy": "Write -log(sigmoid(z)) as log(1 + exp(-z)). Which of exp(z) and exp(-z) is at most 1? "
     "Rewrite the formula until only this one is left, for either sign of z.",
     "cell_anchors": "From size^2 = width * height and ratio = height / width, work out the width and the height. Halve "
@@ -59,11 +59,11 @@ STEPS = {  # the steps of the function of each check; a hint, not a solution
     "writing into the old ones, and change every field of a record that depends on the change.",
     "resize_boxes": "Compute the scale from the shorter side, check the longer side, round both sides down, and only "
     "then compute the two ratios new / old that the boxes are multiplied by.",
-    "roi_align": "Follow one bin: where are its samples (in feature pixels, not rounded)? Which four pixels are around "
-    "each sample, and what are their weights? What happens to a sample outside the map?",
+    "roi_align": "Follow one bin: where are its points (in cells, not rounded)? Which four cells are around "
+    "each point, and what are their weights? What happens to a point outside the map?",
     "roi_align_backward": "Whatever the forward pass reads with a weight receives the gradient with the same weight. "
     "Add up; do not assign.",
-    "roi_pool": "Follow one axis: scale, round, count the pixels from the first to the last one, divide by the number "
+    "roi_pool": "Follow one axis: scale, round, count the cells from the first to the last one, divide by the number "
     "of bins, floor and ceiling, then clip to the map. The maximum comes last.",
     "roi_pool_backward": "Repeat the forward pass, and for each bin remember the position of the maximum. Add the "
     "gradient of the bin at this position. Empty bins send nothing.",

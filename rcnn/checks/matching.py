@@ -1,4 +1,4 @@
-"""Checks of training targets: matching boxes to objects, and sampling a random minibatch."""
+"""Checks of training targets: matching anchors to objects, and choosing a random sample."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ Choice = tuple[tuple[int, ...], tuple[int, ...]]  # positive, negative
 
 @original
 def match(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` matches each box to its object.
+    """Raise CheckFailed unless `function` matches each anchor to its object.
 
     Parameters
     ----------
     function : callable
-        ``function(iou, high, low, force_best=False)``. `iou` (A, G) contains the IoU of each of A boxes with each of G
-        objects. The function returns an (A,) array with one integer per box. If the highest IoU of a box is at least
-        `high`, the integer is the index of the object with that IoU (in a tie, of the first one). If the highest IoU is
-        below `low`, the integer is -1. If it lies between `low` and `high`, the integer is -2. With `force_best`, every
-        box that has the highest IoU with some object is matched, too. If several boxes have the same highest IoU with
-        an object, all of them are matched. Such a box is matched to the object that it overlaps most itself. If no box
-        overlaps an object, this object forces no match.
+        ``function(iou, high, low, force_best=False)``. `iou` (A, G) contains the IoU of each of A anchors with each of
+        G objects. The function returns an (A,) array with one integer per anchor. If the highest IoU of an anchor is at
+        least `high`, the integer is the index of the object with that IoU (in a tie, of the first one). If the highest
+        IoU is below `low`, the integer is -1. If it lies between `low` and `high`, the integer is -2. With
+        `force_best`, every anchor that has the highest IoU with some object is matched, too. If several anchors have
+        the same highest IoU with an object, all of them are matched. Such an anchor is matched to the object that it
+        overlaps most itself. If no anchor overlaps an object, this object forces no match.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -75,87 +75,88 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     middle, below, least = (round(float(rng.uniform(*span)), 3) for span in ((0.4, 0.7), (0.12, 0.2), (0.02, 0.1)))
     yield boxes(
         [[above]],
-        "The box overlaps the only object well. The result is the index of the object, and indices start at 0.",
+        "The anchor overlaps the only object well. The result is the index of the object, and indices start at 0.",
     )
     yield boxes(
         [[below]],
-        "A box whose IoU is below `low` is background, -1, unless `force_best` is set. The IoUs of the other boxes do "
-        "not matter.",
+        "An anchor whose IoU is below `low` is background, -1, unless `force_best` is set. The IoUs of the other "
+        "anchors do not matter.",
     )
     yield boxes(
-        [[middle]], "An IoU between `low` and `high` is neither positive nor background: such a box is ignored, -2."
+        [[middle]], "An IoU between `low` and `high` is neither positive nor background: such an anchor is ignored, -2."
     )
-    yield boxes([[HIGH]], "The IoU is exactly `high`. A box is matched if its IoU is *at least* `high`.")
-    yield boxes([[LOW]], "The IoU is exactly `low`. A box is background only if its IoU is *below* `low`.")
+    yield boxes([[HIGH]], "The IoU is exactly `high`. An anchor is matched if its IoU is *at least* `high`.")
+    yield boxes([[LOW]], "The IoU is exactly `low`. An anchor is background only if its IoU is *below* `low`.")
     yield boxes([[0.5]], "If `high` and `low` are equal, no IoU lies between them.", high=0.5, low=0.5)
     for row in ([above, more], [more, above]):
         yield boxes(
-            [row], "Rows are boxes, and columns are objects. The answer for a row is the column with the highest IoU."
+            [row], "Rows are anchors, and columns are objects. The answer for a row is the column with the highest IoU."
         )
-    yield boxes([[below, above, above]], "The box overlaps two objects equally. In a tie, the first object wins.")
+    yield boxes([[below, above, above]], "The anchor overlaps two objects equally. In a tie, the first object wins.")
     yield boxes(
         [[below, above], [middle, below], [least, more], [below, least]],
-        "Match each box separately. Several boxes may be matched to the same object, and an object may have no box.",
+        "Match each anchor separately. Several anchors may be matched to the same object, and an object may have no "
+        "anchor.",
     )
-    yield boxes(np.zeros((3, 0)), "An image without objects is valid input: every box is background.")
-    yield boxes(np.zeros((0, 2)), "Zero boxes are valid input: the result is empty.")
+    yield boxes(np.zeros((3, 0)), "An image without objects is valid input: every anchor is background.")
+    yield boxes(np.zeros((0, 2)), "Zero anchors are valid input: the result is empty.")
     yield boxes(
         [[below], [least]],
-        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the box that "
-        "overlaps it most.",
+        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the anchor "
+        "that overlaps it most.",
         True,
     )
     yield boxes(
         [[least], [middle]],
-        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the box that "
-        "overlaps it most, although the IoU of that box lies between the thresholds.",
+        "With `force_best`, an object is matched even if all its IoUs are below `high`. It is matched to the anchor "
+        "that overlaps it most, although the IoU of that anchor lies between the thresholds.",
         True,
     )
     yield boxes(
         [[below], [least], [below]],
-        "With `force_best`, if two boxes tie for the highest IoU with an object, both are matched.",
+        "With `force_best`, if two anchors tie for the highest IoU with an object, both are matched.",
         True,
     )
     yield boxes(
         [[middle, below], [above, least]],
-        "With `force_best`, a box that has the highest IoU with some object becomes positive. But it is matched to "
+        "With `force_best`, an anchor that has the highest IoU with some object becomes positive. But it is matched to "
         "the object that it overlaps most itself, which may be another object.",
         True,
     )
     yield boxes(
         [[more, 0], [below, 0]],
-        "With `force_best`, an object that no box overlaps forces no match. All boxes tie here, with an IoU of 0.",
+        "With `force_best`, an object that no anchor overlaps forces no match. All anchors tie here, with an IoU of 0.",
         True,
     )
     yield boxes(np.zeros((2, 0)), "With `force_best`, an image without objects forces no match.", True)
-    yield boxes(np.zeros((0, 2)), "With `force_best`, zero boxes are valid input, too: the result is empty.", True)
+    yield boxes(np.zeros((0, 2)), "With `force_best`, zero anchors are valid input, too: the result is empty.", True)
     yield boxes([[below], [least]], "With `force_best=False`, no match is forced.", False)
     yield boxes(
         [[above, middle], [more, above], [above, least]],
-        "Several boxes may be matched to the same object. A box is matched to the object that it overlaps most, even "
-        "if another box overlaps this object more.",
+        "Several anchors may be matched to the same object. An anchor is matched to the object that it overlaps most, "
+        "even if another anchor overlaps this object more.",
     )
     yield boxes(
         [[0.0, 0.0], [below, 0.0]],
-        "A box that overlaps no object is background, and its column of highest IoU does not matter.",
+        "An anchor that overlaps no object is background, and its column of highest IoU does not matter.",
     )
     yield boxes([[middle, above]], "The thresholds are arguments.", high=1.0, low=middle)
     yield boxes(
         [[middle, least], [middle, below], [least, middle], [below, middle]],
-        "With `force_best`, if several boxes tie for the highest IoU with an object, all of them are matched. This "
+        "With `force_best`, if several anchors tie for the highest IoU with an object, all of them are matched. This "
         "holds for every object.",
         True,
     )
     yield boxes(
         [[0.9 * middle, 0.9 * middle + 0.05], [least, 0.9 * middle + 0.1]],
-        "With `force_best`, the first box has the highest IoU with object 0, but it is matched to object 1. Object 1 "
-        "still forces the box that it overlaps most. Find the highest IoU of every object, even of a matched one.",
+        "With `force_best`, the first anchor has the highest IoU with object 0, but it is matched to object 1. Object "
+        "1 still forces the anchor that it overlaps most. Find the highest IoU of every object, even of a matched one.",
         True,
     )
     yield boxes(
         [[middle], [middle - 0.004], [middle - 1e-5]],
-        "With `force_best`, only a box that has exactly the highest IoU with an object is forced. A slightly lower IoU "
-        "is not a tie.",
+        "With `force_best`, only an anchor that has exactly the highest IoU with an object is forced. A slightly lower "
+        "IoU is not a tie.",
         True,
     )
     crowded = np.round(rng.uniform(0, 0.2, (3, MANY_OBJECTS)), 3)
@@ -205,7 +206,7 @@ def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
     return np.asarray(rng.choice(low if rng.integers(2) else high, (boxes, objects)))
 
 
-# ---------------------------------------------------------------------- a random minibatch
+# ---------------------------------------------------------------------- a random sample
 
 
 @original
@@ -215,11 +216,11 @@ def sample(function: Function, seed: int | None = None) -> None:
     Parameters
     ----------
     function : callable
-        ``function(labels, size, positive_fraction, rng)``. `labels` (A,) contains the labels of A boxes. The function
+        ``function(labels, size, positive_fraction, rng)``. `labels` (A,) contains the labels of A anchors. The function
         returns (positive, negative), two sorted arrays of indices into `labels`. At most `int(size *
-        positive_fraction)` of the chosen boxes are positive (label 1 or above). Negative boxes (label 0) fill the batch
-        up to `size`. If there are too few boxes of one kind, all of them are chosen. Every random number comes from
-        `rng`. Boxes are drawn without replacement, and every candidate has the same probability.
+        positive_fraction)` of the chosen anchors are positive (label 1 or above). Negative anchors (label 0) fill the
+        sample up to `size`. If there are too few anchors of one kind, all of them are chosen. Every random number comes
+        from `rng`. Anchors are drawn without replacement, and every candidate has the same probability.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -247,7 +248,7 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     hint = "Your function worked with other random numbers from `rng`. How does it handle unlikely ones?"
     many = _sample_case(_labels(seeds, 26, 26, 5), 12, 0.5, seeds, hint)
     _raise_if(
-        unrepeated(partial(_choice, function, many), many.arguments["rng"], "boxes") or _unmoved(function, many), many
+        unrepeated(partial(_choice, function, many), many.arguments["rng"], "anchors") or _unmoved(function, many), many
     )
     few = _sample_case(_labels(seeds, 8, 8, 3), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
@@ -270,7 +271,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         8,
         0.5,
-        "There are enough boxes of both kinds. Choose `size` boxes in total: `positive_fraction` of them positive, "
+        "There are enough anchors of both kinds. Choose `size` anchors in total: `positive_fraction` of them positive, "
         "and the rest negative.",
     )
     yield boxes(
@@ -279,36 +280,36 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0,
         8,
         0.25,
-        "`positive_fraction` is the fraction of positives in a batch of `size` boxes, not among the candidates.",
+        "`positive_fraction` is the fraction of positives in a sample of `size` anchors, not among the candidates.",
     )
     yield boxes(
         9, 9, 0, 7, 0.5, "*At most* this fraction is positive: half of 7 is not a whole number, so it is rounded down."
     )
-    yield boxes(9, 9, 6, 8, 0.5, "Boxes with a label below 0 are ignored. Never choose them.")
+    yield boxes(9, 9, 6, 8, 0.5, "Anchors with a label below 0 are ignored. Never choose them.")
     labels = _labels(rng, 6, 9, 0)
     yield _sample_case(
         np.where(labels == 1, rng.integers(2, 6, labels.shape), labels),
         8,
         0.5,
         rng,
-        "Labels of 1 and above are classes of objects, so all boxes with such a label are positive.",
+        "Labels of 1 and above are classes of objects, so all anchors with such a label are positive.",
     )
-    yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows. Fill the batch with negatives.")
-    yield boxes(0, 9, 2, 4, 0.5, "There are no positives, so the whole batch is negative.")
+    yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows. Fill the sample with negatives.")
+    yield boxes(0, 9, 2, 4, 0.5, "There are no positives, so the whole sample is negative.")
     yield boxes(
         9,
         2,
         2,
         8,
         0.5,
-        "There are too few negatives to fill the batch. Choose all of them, but no more positives than the fraction "
+        "There are too few negatives to fill the sample. Choose all of them, but no more positives than the fraction "
         "allows.",
     )
-    yield boxes(3, 0, 2, 8, 0.5, "There are no negatives, so the batch is smaller than `size`.")
+    yield boxes(3, 0, 2, 8, 0.5, "There are no negatives, so the sample is smaller than `size`.")
     yield boxes(2, 2, 2, 20, 0.5, "There are fewer candidates than `size`, so choose all of them.")
     yield boxes(0, 0, 3, 4, 0.5, "There are no candidates, so both arrays are empty.")
-    yield boxes(0, 0, 0, 4, 0.5, "Zero boxes are valid input: both arrays are empty.")
-    yield boxes(5, 5, 0, 0, 0.5, "A batch of 0 boxes contains no positives and no negatives.")
+    yield boxes(0, 0, 0, 4, 0.5, "Zero anchors are valid input: both arrays are empty.")
+    yield boxes(5, 5, 0, 0, 0.5, "A sample of 0 anchors contains no positives and no negatives.")
     yield boxes(5, 5, 0, 4, 0.0, "A fraction of 0 allows no positives.")
     yield boxes(5, 5, 0, 4, 1.0, "A fraction of 1 leaves room for negatives only if there are too few positives.")
     labels = _labels(rng, 7, 9, 6)
@@ -333,7 +334,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
             ignored,
             count,
             0.25,
-            "Count the positives and the negatives in `labels`. How many of each must the batch contain?",
+            "Count the positives and the negatives in `labels`. How many of each must the sample contain?",
         )
 
 
@@ -376,33 +377,33 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 
 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
-    """Return what is wrong with the indices of one kind, or None. `allowed` (A,) is True for the boxes of this kind."""
+    """Return what is wrong with the indices of one kind, or None. `allowed` (A,): the anchors of this kind."""
     indices, failure = as_array(part)
     if failure is not None or indices.ndim != 1 or _not_integers(part, indices):
         return Failure(
-            f"must return the {kind} boxes as a 1-D array of integers",
+            f"must return the {kind} anchors as a 1-D array of integers",
             part,
-            hint="Return the indices of the chosen boxes in `labels`, not a mask and not the labels. An empty array "
+            hint="Return the indices of the chosen anchors in `labels`, not a mask and not the labels. An empty array "
             "must have an integer dtype, too, because an array of floats cannot be used as an index.",
         )
     if not all(0 <= index < len(allowed) and allowed[index] for index in indices.tolist()):
         return Failure(
-            f"returns boxes as {kind} that are not {kind}",
+            f"returns anchors as {kind} that are not {kind}",
             part,
             hint="Look up the label of each index: 1 and above is positive, 0 is negative, and a label below 0 is "
             "ignored. An index into the candidates is not an index into `labels`.",
         )
     if len(set(indices.tolist())) < len(indices):
         return Failure(
-            f"chooses a {kind} box more than once",
+            f"chooses a {kind} anchor more than once",
             part,
-            hint="Draw the boxes without replacement, so that no box is drawn twice.",
+            hint="Draw the anchors without replacement, so that no anchor is drawn twice.",
         )
     if len(indices) != count:
-        return Failure(f"chooses {len(indices)} {kind} boxes; expected {count}", part)
+        return Failure(f"chooses {len(indices)} {kind} anchors; expected {count}", part)
     if indices.tolist() != sorted(indices.tolist()):
         return Failure(
-            f"returns the {kind} boxes out of order",
+            f"returns the {kind} anchors out of order",
             part,
             hint="The choice is random, but the order of the indices is not. Return them in ascending order.",
         )
@@ -421,9 +422,9 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
     for number, kind in enumerate(("positive", "negative")):
         if len({choice[number] for choice in choices}) == 1:
             return Failure(
-                f"chooses the same {kind} boxes for different random numbers from `rng`",
+                f"chooses the same {kind} anchors for different random numbers from `rng`",
                 np.array(choices[0][number]),
-                hint="The choice must depend on the random numbers from `rng`, not on the order of the boxes or on a "
+                hint="The choice must depend on the random numbers from `rng`, not on the order of the anchors or on a "
                 "generator of your own.",
             )
     return None
@@ -450,7 +451,7 @@ def _early_or_late(function: Function, case: Case) -> Failure | None:
         if abs(np.mean(means) - expected) > DEVIATIONS * deviation:
             which = "early" if np.mean(means) < expected else "late"
             return Failure(
-                f"prefers {kind} boxes that are {which} in the array",
+                f"prefers {kind} anchors that are {which} in the array",
                 hint="Every candidate must have the same probability. Do two candidates often get the same random key? "
                 "Then the sort decides, and not chance.",
             )
@@ -469,7 +470,7 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         if (unlike & candidates).any():
             index = int((unlike & candidates).argmax())
             return Failure(
-                f"chooses box {index}, which is {kind}, {counts[index]} times in {DRAWS} calls; "
+                f"chooses anchor {index}, which is {kind}, {counts[index]} times in {DRAWS} calls; "
                 f"expected about {DRAWS * share:.0f}",
                 hint="Every candidate must have the same probability, wherever it is in the array. Look at the first "
                 "and the last candidate.",
@@ -478,16 +479,16 @@ def _unequal(function: Function, case: Case) -> Failure | None:
         possible = math.comb(int(candidates.sum()), len(drawn[0]))
         if len(sets) < possible:
             return Failure(
-                f"never chooses some sets of {kind} boxes in {DRAWS} calls",
-                hint="Each box is equally likely, but not each set of boxes. Does your function choose neighbours "
+                f"never chooses some sets of {kind} anchors in {DRAWS} calls",
+                hint="Each anchor is equally likely, but not each set of anchors. Does your function choose neighbours "
                 "together?",
             )
         if uneven(list(sets.values()), possible):
             often, times = sets.most_common(1)[0]
             return Failure(
-                f"chooses the {kind} boxes {list(often)} together {times} times in {DRAWS} calls; expected about "
+                f"chooses the {kind} anchors {list(often)} together {times} times in {DRAWS} calls; expected about "
                 f"{DRAWS / possible:.0f}",
-                hint="Every set of boxes must have the same probability. A shuffle that exchanges each element with "
+                hint="Every set of anchors must have the same probability. A shuffle that exchanges each element with "
                 "any other is not uniform, and random keys must be so many that no two are equal.",
             )
     return None

@@ -13,6 +13,8 @@ from rcnn.checks._engine import Case, Function, generator_of, run
 
 SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
 PRECISE = "These values have more digits than half precision (float16). Keep the precision of the features."
+EMPTY = "The value of an empty bin is 0"
+EMPTY_BACKWARD = "The gradient of an empty bin goes nowhere."
 SMALL = (4, 5)  # rows and columns if there are several maps
 SQUARE = 6  # both sides of a square map
 
@@ -25,13 +27,13 @@ def roi_pool(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(features, rois, roi_images, output_size, spatial_scale)``. `features` contains the maps of N images
-        with C channels, (N, C, H, W). `rois` contains R boxes in image pixels, (R, 4), and `roi_images` contains the
-        index of the image of each RoI, (R,). `output_size` is (ph, pw), the numbers of rows and columns of bins.
-        `spatial_scale` is the factor that converts image pixels to feature pixels. The function returns one value for
-        each channel and bin of each RoI, (R, C, ph, pw). The corners of a RoI are multiplied by the scale and rounded;
-        halves are rounded away from zero. The pixels at both corners belong to the RoI. The bins divide the RoI evenly.
-        Each bin extends from the floor of its start to the ceiling of its end, clipped to the map. The value of a bin
-        is the maximum of its pixels, or 0 if it contains no pixel.
+        with C channels, (N, C, H, W). `rois` contains R boxes in pixels, (R, 4), and `roi_images` contains the index of
+        the image of each RoI, (R,). `output_size` is (ph, pw), the numbers of rows and columns of bins. `spatial_scale`
+        is the factor that converts pixels to cells. The function returns one value for each channel and bin of each
+        RoI, (R, C, ph, pw). The corners of a RoI are multiplied by the scale and rounded; halves are rounded away from
+        zero. The cells at both corners belong to the RoI. The bins divide the RoI evenly. Each bin extends from the
+        floor of its start to the ceiling of its end, clipped to the map. The value of a bin is the maximum of its
+        cells, or 0 if it contains no cell.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -58,7 +60,7 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(grad, features, rois, roi_images, spatial_scale)``. The first argument is the gradient of a loss with
         respect to the output of RoIPool, (R, C, ph, pw). The function returns the gradient with respect to `features`,
-        (N, C, H, W). The conventions are the same as in `checks.roi_pool`. If several pixels of a bin are the largest,
+        (N, C, H, W). The conventions are the same as in `checks.roi_pool`. If several cells of a bin are the largest,
         the first of them, by row and then by column, receives the gradient.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
@@ -85,17 +87,17 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
 
 @original
 def roi_align(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` computes RoIAlign, the average of bilinear samples in each bin.
+    """Raise CheckFailed unless `function` computes RoIAlign, the mean of interpolated values in each bin.
 
     Parameters
     ----------
     function : callable
         ``function(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned)``. The first five
         arguments and the shape of the result, (R, C, ph, pw), are the same as in `checks.roi_pool`. Each bin has
-        `sampling_ratio` x `sampling_ratio` samples, at least 1 x 1. A sample that lies at most one pixel outside the
-        map (y from -1 to H, x from -1 to W) is moved to the nearest position inside. The value of a sample farther
-        outside is zero. With `aligned`, coordinates shift by half a feature pixel after scaling. Without `aligned`, a
-        RoI is at least one feature pixel wide and high.
+        `sampling_ratio` x `sampling_ratio` points, at least 1 x 1. A point that lies at most one cell outside the map
+        (y from -1 to H, x from -1 to W) is moved to the nearest position inside. The value of a point farther outside
+        is zero. With `aligned`, coordinates shift by half a cell after scaling. Without `aligned`, a RoI is at least
+        one cell wide and high.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -145,7 +147,7 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
 
 # ---------------------------------------------------------------------- RoIPool
 #
-# Coordinates are multiples of 1/8 of a feature pixel, and scales are powers of two, so float32 represents every corner
+# Coordinates are multiples of 1/8 of a cell, and scales are powers of two, so float32 represents every corner
 # exactly. There are at most 6 bins in a row, so rounding errors of the division cannot change a floor or a ceiling.
 
 
@@ -156,13 +158,13 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _peak(_maps(rng), y + 1, x + 1),
         [x, y, x + 2, y + 2],
         (1, 1),
-        "A map is indexed as [y, x]: first the row, then the column. The value of a bin is its largest pixel.",
+        "A map is indexed as [y, x]: first the row, then the column. The value of a bin is its largest cell.",
     )
     yield _pooled(
         _peak(_maps(rng), y + 2, x + 2),
         [x, y, x + 2, y + 2],
         (1, 1),
-        "The pixels at both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
+        "The cells at both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
     )
     yield _pooled(
         _maps(rng) - 2000,
@@ -187,21 +189,21 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         shared,
         [2, y, 6, y + 3],
         (2, 2),
-        "Five columns in two bins are 2.5 columns per bin. A bin contains every pixel that it touches, from the floor "
-        "of its start to the ceiling of its end, so neighbouring bins may share a pixel.",
+        "Five columns in two bins are 2.5 columns per bin. A bin contains every cell that it touches, from the floor "
+        "of its start to the ceiling of its end, so neighbouring bins may share a cell.",
     )
     yield _pooled(
         _maps(rng),
         [x, y, x, y + 1],
         (3, 3),
-        "There are fewer pixels than bins. A bin is narrower than a pixel here, but it still contains the pixel that "
+        "There are fewer cells than bins. A bin is narrower than a cell here, but it still contains the cell that "
         "it lies on. Several bins therefore have the same value.",
     )
     yield _pooled(
         _maps(rng),
         [8, 4 * y, 24, 4 * y + 12],
         (2, 2),
-        "RoIs are in image pixels. Multiply them by spatial_scale to convert them to feature pixels.",
+        "RoIs are in pixels. Multiply them by spatial_scale to convert them to cells.",
         0.25,
     )
     left, top = 2 * int(rng.integers(0, 2)), 2 * int(rng.integers(0, 2))
@@ -210,7 +212,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         cornered,
         [4 * left + 3, 4 * top + 3, 4 * left + 13, 4 * top + 11],
         (1, 1),
-        "Corners are rounded to the nearest whole pixel, after scaling: 2.75 becomes 3 and 3.25 becomes 3.",
+        "Corners are rounded to the nearest whole cell, after scaling: 2.75 becomes 3 and 3.25 becomes 3.",
         0.25,
     )
     yield _pooled(
@@ -237,14 +239,13 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng),
         [[-5, 1, -3, 3], [width + 1, 1, width + 3, 3], [1, height + 2, 4, height + 4]],
         (1, 2),
-        "These bins contain no pixel of the map. The value of an empty bin is 0.",
+        f"These bins contain no cell of the map. {EMPTY}.",
     )
     yield _pooled(
         _maps(rng) - 2000,
         [[-6, -4, 2, 3], [width - 2, height - 3, width + 6, height + 4], [-6, height - 2, 1, height + 5]],
         (4, 4),
-        "Some bins of this RoI contain no pixel of the map, and others do. The value of an empty bin is 0, even if all "
-        "pixels are negative.",
+        f"Some bins of this RoI contain no cell of the map, and others do. {EMPTY}, even if all cells are negative.",
     )
     yield _pooled(
         _peak(_maps(rng), 2, 1),
@@ -289,7 +290,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng) * 37.7,
         [0, 0, width - 1, height - 1],
         (2, 3),
-        f"{PRECISE} Return the largest pixel as it is.",
+        f"{PRECISE} Return the largest cell as it is.",
     )
     for channels, count in ((1, 1), (1, 4), (3, 8), (2, 2)):
         yield _pooled(
@@ -345,7 +346,10 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
         given = case.arguments
         grad = _grad(rng, given["rois"], given["features"].shape[1], given["output_size"])
         names = ("features", "rois", "roi_images", "spatial_scale")
-        return Case({"grad": grad, **{name: given[name] for name in names}}, case.hint)
+        before, empty, _ = case.hint.partition(EMPTY)
+        return Case(
+            {"grad": grad, **{name: given[name] for name in names}}, before + EMPTY_BACKWARD if empty else case.hint
+        )
 
     x, y = int(rng.integers(5, 7)), int(rng.integers(0, 3))
     peak = _peak(_maps(rng), y + 1, x + 1)
@@ -354,8 +358,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             peak,
             [x, y, x + 2, y + 2],
             (1, 1),
-            "The output changes only if the largest pixel of a bin changes. The whole gradient of the bin therefore "
-            "goes to that pixel. The other pixels receive none.",
+            "The output changes only if the largest cell of a bin changes. The whole gradient of the bin therefore "
+            "goes to that cell. The other cells receive none.",
         )
     )
     _, corner, *others = _pool_cases(rng)
@@ -365,7 +369,7 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             peak,
             [x + 1, y + 1, x + 1, y + 1],
             (1, 2),
-            "One pixel may be the maximum of several bins. It then receives a gradient from each bin, and these "
+            "One cell may be the maximum of several bins. It then receives a gradient from each bin, and these "
             "gradients add up.",
         )
     )
@@ -399,7 +403,7 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             np.full((1, 1, *SMALL), 3.0),
             [0, 0, 2, 2],
             (1, 1),
-            "All pixels of this bin are equal. Only the first pixel, by row and then by column, receives the gradient, "
+            "All cells of this bin are equal. Only the first cell, by row and then by column, receives the gradient, "
             "and it receives the whole gradient.",
         )
     )
@@ -410,7 +414,7 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
                 rng.integers(-2, 1, (2, 2, *size)).astype(float),
                 [[0, 0, size[1] - 1, size[0] - 1], [1, 0, size[1] - 1, 2]],
                 (2, 2),
-                "Several pixels of a bin are the largest. The first of them, by row and then by column, receives the "
+                "Several cells of a bin are the largest. The first of them, by row and then by column, receives the "
                 "whole gradient. The others receive none.",
                 images=[0, 1],
             )
@@ -429,8 +433,8 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
 
 # ---------------------------------------------------------------------- RoIAlign
 #
-# The value jumps where a sample begins to count as 0. Near that limit, float32 represents the coordinates of all
-# samples exactly.
+# The value jumps where a point begins to count as 0. Near that limit, float32 represents the coordinates of all
+# points exactly.
 
 
 def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -442,16 +446,16 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         on_pixel,
         (1, 1),
         1,
-        "The only sample of the only bin is in the middle of the RoI. Do not add 1 to the sides of the RoI. Here the "
-        "sample is exactly on a pixel, so the result is the value of that pixel. The map contains 10 * row + column, "
-        "so your result shows which pixel you have read.",
+        "The only point of the only bin is in the middle of the RoI. Do not add 1 to the sides of the RoI. Here the "
+        "point is exactly on a cell, so the result is the value of that cell. The map contains 10 * row + column, "
+        "so your result shows which cell you have read.",
     )
     yield _aligned(
         _numbered(),
         on_pixel + [0.25, 0.75, 0.25, 0.75],
         (1, 1),
         1,
-        "Here the sample lies between four pixels, because coordinates are not rounded. The nearer a pixel is, along "
+        "Here the point lies between four cells, because coordinates are not rounded. The nearer a cell is, along "
         "x and along y, the more it counts.",
     )
     yield _aligned(
@@ -459,8 +463,8 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         on_pixel + [0, 1, 0, -1],
         (1, 1),
         2,
-        "The bin has four samples. Divide it into 2 x 2 parts, with a sample in the middle of each part. The result "
-        "is the average of the samples.",
+        "The bin has four points. Divide it into 2 x 2 parts, with a point in the middle of each part. The result "
+        "is the average of the points.",
     )
     yield _aligned(
         _maps(rng),
@@ -468,14 +472,14 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         (2, 3),
         2,
         "There are ph rows and pw columns of bins. The rows divide the height, and the columns divide the width. "
-        "Every bin has its own samples.",
+        "Every bin has its own points.",
     )
     yield _aligned(
         _maps(rng),
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "RoIs are in image pixels. Multiply them by spatial_scale to convert them to feature pixels.",
+        "RoIs are in pixels. Multiply them by spatial_scale to convert them to cells.",
         scale=0.25,
     )
     small = [x + 0.25, y + 0.5, x + 0.5, y + 0.75]
@@ -484,15 +488,15 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         small,
         (1, 2),
         2,
-        "This RoI is narrower than one feature pixel. Without `aligned`, it is enlarged to a width and a height of "
-        "one feature pixel. Its top left corner stays.",
+        "This RoI is narrower than one cell. Without `aligned`, it is enlarged to a width and a height of "
+        "one cell. Its top left corner stays.",
     )
     yield _aligned(
         _maps(rng),
         [9, 5, 25, 15],
         (2, 2),
         2,
-        "With `aligned`, coordinates shift by half a feature pixel. Do you shift them before or after scaling? And in "
+        "With `aligned`, coordinates shift by half a cell. Do you shift them before or after scaling? And in "
         "which direction?",
         scale=0.25,
         aligned=True,
@@ -503,15 +507,15 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [width - 1.5, height - 1.5, width, height],
         (1, 1),
         2,
-        "Some samples lie beyond the middle of the last pixel, where there is no next pixel. There, the value of the "
-        "border pixel counts in full.",
+        "Some points lie beyond the middle of the last cell, where there is no next cell. There, the value of the "
+        "border cell counts in full.",
     )
     yield _aligned(
         _maps(rng),
         [[-1, -1, 1, 1], [-1, 1, 1, 3]],
         (1, 1),
         2,
-        "A sample may lie before the first pixel, at -0.5. There, the value of the border pixel counts in full. "
+        "A point may lie before the first cell, at -0.5. There, the value of the border cell counts in full. "
         "Remember what a negative index means in Python.",
     )
     yield _aligned(
@@ -519,8 +523,8 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [[-4, -4, 4, 4], [width - 3, height - 3, width + 5, height + 5]],
         (1, 1),
         2,
-        "A sample more than one pixel outside the map counts as 0. It is still part of the average, which is over all "
-        "samples of a bin.",
+        "A point more than one cell outside the map counts as 0. It is still part of the average, which is over all "
+        "points of a bin.",
     )
     yield _aligned(
         _maps(rng),
@@ -533,15 +537,15 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         ],
         (1, 1),
         2,
-        "These samples are exactly one pixel outside the map, at -1 or at the width or height of the map. That is not "
-        "*more* than one pixel.",
+        "These points are exactly one cell outside the map, at -1 or at the width or height of the map. That is not "
+        "*more* than one cell.",
     )
     yield _aligned(
         _maps(rng, 3, 1, SMALL),
         [0.25, 0.5, 3.25, 2.5],
         (1, 2),
         2,
-        "Each channel is sampled separately, at the same positions.",
+        "Each channel is read separately, at the same positions.",
     )
     yield _aligned(
         _maps(rng, 1, 3, SMALL),
@@ -570,7 +574,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         [0, 1, 5, 4],
         (2, 2),
         3,
-        "The number of samples is an argument: each bin has sampling_ratio x sampling_ratio samples.",
+        "The number of points is an argument: each bin has sampling_ratio x sampling_ratio points.",
     )
     for size in ((9, 4), (4, 9)):
         for aligned, ratio in ((False, 2), (True, 1)):
@@ -580,24 +584,22 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
                 (2, 4) if aligned else (4, 1),
                 ratio,
                 "The map may be tall or wide, and a RoI may extend beyond it on any side. Rows belong to y and to the "
-                "height, and columns to x and to the width. For each sample, decide along each axis: is it more than "
-                "one pixel outside?",
+                "height, and columns to x and to the width. For each point, decide along each axis: is it more than "
+                "one cell outside?",
                 aligned=aligned,
                 images=[0, 1, 1, 0],
             )
     yield _aligned(_maps(rng) * 37.7, [1, 0.5, 7, 4.5], (2, 3), 2, PRECISE)
     low = rng.uniform(0.5, 2, (3, 2))
     inside = np.concatenate([low, low + rng.uniform(1.2, 2.5, (3, 2))], axis=1).round(3)
-    yield _aligned(
-        _maps(rng), inside, (2, 3), 2, "These RoIs end at fractions of a pixel. Do not round any coordinate."
-    )
+    yield _aligned(_maps(rng), inside, (2, 3), 2, "These RoIs end at fractions of a cell. Do not round any coordinate.")
     for aligned in (False, True):
         yield _aligned(
             _maps(rng) - 2000,
             np.array([[-40, -30, 56, 50], [-3.25, -2.5, width + 2.75, height + 3.5]]),
             (2, 4),
             4,
-            "This RoI extends beyond the map on every side. Only its samples outside the map count as 0.",
+            "This RoI extends beyond the map on every side. Only its points outside the map count as 0.",
             aligned=aligned,
         )
     for channels, count in ((1, 1), (1, 4), (3, 8), (2, 2)):
@@ -607,7 +609,7 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
                 _drawn(rng, count, 0.5),
                 _bins(rng),
                 int(rng.integers(1, 4)),
-                "These RoIs are random. For this one, write down where the samples of the first and of the last bin "
+                "These RoIs are random. For this one, write down where the points of the first and of the last bin "
                 "lie.",
                 scale=0.5,
                 aligned=aligned,
@@ -672,8 +674,8 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 1, y - 2, x + 1, y + 2],
             (1, 1),
             1,
-            "The only sample is in the middle of the RoI, exactly on a pixel. The whole gradient goes to that pixel, "
-            "and the gradient of every other pixel is 0.",
+            "The only point is in the middle of the RoI, exactly on a cell. The whole gradient goes to that cell, "
+            "and the gradient of every other cell is 0.",
         )
     )
     yield backward(
@@ -682,8 +684,8 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 0.75, y - 1.25, x + 1.25, y + 2.75],
             (1, 1),
             1,
-            "The sample is a weighted sum of four pixels. Each pixel receives the gradient times its own weight in "
-            "this sum.",
+            "The value at the point is a weighted sum of four cells. Each cell receives the gradient times its own "
+            "weight in this sum.",
         )
     )
     yield backward(
@@ -692,7 +694,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 2, y - 2, x + 2, y + 2],
             (1, 1),
             2,
-            "The output is the average of four samples, so each sample receives a quarter of the gradient.",
+            "The output is the average of four points, so each point receives a quarter of the gradient.",
         )
     )
     yield backward(
@@ -701,7 +703,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [x - 1, y - 1, x + 1, y + 1],
             (1, 1),
             2,
-            "Several samples of a bin read the same pixel. Their gradients add up. None replaces another.",
+            "Several points of a bin read the same cell. Their gradients add up. None replaces another.",
         )
     )
     yield backward(
@@ -710,7 +712,7 @@ def _align_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             [[x - 1, y - 2, x + 1, y + 2]] * 2,
             (1, 1),
             1,
-            "Two RoIs read the same pixel. The gradients of all RoIs add up. None replaces another.",
+            "Two RoIs read the same cell. The gradients of all RoIs add up. None replaces another.",
         )
     )
     yield backward(
@@ -777,7 +779,7 @@ def _images(images: ArrayLike | None, boxes: np.ndarray) -> np.ndarray:
 
 
 def _drawn(rng: np.random.Generator, count: int, scale: float) -> np.ndarray:
-    """Generate RoIs (count, 4) within small maps, in image pixels. Their corners are multiples of 1/4 feature pixel."""
+    """Generate RoIs (count, 4) within small maps, in pixels. Their corners are multiples of 1/4 cell."""
     height, width = SMALL
     left, top = rng.integers(0, 4 * (width - 1), count), rng.integers(0, 4 * (height - 1), count)
     right, bottom = rng.integers(left, 4 * width) + 1, rng.integers(top, 4 * height) + 1

@@ -1,18 +1,19 @@
-"""Checks of the two steps of RoIPool and RoIAlign along one axis: the bounds of the bins, and the weights of pixels."""
+"""Checks of the two steps of RoIPool and RoIAlign along one axis: the bounds of the bins, and the weights of cells."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from rcnn import roi
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, as_array, check_callable, generator_of, run
+from rcnn.checks._engine import Case, Failure, Function, as_array, check_callable, generator_of, run
 
-LENGTHS = (4, 6, 9)  # numbers of pixels along an axis
+LENGTHS = (4, 6, 9)  # numbers of cells along an axis
 
 
 # ---------------------------------------------------------------------- RoIPool
@@ -26,11 +27,11 @@ def bin_bounds(function: Function, seed: int | None = None) -> None:
     ----------
     function : callable
         ``function(low, high, bins, pixels)``. `low` and `high` are the ends of a RoI along an axis of the map, in
-        feature pixels, not rounded. `pixels` is the number of pixels of the map along this axis. The function returns
-        one pair (start, stop) of integers in 0 .. pixels for each bin; `stop` is exclusive. Both ends are rounded;
-        halves are rounded away from zero. The pixels at both ends belong to the RoI. A RoI has at least one pixel. The
-        bins divide the RoI evenly. Each bin extends from the floor of its start to the ceiling of its end, clipped to
-        the map. If a bin contains no pixel, `stop` is not greater than `start`.
+        cells, not rounded. `pixels` is the number of cells of the map along this axis. The function returns one pair
+        (start, stop) of integers in 0 .. pixels for each bin; `stop` is exclusive. Both ends are rounded; halves are
+        rounded away from zero. The cells at both ends belong to the RoI. A RoI has at least one cell. The bins divide
+        the RoI evenly. Each bin extends from the floor of its start to the ceiling of its end, clipped to the map. If a
+        bin contains no cell, `stop` is not greater than `start`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -47,7 +48,7 @@ def bin_bounds(function: Function, seed: int | None = None) -> None:
     """
     check_callable("bin_bounds", function)
     cases = _bounds_cases(generator_of(seed))
-    run("bin_bounds", _with_empty_bins_alike(function), _with_empty_bins_alike(_bounds), cases)
+    run("bin_bounds", _with_empty_bins_alike(function), _with_empty_bins_alike(_bounds), cases, explain=_explained)
 
 
 def _bounds(low: float, high: float, bins: int, pixels: int) -> np.ndarray:
@@ -58,17 +59,43 @@ def _bounds(low: float, high: float, bins: int, pixels: int) -> np.ndarray:
 
 
 def _with_empty_bins_alike(function: Function) -> Callable[..., Any]:
-    """Return a function whose empty bins are all (0, 0), wherever `function` says that they begin and end."""
+    """Return a function that returns (0, 0) for each empty bin, wherever `function` says that it begins and ends."""
 
     def bounds(low: float, high: float, bins: int, pixels: int) -> Any:
         got = function(low, high, bins, pixels)
         array, failure = as_array(got)
         if failure is not None or array.shape != (bins, 2) or array.dtype.kind not in "iu":
             return got
+        right = _bounds(low, high, bins, pixels)
         inside = ((array >= 0) & (array <= pixels)).all(axis=1)
-        return np.where(((array[:, 0] >= array[:, 1]) & inside)[:, None], 0, array)
+        empty = (array[:, 0] >= array[:, 1]) & (right[:, 0] >= right[:, 1]) & inside
+        return np.where(empty[:, None], 0, array)
 
     return bounds
+
+
+def _explained(function: Function, case: Case, failure: Failure) -> Failure:
+    """Return the failure with another hint if the bounds are those of a common mistake."""
+    given = case.arguments
+    low, high, bins, pixels = (given[name] for name in ("low", "high", "bins", "pixels"))
+    if not isinstance(failure.got, np.ndarray) or failure.got.shape != (bins, 2):
+        return failure
+    right = _bounds(low, high, bins, pixels)
+    full = right[:, 0] < right[:, 1]
+    cut_off = np.minimum(right, [pixels, pixels - 1])
+    truncated, half_up = (_bounds(cut(low + 0.5), cut(high + 0.5), bins, pixels) for cut in (int, math.floor))
+    for mistaken, hint in (
+        (
+            truncated,
+            "`int` removes the digits after the point, so int(-3 + 0.5) is -2. Round negative numbers correctly.",
+        ),
+        (cut_off, "`stop` is exclusive, so the largest `stop` is `pixels`, not `pixels - 1`."),
+    ):
+        if mistaken is truncated and np.array_equal(truncated, half_up):
+            continue
+        if (mistaken[full] == failure.got[full]).all() and (mistaken[full] != right[full]).any():
+            return replace(failure, hint=hint)
+    return failure
 
 
 def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -76,28 +103,26 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
         return Case({"low": float(low), "high": float(high), "bins": bins, "pixels": pixels}, hint)
 
     x = int(rng.integers(1, 3))
-    yield case(
-        x, x + 2, 1, 9, "The pixels at both ends belong to the RoI: 3 to 5 are three pixels. `stop` is exclusive."
-    )
-    yield case(x, x + 3, 2, 9, "Four pixels in two bins are two per bin. A bin begins where the one before it ends.")
+    yield case(x, x + 2, 1, 9, "The cells at both ends belong to the RoI: 3 to 5 are three cells. `stop` is exclusive.")
+    yield case(x, x + 3, 2, 9, "Four cells in two bins are two per bin. A bin begins where the one before it ends.")
     yield case(
         x,
         x + 4,
         2,
         9,
-        "Five pixels in two bins are 2.5 pixels per bin. A bin extends from the floor of its start to the ceiling of "
-        "its end, so neighbouring bins may share a pixel.",
+        "Five cells in two bins are 2.5 cells per bin. A bin extends from the floor of its start to the ceiling of "
+        "its end, so neighbouring bins may share a cell.",
     )
-    yield case(x, x + 1, 3, 9, "There are fewer pixels than bins. Each bin still contains the pixel that it lies on.")
+    yield case(x, x + 1, 3, 9, "There are fewer cells than bins. Each bin still contains the cell that it lies on.")
     yield case(x + 0.25, x + 2.75, 1, 9, "The ends are rounded to the nearest whole number: 2.75 becomes 3.")
     yield case(x + 0.5, x + 2.5, 1, 9, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
     yield case(-3, 3, 2, 6, "The RoI begins before the map. Divide the whole RoI into bins first, then clip the bins.")
     yield case(4, 9, 3, 7, "The RoI ends beyond the map. Divide the whole RoI into bins first, then clip the bins.")
-    yield case(-6, 2, 4, 6, "Bins before the map contain no pixel: their `stop` is not greater than their `start`.")
-    yield case(5, 13, 4, 6, "Bins beyond the map contain no pixel: their `stop` is not greater than their `start`.")
+    yield case(-6, 2, 4, 6, "Bins before the map contain no cell: their `stop` is not greater than their `start`.")
+    yield case(5, 13, 4, 6, "Bins beyond the map contain no cell: their `stop` is not greater than their `start`.")
     yield case(-0.5, 2, 2, 9, "Negative halves are rounded away from zero, too: -0.5 becomes -1.")
     yield case(-20, 30, 3, 6, "The RoI extends beyond the map on both sides.")
-    yield case(4, 2, 2, 9, "A RoI is at least one pixel long.")
+    yield case(4, 2, 2, 9, "A RoI is at least one cell long.")
     for _ in range(6):
         first, length, bins = _long(rng)
         yield case(
@@ -105,7 +130,7 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
             first + length - 1,
             bins,
             500,
-            "This RoI is hundreds of pixels long. The bins divide it evenly, and the floor and the ceiling are exact: "
+            "This RoI is hundreds of cells long. The bins divide it evenly, and the floor and the ceiling are exact: "
             "compute them with integers, or with floats of full precision.",
         )
     for _ in range(12):
@@ -115,12 +140,12 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
             low + int(rng.integers(0, 50)) / 4,
             int(rng.integers(1, 7)),
             int(rng.choice(LENGTHS)),
-            "These ends are random. Round both, count the pixels of the RoI, and divide them by hand.",
+            "These ends are random. Round both, count the cells of the RoI, and divide them by hand.",
         )
 
 
 def _long(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Draw (first pixel, length, number of bins) for which an error of a float16 moves a bin, and none of a float64."""
+    """Draw (first cell, length, number of bins) for which an error of a float16 moves a bin, and none of a float64."""
     while True:
         first, length, bins = (int(v) for v in rng.integers((0, 90, 5), (80, 400, 15)))
         edges = np.arange(bins + 1)
@@ -138,15 +163,15 @@ def _long(rng: np.random.Generator) -> tuple[int, int, int]:
 
 @original
 def bin_weights(function: Function, seed: int | None = None) -> None:
-    """Raise CheckFailed unless `function` returns how much each pixel counts in each bin of RoIAlign along an axis.
+    """Raise CheckFailed unless `function` returns how much each cell counts in each bin of RoIAlign along an axis.
 
     Parameters
     ----------
     function : callable
         ``function(low, high, bins, pixels, sampling_ratio, aligned)``. `low` and `high` are the ends of a RoI along an
-        axis of the map, in feature pixels. `pixels` is the number of pixels of the map along this axis. The function
-        returns the weights, (bins, pixels). Row i contains the mean of the weights of the samples of bin i. The rules
-        for samples are the same as in `checks.roi_align`.
+        axis of the map, in cells. `pixels` is the number of cells of the map along this axis. The function returns the
+        weights, (bins, pixels). Row i contains the mean of the weights of the points of bin i. The rules for points are
+        the same as in `checks.roi_align`.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -188,31 +213,31 @@ def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
         )
 
     x = int(rng.integers(1, 3))
-    yield case(x, x + 2, 1, 6, 1, "The only sample is in the middle of the RoI, on a pixel. This pixel counts in full.")
+    yield case(x, x + 2, 1, 6, 1, "The only point is in the middle of the RoI, on a cell. This cell counts in full.")
     yield case(
         x + 0.25,
         x + 2.25,
         1,
         6,
         1,
-        "The sample lies between two pixels. The nearer one counts more. Both weights add up to 1.",
+        "The point lies between two cells. The nearer one counts more. Both weights add up to 1.",
     )
     yield case(
-        x, x + 3, 3, 6, 1, "The bins divide the RoI evenly, with a sample in the middle of each. Each bin is a row."
+        x, x + 3, 3, 6, 1, "The bins divide the RoI evenly, with a point in the middle of each. Each bin is a row."
     )
     yield case(
-        x, x + 2, 1, 6, 2, "The bin has two samples, in the middle of its halves. The row is the mean of their weights."
+        x, x + 2, 1, 6, 2, "The bin has two points, in the middle of its halves. The row is the mean of their weights."
     )
-    yield case(x, x + 0.5, 1, 6, 1, "Without `aligned`, a RoI is at least one pixel long. Its start stays.")
-    yield case(x, x + 2, 1, 6, 1, "With `aligned`, both ends move by half a pixel to the left.", aligned=True)
+    yield case(x, x + 0.5, 1, 6, 1, "Without `aligned`, a RoI is at least one cell long. Its start stays.")
+    yield case(x, x + 2, 1, 6, 1, "With `aligned`, both ends move by half a cell to the left.", aligned=True)
     yield case(x, x + 0.5, 2, 6, 1, "With `aligned`, a small RoI is not enlarged.", aligned=True)
-    yield case(-1, 1, 1, 5, 2, "A sample at -0.5 lies before the first pixel, which then counts in full.")
-    yield case(4, 6, 2, 6, 2, "A sample at 5.5 lies beyond the last pixel, which then counts in full.")
-    yield case(-2, 2, 1, 5, 2, "A sample at -1 is exactly one pixel outside, which is not *more* than one pixel.")
-    yield case(3.5, 5.5, 1, 5, 2, "A sample at the number of pixels is exactly one pixel outside, so it counts.")
-    yield case(-6, 2, 1, 5, 2, "A sample more than one pixel outside has no weights, but it is still part of the mean.")
-    yield case(2, 10, 1, 5, 2, "A sample more than one pixel outside has no weights, but it is still part of the mean.")
-    yield case(-9, -5, 2, 5, 2, "All samples are more than one pixel outside, so all weights are 0.")
+    yield case(-1, 1, 1, 5, 2, "A point at -0.5 lies before the first cell, which then counts in full.")
+    yield case(4, 6, 2, 6, 2, "A point at 5.5 lies beyond the last cell, which then counts in full.")
+    yield case(-2, 2, 1, 5, 2, "A point at -1 is exactly one cell outside, which is not *more* than one cell.")
+    yield case(3.5, 5.5, 1, 5, 2, "A point at the number of cells is exactly one cell outside, so it counts.")
+    yield case(-6, 2, 1, 5, 2, "A point more than one cell outside has no weights, but it is still part of the mean.")
+    yield case(2, 10, 1, 5, 2, "A point more than one cell outside has no weights, but it is still part of the mean.")
+    yield case(-9, -5, 2, 5, 2, "All points are more than one cell outside, so all weights are 0.")
     for _ in range(6):
         for aligned in (False, True):
             low = int(rng.integers(-12, 20)) / 4
@@ -222,7 +247,7 @@ def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
                 int(rng.choice([1, 2, 4])),
                 int(rng.choice(LENGTHS)),
                 int(rng.choice([1, 2, 4])),
-                "These ends are random. List the positions of all samples, then the two pixels around each of them.",
+                "These ends are random. List the positions of all points, then the two cells around each of them.",
                 aligned,
             )
     for _ in range(3):

@@ -8,10 +8,11 @@ import pytest
 
 import rcnn
 from rcnn import checks
-from rcnn.boxes import decode, iou
-from rcnn.checks import CheckFailed, _engine, _hints
+from rcnn.boxes import convert, decode, iou
+from rcnn.checks import CheckFailed, _engine, _hints, roi_axis
 from rcnn.checks._engine import Case, run
 from rcnn.nms import nms
+from rcnn.roi import roi_pool_backward
 
 UNUSED = {"cross_entropy_gradient"}  # checks that no notebook calls
 CHECKS = sorted(set(checks.__all__) - {"CheckFailed", "hint"})
@@ -151,3 +152,62 @@ def test_hints_of_a_value_that_cannot_be_read_refer_to_its_check(capsys):
         raise TypeError
     checks.hint()
     assert capsys.readouterr().out.strip() == _hints.STEPS["sample"]
+
+
+def test_errors_about_shapes_name_the_shapes_of_the_arguments():
+    message = message_of(checks.roi_align, lambda features, *given: features[0, 0] @ features[0, 0])
+    assert message.startswith("roi_align: your function raises ValueError: matmul")
+    assert "The shapes of the arguments are: features (1, 1, 6, 9), rois (1, 4), roi_images (1,)." in message
+    assert "in the middle of the RoI" not in message
+    assert "shapes" in message_of(checks.iou, lambda boxes1, boxes2: boxes1[0, 4])
+
+
+def test_errors_that_a_case_provokes_get_the_hint_of_the_case():
+    def without_rows(boxes1, boxes2):
+        return iou(boxes1, boxes2) if boxes1[0].any() or len(boxes2) else np.zeros((len(boxes1), 0))
+
+    assert "Zero boxes are valid input" in message_of(checks.iou, without_rows)
+
+
+def test_nms_tells_wrong_boxes_from_a_wrong_order():
+    def skipping(boxes, scores, iou_threshold):
+        rest, kept = np.argsort(-scores, kind="stable").tolist(), []
+        while rest:
+            kept.append(rest.pop(0))
+            for j in rest:
+                if iou(boxes[kept[-1:]], boxes[[j]])[0, 0] > iou_threshold:
+                    rest.remove(j)
+        return np.array(kept, np.int64)
+
+    message = message_of(checks.nms, skipping)
+    assert "Box 2 is kept, but should be removed." in message and "does your loop skip it?" in message
+    for ordered in (np.sort, np.flip):
+        message = message_of(checks.nms, lambda *given, ordered=ordered: ordered(nms(*given)))
+        assert "The kept boxes are right, but their order is wrong." in message and "moved" not in message
+
+
+def test_bounds_are_shown_as_they_were_returned():
+    def inclusive(low, high, bins, pixels):
+        return np.minimum(roi_axis._bounds(low, high, bins, pixels), pixels - 1)
+
+    message = message_of(checks.bin_bounds, inclusive)
+    assert "[6, 6]" in message and "not `pixels - 1`" in message
+
+
+def test_the_gradient_of_an_empty_bin_has_its_own_hint():
+    def failing(grad, features, rois, roi_images, spatial_scale):
+        if ((rois[:, 2] < -1) | (rois[:, 0] > 9)).any():
+            return np.ones_like(features)
+        return roi_pool_backward(grad, features, rois, roi_images, spatial_scale)
+
+    message = message_of(checks.roi_pool_backward, failing)
+    assert "The gradient of an empty bin goes nowhere." in message and "value of an empty bin" not in message
+
+
+def test_the_hint_about_integers_does_not_speak_of_signs():
+    def whole(boxes, source, target):
+        converted = convert(boxes, source, target)
+        return converted.astype(int) if np.asarray(boxes).dtype.kind == "i" else converted
+
+    hint = message_of(checks.convert, whole).split("Hint: ")[1]
+    assert hint == "Integers are valid input, but half of an integer need not be an integer."

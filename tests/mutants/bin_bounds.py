@@ -54,6 +54,7 @@ def _clipped_first(low, high, bins, pixels):
 RIGHT = (with_integers, with_fractions, by_listing_pixels)
 WRONG = (
     answer("halves go to the even number", lambda *a: with_integers(*a, away=round), "away from zero"),
+    answer("cut off after adding a half", lambda *a: with_integers(*a, away=lambda end: int(end + 0.5)), "is -2"),
     answer("halves go up", lambda *a: with_integers(*a, away=lambda end: math.floor(end + 0.5)), "-0.5 becomes -1"),
     answer("ends are cut", lambda *a: with_integers(*a, away=int), "rounded to the nearest"),
     answer("ends are rounded outwards", lambda *a: with_integers(*a, away=math.ceil), "nearest|away"),
@@ -61,7 +62,7 @@ WRONG = (
     answer(
         "no pixel is shared",
         lambda *a: with_integers(*a, stop_of=lambda i, n, bins: (i + 1) * n // bins),
-        "share a pixel",
+        "share a cell",
     ),
     answer("the last pixel is included", lambda *a: [(s, t - 1) for s, t in with_integers(*a)], "exclusive"),
     answer("start and length", lambda *a: [(s, t - s) for s, t in with_integers(*a)]),
@@ -70,7 +71,7 @@ WRONG = (
     answer(
         "clipped below only", lambda low, high, bins, pixels: with_integers(low, high, bins, 10**6), "beyond the map"
     ),
-    answer("clipped to the last pixel", lambda low, high, b, n: with_integers(low, high, b, n - 1), "map"),
+    answer("clipped to the last pixel", lambda low, high, b, n: with_integers(low, high, b, n - 1), "exclusive"),
     answer("bins of whole steps", lambda low, high, b, n: with_integers(low, high - (high - low + 1) % b, b, n)),
     answer("as floats", lambda *a: np.array(with_integers(*a), float), "floats"),
     answer("two lists", lambda *a: tuple(zip(*with_integers(*a), strict=True)), "shape|wrong"),

@@ -76,7 +76,7 @@ WRONG = (
         lambda *a: _tents(*a, ends=lambda x, y, al: (x - 0.5 * al, max(y - x, 1))),
         "not enlarged",
     ),
-    answer("aligned is ignored", lambda *a: _tents(*a[:5], False), "half a pixel"),
+    answer("aligned is ignored", lambda *a: _tents(*a[:5], False), "half a cell"),
     answer("always aligned", lambda *a: _tents(*a[:5], True)),
     answer(
         "aligned the other way",
@@ -84,7 +84,7 @@ WRONG = (
     ),
     answer("zeros around the map", lambda *a: _tents(*a, clip=False), "in full"),
     answer("every sample outside counts as 0", lambda *a: _tents(*a, inside=lambda p, n: (p >= 0) & (p <= n - 1))),
-    answer("no sample counts as 0", lambda *a: _tents(*a, inside=lambda p, n: p == p), "more than one pixel outside"),
+    answer("no sample counts as 0", lambda *a: _tents(*a, inside=lambda p, n: p == p), "more than one cell outside"),
     answer("a sample at -1 counts as 0", lambda *a: _tents(*a, inside=lambda p, n: (p > -1) & (p <= n)), "exactly one"),
     answer(
         "a sample at the end counts as 0", lambda *a: _tents(*a, inside=lambda p, n: (p >= -1) & (p < n)), "exactly"
