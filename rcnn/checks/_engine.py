@@ -34,6 +34,7 @@ MOST_TRIALS = 300  # maximum number of calls that are used to shrink a failing c
 MOST_SECONDS = 2.0  # maximum processor time of these calls, because a learner's function may be slow
 TINY = 1e-35  # smaller numbers may be 0, as in float32
 REPEATED = 8  # number of cases that are repeated with another memory layout
+CACHED = 8  # number of arrays of one size whose memory NumPy keeps, and one more
 COMPARED = 12  # number of further cases that are used to recognise a mistake
 ROUNDED, MOST_ROUNDED = 4, 12  # digits after the decimal point in a message
 LONGEST = 300  # characters of a value that is not an array
@@ -304,8 +305,20 @@ def examine(function: Function, reference: Function, case: Case) -> Failure | No
 def _examined(function: Function, reference: Function, case: Case) -> tuple[Any, Failure | None]:
     """Return the output of a function for a case, and what is wrong with it."""
     expected = copied(replace(case, layout="plain")).call(reference)
+    _fill_free_memory(expected)
     got, failure = answer(function, case)
     return got, replace(failure, expected=expected) if failure is not None else compare(got, expected)
+
+
+def _fill_free_memory(expected: Any) -> None:
+    """Allocate and free arrays of NaN as large as a result, because free memory often contains zeros.
+
+    A function that leaves elements of its result unwritten, for example after `np.empty`, then returns NaN.
+    """
+    for part in expected if isinstance(expected, tuple) else (expected,):
+        if isinstance(part, np.ndarray):
+            filled = [np.full(part.shape, np.nan, dtype) for dtype in (np.float64, np.float32) for _ in range(CACHED)]
+            del filled
 
 
 def _recognised(function: Function, reference: Function, cases: Iterable[Case], groups: Groups | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,16 @@ import numpy as np
 from rcnn import boxes
 from rcnn._ext.dispatch import original
 from rcnn.checks import _inputs
-from rcnn.checks._engine import Case, Function, generator_of, run
+from rcnn.checks._engine import Case, Failure, Function, as_array, attempt, check_callable, generator_of, run
 
+EVERY_PAIR = (
+    "Compare every box of `boxes1` with every box of `boxes2`, not only boxes of the same row. The result has one row "
+    "for each box of `boxes1` and one column for each box of `boxes2`."
+)
+MIXED_AXES = (
+    "The intersection mixes x and y. Its width is the overlap along x (columns 0 and 2 of the boxes), and its height "
+    "is the overlap along y (columns 1 and 3)."
+)
 FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
@@ -45,8 +55,71 @@ def iou(function: Function, seed: int | None = None) -> None:
     ...     print(str(failed).splitlines()[0])
     iou: your function returns an array of shape (2, 1); expected (1, 2)
     """
-    cases = _iou_cases(generator_of(seed))
-    run("iou", function, boxes.iou, cases, rows=(("boxes1",), ("boxes2",)), groups=_pairs_of_boxes)
+    check_callable("iou", function)
+    run(
+        "iou",
+        _with_unwritten_as_nan(function),
+        boxes.iou,
+        _iou_cases(generator_of(seed)),
+        rows=(("boxes1",), ("boxes2",)),
+        groups=_pairs_of_boxes,
+        explain=_explained_iou,
+    )
+
+
+class _Divide:
+    """`np.divide`, except that the elements that `where` leaves unwritten are NaN if there is no `out`."""
+
+    def __init__(self, divide: np.ufunc) -> None:
+        self.divide = divide
+
+    def __call__(self, *arguments: Any, where: Any = True, **named: Any) -> Any:
+        result = self.divide(*arguments, where=where, **named)
+        given = len(arguments) > 2 or named.get("out") is not None
+        if where is not True and not given and isinstance(result, np.ndarray) and result.dtype.kind == "f":
+            result[~np.broadcast_to(where, result.shape)] = np.nan
+        return result
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.divide, name)
+
+
+def _with_unwritten_as_nan(function: Function) -> Callable[..., Any]:
+    """Return a function that calls `function` with `_Divide` in place of `np.divide`.
+
+    The memory of a quotient often belonged to the union before. Where the union is 0, it then contains the expected 0.
+    """
+
+    def iou(boxes1: np.ndarray, boxes2: np.ndarray) -> Any:
+        names = ("divide", "true_divide")
+        before = [getattr(np, name) for name in names]
+        try:
+            for name, divide in zip(names, before, strict=True):
+                setattr(np, name, _Divide(divide))
+            return function(boxes1, boxes2)
+        finally:
+            for name, divide in zip(names, before, strict=True):
+                setattr(np, name, divide)
+
+    return iou
+
+
+def _explained_iou(function: Function, case: Case, failure: Failure) -> Failure:
+    """Return the failure with another hint if the shape is wrong, or if the intersection mixes x and y."""
+    got, expected = failure.got, failure.expected
+    if isinstance(got, np.ndarray) and isinstance(expected, np.ndarray) and expected.size and got.ndim < 2:
+        return replace(failure, hint=EVERY_PAIR)
+    one, other = np.array([0.0, 1, 8, 14]), np.array([2.0, 4, 13, 25])  # two boxes whose sides all differ
+    answer, error = attempt(function, one[None].copy(), other[None].copy())
+    array, no_numbers = as_array(answer)
+    if error is not None or no_numbers is not None or array.size != 1:
+        return failure
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    sides = [min(one[end], other[end]) - max(one[start], other[start]) for end in (2, 3) for start in (0, 1)]
+    mixed = [w * h for w, h in product(sides, repeat=2) if {w, h} != {sides[0], sides[3]}]
+    if any(np.isclose(array.item(), shared / (areas - shared)) for shared in mixed):
+        return replace(failure, hint=MIXED_AXES)
+    return failure
 
 
 def _pairs_of_boxes(arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -110,7 +183,8 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield pair(
         [x, y, x, y + h],
         [x, y, x, y + h],
-        "These boxes have no area: the union is 0, and 0/0 is NaN. The IoU is defined as 0 here.",
+        "These boxes have no area: the union is 0, and 0/0 is NaN. The IoU is defined as 0 here. `np.divide` with "
+        "`where=` also needs `out=`; otherwise, the other elements are not initialised.",
     )
     yield pair(box, [x + w, y + h, x + 2 * w, y + 2 * h], "These boxes share a corner, but no area.")
     yield pair([x, y, x, y], box, "A point has no area, so its intersection with a box is 0.")

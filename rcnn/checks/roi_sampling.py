@@ -254,7 +254,7 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         8,
         0.25,
         "There are enough candidates of both kinds. `positive_fraction` is the fraction of RoIs on objects in a "
-        "batch of `batch_size`. True boxes count as RoIs on objects.",
+        "sample of `batch_size`. True boxes count as RoIs on objects.",
     )
     yield counted(
         2,
@@ -263,10 +263,10 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         7,
         0.5,
         "*At most* this fraction is on objects: half of 7 is not a whole number, so it is rounded down. Background "
-        "fills the rest of the batch.",
+        "fills the rest of the sample.",
     )
     yield counted(
-        1, 0, 12, 8, 0.5, "There are fewer RoIs on objects than the fraction allows. Fill the batch with background."
+        1, 0, 12, 8, 0.5, "There are fewer RoIs on objects than the fraction allows. Fill the sample with background."
     )
     yield counted(
         1,
@@ -274,7 +274,7 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         2,
         8,
         0.5,
-        "There is too little background to fill the batch. The batch is smaller then. Do not choose more RoIs on "
+        "There is too little background to fill the sample. The sample is smaller then. Do not choose more RoIs on "
         "objects than the fraction allows.",
     )
     yield counted(2, 2, 3, 100, 0.5, "There are fewer candidates than `batch_size`, so choose each of them once.")
@@ -330,7 +330,7 @@ def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
 
 
 def _crowd(rng: np.random.Generator, count: int, hint: str) -> Case:
-    """Return `count` objects, with more proposals on them and beside them than the batch can contain."""
+    """Return `count` objects, with more proposals on them and beside them than the sample can contain."""
     return _scene(rng, count, 2 * count, 3 * count + 4, hint, batch_size=6 + 2 * count, positive_fraction=0.5)
 
 

@@ -211,3 +211,46 @@ def test_the_hint_about_integers_does_not_speak_of_signs():
 
     hint = message_of(checks.convert, whole).split("Hint: ")[1]
     assert hint == "Integers are valid input, but half of an integer need not be an integer."
+
+
+def test_iou_of_another_shape_or_with_mixed_axes_has_its_own_hint():
+    def row_by_row(boxes1, boxes2):
+        return np.array([iou(one[None], other[None])[0, 0] for one, other in zip(boxes1, boxes2, strict=False)])
+
+    def mixed(boxes1, boxes2):
+        low, high = (
+            np.maximum(boxes1[:, None, [0, 0]], boxes2[:, [0, 0]]),
+            np.minimum(boxes1[:, None, 2:], boxes2[:, 2:]),
+        )
+        shared = np.maximum(high - low, 0).prod(axis=2)
+        areas1, areas2 = (((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) for boxes in (boxes1, boxes2))
+        return shared / np.maximum(areas1[:, None] + areas2 - shared, 1e-9)
+
+    assert "Compare every box of `boxes1`" in message_of(checks.iou, row_by_row).split("Hint: ")[1]
+    assert "The intersection mixes x and y." in message_of(checks.iou, mixed)
+
+
+@pytest.mark.parametrize("divide", ["divide", "true_divide"])
+def test_elements_that_a_division_leaves_unwritten_are_wrong(divide):
+    def unwritten(boxes1, boxes2):
+        low, high = np.maximum(boxes1[:, None, :2], boxes2[:, :2]), np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])
+        shared = np.maximum(high - low, 0).prod(axis=2)
+        areas1, areas2 = (((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)) for boxes in (boxes1, boxes2))
+        union = areas1[:, None] + areas2 - shared
+        return getattr(np, divide)(shared, union, where=union > 0)
+
+    before = np.divide, np.true_divide
+    assert "0/0 is NaN" in message_of(checks.iou, unwritten)
+    assert (np.divide, np.true_divide) == before
+
+
+def test_elements_that_a_function_leaves_unwritten_are_wrong():
+    def unwritten(boxes1, boxes2):
+        out, overlaps = np.empty((len(boxes1), len(boxes2))), iou(boxes1, boxes2).tolist()
+        for i, row in enumerate(overlaps):
+            for j, value in enumerate(row):
+                if value > 0:
+                    out[i, j] = value
+        return out
+
+    assert "got = [[nan]]" in message_of(checks.iou, unwritten)

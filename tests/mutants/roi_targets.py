@@ -397,7 +397,7 @@ WRONG = (
     (classes_count_from_zero, "the class of the object"),
     (background_is_minus_one, "0 is background"),
     (labels_in_another_order, "are right, but they belong"),
-    (not_filled_up, "Background fills the rest of the batch"),
+    (not_filled_up, "Background fills the rest of the sample"),
     (no_fraction, "is the fraction of RoIs on objects"),
     (rounded_up, "rounded down"),
     (everything, "are enough candidates of both"),
