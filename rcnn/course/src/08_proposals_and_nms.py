@@ -601,7 +601,13 @@ for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
     drawn = np.concatenate([corner, corner + rng.integers(5, 20, (count, 2))], axis=1)
     values, group = rng.integers(0, 10, count) / 10, rng.integers(-2, 3, count)
     expected = nms.batched_nms(drawn, values, group, 0.45)
-    got = suppress_in_groups(drawn, values, group, 0.45)
+    try:
+        got = suppress_in_groups(drawn, values, group, 0.45)
+    except (ValueError, IndexError) as error:
+        hint = "print the shapes of your arrays" if count else "N may be 0; an empty array has no maximum"
+        raise checks.CheckFailed(
+            f"suppress_in_groups: {type(error).__name__} for {count} boxes: {error}\nHint: {hint}"
+        ) from None
     if not np.array_equal(got, expected):
         same = sorted(np.ravel(got).tolist()) == sorted(expected.tolist())
         hint = (
