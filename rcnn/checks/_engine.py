@@ -136,6 +136,7 @@ def run(
     groups: Groups | None = None,
     parts: Sequence[str] = (),
     explain: Explain | None = None,
+    about_shapes: bool = False,
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -159,6 +160,8 @@ def run(
     explain : callable, optional
         Function that takes `function`, the failing case and the failure. It returns the failure, with another note or
         hint if it recognises the mistake.
+    about_shapes : bool, default: False
+        True if the exercise is about shapes. An error about shapes then gets the hint of the case.
 
     Raises
     ------
@@ -170,7 +173,7 @@ def run(
     check_callable(name, function)
     try:
         with judging(name):
-            _run(name, function, reference, cases, rows, groups, explain)
+            _run(name, function, reference, cases, rows, groups, explain, about_shapes)
     except CheckFailed as error:
         if not parts:
             raise
@@ -191,6 +194,7 @@ def _run(
     rows: Sequence[Sequence[str]],
     groups: Groups | None,
     explain: Explain | None,
+    about_shapes: bool,
 ) -> None:
     remaining = _generated(cases)
     passed: list[tuple[Case, Any, Any]] = []
@@ -201,7 +205,7 @@ def _run(
             case, failure = _smallest(function, reference, case, failure, rows)
             if explain is not None:
                 failure = explain(function, case, failure)
-            hint = failure.hint or _about_shapes(case, failure, first=not passed)
+            hint = failure.hint or (None if about_shapes else _hint_about_shapes(case, failure, first=not passed))
             raise failed(name, case, replace(failure, hint=hint, note=failure.note or found))
         passed.append((case, got, _snapshot(got)))
     for case, got, before in passed[-REPEATED:]:
@@ -217,7 +221,7 @@ def _run(
             raise failed(name, laid_out, replace(failure, hint=hint))
 
 
-def _about_shapes(case: Case, failure: Failure, first: bool) -> str | None:
+def _hint_about_shapes(case: Case, failure: Failure, first: bool) -> str | None:
     """Return a hint about the shapes of the arguments, if the function raises an error about shapes, or None.
 
     After the first case, only errors of arithmetic count. A wrong index may be the mistake that the case reveals, and

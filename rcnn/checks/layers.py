@@ -258,7 +258,14 @@ def top_down(function: Function, seed: int | None = None) -> None:
     ----------
     Lin et al., "Feature Pyramid Networks for Object Detection", 2017, section 3.
     """
-    run("top_down", function, _top_down_of, _top_down_cases(generator_of(seed)), rows=(("finer", "coarser"),))
+    run(
+        "top_down",
+        function,
+        _top_down_of,
+        _top_down_cases(generator_of(seed)),
+        rows=(("finer", "coarser"),),
+        about_shapes=True,
+    )
 
 
 def _top_down_of(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
