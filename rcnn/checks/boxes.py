@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -58,50 +58,13 @@ def iou(function: Function, seed: int | None = None) -> None:
     check_callable("iou", function)
     run(
         "iou",
-        _with_unwritten_as_nan(function),
+        function,
         boxes.iou,
         _iou_cases(generator_of(seed)),
         rows=(("boxes1",), ("boxes2",)),
         groups=_pairs_of_boxes,
         explain=_explained_iou,
     )
-
-
-class _Divide:
-    """`np.divide`, except that the elements that `where` leaves unwritten are NaN if there is no `out`."""
-
-    def __init__(self, divide: np.ufunc) -> None:
-        self.divide = divide
-
-    def __call__(self, *arguments: Any, where: Any = True, **named: Any) -> Any:
-        result = self.divide(*arguments, where=where, **named)
-        given = len(arguments) > 2 or named.get("out") is not None
-        if where is not True and not given and isinstance(result, np.ndarray) and result.dtype.kind == "f":
-            result[~np.broadcast_to(where, result.shape)] = np.nan
-        return result
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.divide, name)
-
-
-def _with_unwritten_as_nan(function: Function) -> Callable[..., Any]:
-    """Return a function that calls `function` with `_Divide` in place of `np.divide`.
-
-    The memory of a quotient often belonged to the union before. Where the union is 0, it then contains the expected 0.
-    """
-
-    def iou(boxes1: np.ndarray, boxes2: np.ndarray) -> Any:
-        names = ("divide", "true_divide")
-        before = [getattr(np, name) for name in names]
-        try:
-            for name, divide in zip(names, before, strict=True):
-                setattr(np, name, _Divide(divide))
-            return function(boxes1, boxes2)
-        finally:
-            for name, divide in zip(names, before, strict=True):
-                setattr(np, name, divide)
-
-    return iou
 
 
 def _explained_iou(function: Function, case: Case, failure: Failure) -> Failure:

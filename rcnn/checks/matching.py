@@ -187,14 +187,14 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
                 )
     yield boxes(
         [[least]],
-        "With `force_best`, the only box has the highest IoU with the only object, so it is matched, however low that "
+        "With `force_best`, the only anchor has the highest IoU with the only object, so it is matched, however low that "
         "IoU is.",
         True,
     )
     for force_best in (False, True):
         yield boxes(
             np.zeros((2, 0)),
-            "An image without objects is valid input: every box is background, also if `low` is 0.",
+            "An image without objects is valid input: every anchor is background, also if `low` is 0.",
             force_best,
             low=0.0,
         )
