@@ -187,8 +187,8 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
                 )
     yield boxes(
         [[least]],
-        "With `force_best`, the only anchor has the highest IoU with the only object, so it is matched, however low that "
-        "IoU is.",
+        "With `force_best`, the only anchor has the highest IoU with the only object, so it is matched, however low "
+        "that IoU is.",
         True,
     )
     for force_best in (False, True):
