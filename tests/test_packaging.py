@@ -14,7 +14,7 @@ import pytest
 from rcnn._ext.table import GAINS, KERNELS
 
 ROOT = Path(__file__).parent.parent
-DATA = {"py.typed", "digits.npz"}
+DATA = {"variants.toml", "py.typed", "digits.npz"}
 SOURCES = {".py", ".pyx", ".pxd", ".pyi", ".h", ".html", ".css", ".js"}
 
 pytestmark = pytest.mark.slow
