@@ -545,8 +545,9 @@ course.show(
 # precision-recall curve. At each recall, the curve uses the highest precision at this recall or a higher one. (This
 # is VOC's definition since 2010. The definition in [4] section 4.2 uses eleven recalls; notebook 12 has both.)
 #
-# The plot shows the best, the median and the worst class; both axes begin at 0.4. Each class has few objects, so every
-# missed object is a visible step. `rcnn demo` evaluates 200 pages.
+# The plot shows the best, the median and the worst class, before each precision is replaced by the highest one to its
+# right; both axes begin at 0.4. Each class has few objects, so every wrong detection is a visible drop. `rcnn demo`
+# evaluates 200 pages.
 #
 # > **What people get wrong.** A second box on a digit that is already found is not half correct: it is wrong.
 # > Therefore, NMS improves the average precision, and not only the pictures.

@@ -286,7 +286,7 @@ course.show(
 # The next two cells show eleven ways in which a target can be wrong; each is one line of code. The first tile is the
 # truth. Look at each tile before you read its title, and ask: would a test of the numbers find this error? Red dashed
 # boxes are invalid whatever the image shows. The first figure contains errors in the numbers of the boxes. In the
-# second figure, the boxes are possible, but they do not belong to the image or to the labels.
+# second figure, nearly all boxes are possible, but they do not belong to the image or to the labels.
 #
 # The best test is to *draw the boxes on the images and look at them*. It takes a minute and finds nearly all of these
 # errors.

@@ -607,7 +607,7 @@ course.source(FPN.forward)
 # %% pyramid-maps [markdown]
 # The library computes this sum level by level, from the coarsest to the finest. The next cell computes it for two maps
 # of the digit detector's backbone, with stride 4 and stride 8. In a pyramid, the lateral connections are learned. Here
-# they only copy their input (the finer map has 16 channels less; these are 0), so the plots show the sum alone, before
+# they only copy their input (the finer map has 16 fewer channels; these are 0), so the plots show the sum alone, before
 # the 3 × 3 convolution. **Predict** where each of the two maps is bright: along the strokes, or in the middle of a
 # digit? And the sum?
 

@@ -611,7 +611,7 @@ course.show(
 )
 
 # %% table [markdown]
-# The frozen head shows only in its own loss, which stays near log 5 while the RPN learns. The learning rate of 1 shows
+# The frozen head shows only in its own loss, and therefore in the total: it stays near log 5 while the RPN learns. The learning rate of 1 shows
 # within ten steps. Its curve comes back to the others later, but the detector has not recovered: it predicts
 # background for every RoI, and one large bias is enough for that. The run with swapped axes follows the sound one. Its
 # RPN is a little slower, but not enough to notice. In its first steps, a network learns how rare objects are, and any

@@ -386,7 +386,7 @@ assert FOLDER or (len(learnt), len(unseen)) == (39, 22)
 # ## 5  Choose a detector, and the number to report
 #
 # Decide *before* the training which number you will report. Otherwise, you choose the one that looks best. Suppose that
-# the detector shall measure the diameters of coins, to sort them by value. A box that is a third too large is then of no
+# the detector is to measure the diameters of coins, to sort them by value. A box that is a third too large is then of no
 # use, so the notebook reports the AP at an IoU of **0.75**.
 #
 # | your photos | detector | start from |
@@ -462,7 +462,7 @@ found, targets = evaluate.predictions(detector, unseen, progress=False)
 #
 # 1. Draw as many photos as there are, *with replacement*: some occur twice or more, others not at all.
 # 2. Compute the AP of this sample.
-# 3. Repeat this some hundred times. The middle 95 % of the APs are the confidence interval: its limits are the quantiles
+# 3. Repeat this a few hundred times. The middle 95 % of the APs are the confidence interval: its limits are the quantiles
 #    0.025 and 0.975.
 #
 # **Your turn.** Write `bootstrap_interval`. Draw photos, not objects: the objects of a photo share light, scale and
@@ -736,7 +736,7 @@ course.show(
 # %% rubric [markdown]
 # ## 12  Rubric
 #
-# A lecturer can grade the report with these five criteria. Each row needs everything to its left.
+# A lecturer can grade the report with these five criteria. Each level includes those to its left.
 #
 # | criterion | 1 point | 2 points | 3 points |
 # |---|---|---|---|
