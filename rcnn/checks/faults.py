@@ -38,8 +38,9 @@ FALSE_ALARMS = {  # hints for pages that are reported with this fault but do not
     "over the boxes of the page.",
 }
 A_DICT = "Return a dict {index: kind} with the faulty pages only: each key is the index of a page, each value one kind."
-CLASSES = (11, 14, 7, 11, 20, 5)  # number of classes in each round
-PAGES, ROUNDS = 12, 6
+CLASSES = (11, 14, 7, 11, 20, 5, 9, 12, 6, 16)  # number of classes in each round
+PAGES, ROUNDS = 12, len(CLASSES)
+SIMPLE = 6  # number of rounds of pages in grey values; most pages with several kinds of fault come later
 POOL, PAGE_SIZE = 60, (96, 144)
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
@@ -399,6 +400,8 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     loose = _loose(first=bool(len(classes) % 2))
     others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
     pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
+    if number >= SIMPLE:
+        pages += [_coloured(chosen[-2], number), _nearly_twice(chosen[-3], number)]
     return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
 
 
@@ -554,6 +557,44 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
     )
 
 
+def _coloured(page: Page, number: int) -> _Planted:
+    """Return a page without a fault, in which one of the channels does not show the ink."""
+    image, target = page
+    hidden = number % 3
+    grey = image.mean(axis=2)
+    paper = np.median(grey)
+    coloured = np.repeat((grey - (paper - grey) / 2)[..., None], 3, axis=2)  # the other two channels are darker
+    coloured[..., hidden] = paper
+    painted = np.clip(coloured, 0, 255).round().astype(np.uint8)
+    weights = np.array([0.299, 0.587, 0.114])  # of the luminance, a grey value that Pillow computes
+    luminance = np.repeat((painted @ weights)[..., None], 3, axis=2)
+    suits = min(ink(one, target["boxes"]).mean() for one in (painted, luminance)) >= INK
+    return _Planted(
+        painted if suits else image,
+        target["boxes"],
+        target["labels"],
+        None,
+        "This page has coloured ink, so one channel does not show it. The grey value of a pixel is the mean of its "
+        "three channels.",
+    )
+
+
+def _nearly_twice(page: Page, number: int) -> _Planted:
+    """Return a page without a fault, in which two boxes with the same label differ by less than a pixel."""
+    image, target = page
+    boxes = np.concatenate([target["boxes"], target["boxes"][:1]])
+    column = (2, 3, 0, 1)[number % 4]
+    boxes[-1, column] += (0.25 if number % 2 else 1 / 64) * (1 if column < 2 else -1)
+    return _Planted(
+        image,
+        boxes,
+        np.append(target["labels"], target["labels"][0]),
+        None,
+        "Two boxes differ by less than a pixel, so they are not the same box. Compare the numbers as they are: do not "
+        "round them.",
+    )
+
+
 def _with_dark_edge(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Darken columns from the right, outside the boxes, until the mean of the page is as dark as the boxes.
 
@@ -602,12 +643,21 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int, classes: int
     labels[i], boxes = value, target["boxes"].copy()
     if number == 3:  # two kinds of fault
         boxes[i] = boxes[i, [2, 1, 0, 3]]
+    elif number == SIMPLE:
+        boxes[i, 2] = image.shape[1] + 9
+    elif number > SIMPLE:
+        boxes, labels = _repeated(boxes, i), _repeated(labels, i)
     return _Planted(image, boxes, labels, "label", hint)
+
+
+def _repeated(rows: np.ndarray, i: int) -> np.ndarray:
+    """Return the rows (G, ...) with a copy of row `i` at the end."""
+    return np.concatenate([rows, rows[i : i + 1]])
 
 
 def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
-    boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
+    boxes, labels, i = target["boxes"].copy(), target["labels"], int(rng.integers(len(target["boxes"])))
     hint = "Every box must have both x2 > x1 and y2 > y1."
     if number == 0:
         boxes[i] = boxes[i, [2, 1, 0, 3]]
@@ -622,6 +672,19 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int
         )
     elif number == 5:
         boxes[i, [1, 3]], hint = boxes[i, 3], "If y2 equals y1, the box is only a line, and its area is 0."
+    elif number == 6:
+        boxes[i], hint = (
+            boxes[i, [2, 3, 0, 1]],
+            "x1 and x2 are exchanged, and so are y1 and y2, so the area is positive. Test each side.",
+        )
+    elif number == 7:  # also outside
+        boxes[i, 0] = boxes[i, 2] + 1
+        boxes[i - 1, 2] = image.shape[1] + 9
+    elif number == 8:  # also twice
+        boxes[i, 3] = boxes[i, 1] - 1
+        boxes, labels = _repeated(boxes, i), _repeated(labels, i)
+    elif number == 9:  # also outside, in the same box
+        boxes[i, [1, 3]] = -5
     else:  # x, y, width, height; the width of the rightmost box is at most its x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
@@ -630,7 +693,7 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int
             "The numbers are x, y, width and height. If a page has several kinds of fault, the first kind in the list "
             "of kinds counts."
         )
-    return _Planted(image, boxes, target["labels"], "empty", hint)
+    return _Planted(image, boxes, labels, "empty", hint)
 
 
 def _plant_outside(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
@@ -645,12 +708,16 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int, classes: i
         (1, -excess),
         (2, width + 20),
         (3, height + 20),
-    )[number]
+    )[number % 6]
     boxes[i, edge[0]] = edge[1]
+    labels = target["labels"]
+    if number >= SIMPLE:  # also twice: the box beyond the page, or another one
+        again = (i + number) % len(boxes)
+        boxes, labels = _repeated(boxes, again), _repeated(labels, again)
     return _Planted(
         image,
         boxes,
-        target["labels"],
+        labels,
         "outside",
         "A page has four edges: 0 on the left and at the top, the width on the right, and the height at the bottom. "
         "Width and height differ here. A shape is (height, width, 3).",
@@ -661,7 +728,10 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int, classes: int
     image, target = page
     i = 0 if number == 0 else int(rng.integers(len(target["boxes"])))
     position = len(target["boxes"]) if number % 2 else int(rng.integers(len(target["boxes"]) + 1))
-    boxes = np.insert(target["boxes"], position, target["boxes"][i], axis=0)
+    boxes, moved = target["boxes"], _moved(image, target["boxes"], number)
+    if number >= SIMPLE and moved is not None:  # also elsewhere
+        boxes = moved[0]
+    boxes = np.insert(boxes, position, boxes[i], axis=0)
     labels = np.insert(target["labels"], position, target["labels"][i])
     return _Planted(
         image,
@@ -678,14 +748,39 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes:
     moved = _moved(image, target["boxes"], number)
     if moved is None:
         raise RuntimeError("a page of the pool has no region without ink")
+    boxes, reason = moved
+    if number in (6, 8):
+        boxes = _beginning_outside(image, boxes)
+        reason += ", and a box begins up to a pixel outside the page (a negative index counts from the end)"
+    elif number > SIMPLE:
+        image = _with_light_boxes(image, boxes)
+        reason = "the boxes lie on parts of the page that are lighter than its median, so the difference is negative"
     return _Planted(
         image,
-        moved[0],
+        boxes,
         target["labels"],
         "elsewhere",
-        f"All numbers are plausible here, but {moved[1]}. "
+        f"All numbers are plausible here, but {reason}. "
         "Ink is dark, so the inside of a box that lies on its digit is darker than the page.",
     )
+
+
+def _beginning_outside(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return boxes off the ink (G, 4), one of which is extended to begin at -1. Unchanged if all would lie on ink."""
+    for i, column in [(i, k) for k in (0, 1) for i in boxes[:, k].argsort()]:
+        longer = boxes.copy()
+        longer[i, column] = -1
+        if ink(image, np.maximum(longer, 0)).mean() <= NO_INK:
+            return longer
+    return boxes
+
+
+def _with_light_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Darken the page, and brighten it inside the boxes (G, 4). Unchanged if the boxes are too large."""
+    light = (image * 0.5).astype(np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        light[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = 240
+    return light if ink(light, boxes).mean() <= -INK else image
 
 
 _PLANT = {
