@@ -28,8 +28,10 @@ from rcnn.checks._engine import (
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
-PAGES, POOL, PAGE_SIZE = 17, 60, (64, 96)
+PAGES, POOL, PAGE_SIZE = 27, 60, (64, 96)
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
+LISTED_TWICE = "listed-twice"  # a problem that the learner's function must leave
+SECOND = "-second"  # end of the id of the second record of an image
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
 A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
 AREA = 10.0  # factor by which an area may differ from the area of the box
@@ -57,6 +59,16 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("other-size", 0),
     ("other-size", 1),
     ("twice", 0),
+    ("missing", 0),
+    ("exchanged", 2),
+    ("twice", 1),
+    ("twice", 2),
+    ("equal after", 0),
+    ("equal after", 1),
+    ("equal after", 2),
+    ("nearly", 0),
+    ("nearly", 1),
+    ("second", 0),
     ("same box", 0),
     ("no objects", 0),
     ("no size", 0),
@@ -73,7 +85,9 @@ def repair(function: Function, seed: int | None = None) -> None:
         ``function(annotations)``. The argument is a damaged `rcnn.data.Annotations`, and the function returns a
         repaired one. The validator must find no problem in the result. The result must contain every record whose image
         file exists, and every object in these records, with the right boxes (to within a pixel), labels, names, flags
-        and image size. The function must not change its argument.
+        and image size. Of objects with equal boxes and labels, only the first is kept. Two records may have the same
+        image file: the validator's problem "listed-twice" is allowed, and both records are kept. The function must not
+        change its argument.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -177,8 +191,8 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "out. Keep all other records.",
     "capitals": "The class name is written in capital letters, so the object has the label -1. Give the object both "
     "the name and the label of the class.",
-    "exchanged": "Two coordinates were swapped, x1 with x2 or y1 with y2. The object is still there: its box extends "
-    "from the smaller number to the larger.",
+    "exchanged": "Coordinates were swapped, x1 with x2 or y1 with y2, or both. The object is still there: its box "
+    "extends from the smaller number to the larger.",
     "beyond": "The box extends beyond its image. It must end at the border.",
     "other-size": "The annotation was made for an image of another size. Multiply x by the ratio (width of the file / "
     "width in the record), and y by the same ratio of the heights. Store the size of the image file in the "
@@ -188,8 +202,14 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "no objects": "This record has no objects and no fault. Its image is an ordinary image, so keep the record.",
     "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so "
     "keep them. Store the size of the image file in the record.",
+    "equal after": "Two objects become equal only when their boxes and names are repaired. Compare repaired boxes and "
+    "repaired labels, and keep only the first of the two.",
+    "nearly": "This record has no fault. Two boxes differ by less than a pixel, so they are different objects. Compare "
+    "the numbers as they are: do not round them, and keep both.",
+    "second": "This record has no fault. Two records have the same image file, but each has its own objects. Leave out "
+    "records only if the image file is missing.",
     "twice": "The same box appears twice with the same class. Keep only one of the two in boxes, names, labels and "
-    "all other arrays of the record.",
+    "all other arrays of the record: the first one, whatever its flags are.",
 }
 
 
@@ -225,10 +245,10 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
         raise _failed(
             None, f"returns records that cannot be read ({type(error).__name__}: {error})", A_ROW_EACH
         ) from error
-    problems = [problem for problem in found if problem.kind not in OF_ALL]
+    problems = [problem for problem in found if problem.kind not in (*OF_ALL, LISTED_TWICE)]
     if problems:
         index = problems[0].examples[0].image
-        name = "" if index is None else got.records[index].image.name
+        name = "" if index is None else _key(got.records[index])
         fault, record = planted.get(name, ("", None))
         raise _failed(
             record,
@@ -239,7 +259,7 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
     """Raise CheckFailed for missing records, missing objects or changed boxes: the validator cannot find these."""
-    found = {record.image.name: record for record in got.records}
+    found = {_key(record): record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
         hint = FAULTS.get(fault, "This image has no fault: its record must stay unchanged.")
@@ -283,6 +303,11 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
             f"returns {len(got.records)} records; expected {len(truth)}",
             "Return exactly one record for each image file that exists.",
         )
+
+
+def _key(record: Record) -> str:
+    """Return the name of the image, with an ending for the second record of the same image."""
+    return record.image.name + (SECOND if str(record.image_id).endswith(SECOND) else "")
 
 
 def _check_lengths(given: Record, record: Record) -> None:
@@ -355,13 +380,13 @@ def _as_bitmap(record: Record) -> Record:
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
-    """Return annotations with every fault, and dicts: image name to correct record, and to (fault, damaged record)."""
+    """Return annotations with every fault, and dicts: key to correct record, and key to (fault, damaged record)."""
     everything = _with_capitals(rng, _folder()[1])
     several = [record for record in everything.records if len(record.boxes) >= 2]
     planned = [*PLANTED, *[("", 0)] * (PAGES - len(PLANTED))]
     while True:
         chosen = [_marked(rng, several[i]) for i in rng.choice(len(several), PAGES, replace=False)]
-        left_out = ("missing", "no objects")
+        left_out = ("missing", "no objects", "second")
         kept = [record for record, (fault, _) in zip(chosen, planned, strict=True) if fault not in left_out]
         labels = {label for record in kept for label in record.labels.tolist()}
         if len(labels) == len(everything.classes) - 1:  # the validator reports a class without objects
@@ -370,11 +395,14 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
     for record, (fault, variant) in zip(chosen, planned, strict=True):
         true, wrong = _plant(rng, record, fault, variant, everything.classes)
         if fault != "missing":
-            truth[true.image.name] = true
+            if fault == "second":  # the other record of this image has no fault
+                true = wrong = replace(true, image=chosen[-1].image, image_id=f"{true.image_id}{SECOND}")
+            truth[_key(true)] = true
         if fault:
-            planted[wrong.image.name] = fault, wrong
+            planted[_key(wrong)] = fault, wrong
         records.append(wrong)
-    order = rng.permutation(len(records))
+    order = rng.permutation(np.arange(1, len(records)))
+    order = np.append(0, order)  # the first image is missing
     return replace(everything, records=[records[i] for i in order]), truth, planted
 
 
@@ -410,7 +438,7 @@ def _plant(
         names[i], labels[i] = names[i].swapcase(), -1
         return record, replace(record, names=tuple(names), labels=labels)
     if fault == "exchanged":
-        boxes[i] = boxes[i][[2, 1, 0, 3] if first else [0, 3, 2, 1]]
+        boxes[i] = boxes[i][([2, 1, 0, 3], [0, 3, 2, 1], [2, 3, 0, 1])[variant]]
         return record, replace(record, boxes=boxes)
     if fault == "beyond":
         column, edge = ((2, float(PAGE_SIZE[1])), (0, 0.0), (3, float(PAGE_SIZE[0])), (1, 0.0))[variant]
@@ -429,16 +457,46 @@ def _plant(
         labels[-1] = labels[-1] % (len(classes) - 1) + 1
         different = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
         return different, different
-    if fault == "twice":  # the next object alone is truncated, so a mark of another row is a wrong mark
+    if fault == "twice":  # the next object alone has these marks, so a mark of another row is a wrong mark
         once = _rows(record, [i, *np.delete(np.arange(len(boxes)), i)])
-        once = replace(once, truncated=np.arange(len(boxes)) == 1)
-        return once, _rows(once, [0, *range(len(boxes))])
+        of_next, of_first = np.arange(len(boxes)) == 1, np.arange(len(boxes)) == 0
+        once = replace(once, truncated=of_next, difficult=of_next, crowd=of_next if first else of_first)
+        both = _rows(once, [0, *range(len(boxes))])
+        if variant == 2:  # the second of the two has other marks
+            row = np.arange(len(both.boxes)) == 1
+            both = replace(both, difficult=both.difficult ^ row, truncated=both.truncated ^ row, crowd=both.crowd ^ row)
+        return once, both
+    if fault == "equal after":
+        return _equal_after(record, variant)
+    if fault == "nearly":
+        both = _rows(record, [*range(len(boxes)), i])
+        boxes = both.boxes.copy()
+        boxes[-1, 2] -= (0.25, 1 / 64)[variant]
+        both = replace(both, boxes=boxes)
+        return both, both
     if fault == "no objects":
         nothing = _rows(record, [])
         return nothing, nothing
     if fault == "no size":
         return record, replace(record, size=None)
     return record, record
+
+
+def _equal_after(record: Record, variant: int) -> tuple[Record, Record]:
+    """Return the correct record, and one whose first object appears twice, but only after the repair."""
+    both = _rows(record, [0, *range(len(record.boxes))])
+    boxes, labels, names = both.boxes.copy(), both.labels.copy(), list(both.names)
+    once = record
+    if variant == 0:
+        boxes[1] = boxes[1][[2, 3, 0, 1]]
+    elif variant == 1:
+        names[1], labels[1] = names[1].swapcase(), -1
+    else:  # both extend beyond the right border, but not equally far
+        boxes[:2, 2] = PAGE_SIZE[1] + np.array([3.0, 9.0])
+        true = record.boxes.copy()
+        true[0, 2] = PAGE_SIZE[1]
+        once = replace(record, boxes=true)
+    return once, replace(both, boxes=boxes, labels=labels, names=tuple(names))
 
 
 def _rows(record: Record, rows: Sequence[int]) -> Record:

@@ -46,7 +46,7 @@ def in_one_go(annotations):
         for box, name, marks in zip((r.boxes * factor).tolist(), r.names, marks_of, strict=True):
             x1, x2 = sorted(min(max(x, 0), width) for x in box[::2])
             y1, y2 = sorted(min(max(y, 0), height) for y in box[1::2])
-            things[(x1, y1, x2, y2, label_of[name.lower()])] = marks
+            things.setdefault((x1, y1, x2, y2, label_of[name.lower()]), marks)
         boxes = np.array([thing[:4] for thing in things]).reshape(-1, 4)
         labels = np.array([thing[4] for thing in things], np.int64)
         difficult, crowd, truncated = np.array(list(things.values()), bool).reshape(-1, 3).T  # (G,) each
@@ -69,14 +69,13 @@ def in_one_go(annotations):
     return Annotations(annotations.classes, records)
 
 
-def the_last_of_each(annotations):
+def the_first_of_each(annotations):
     fixed = step_by_step(annotations, skip="twice")
     records = []
     for r in fixed.records:
-        last = {
-            (*box, label): i for i, (box, label) in enumerate(zip(r.boxes.tolist(), r.labels.tolist(), strict=True))
-        }
-        records.append(_rows(r, sorted(last.values(), reverse=True)))
+        rows = list(enumerate(zip(r.boxes.tolist(), r.labels.tolist(), strict=True)))
+        first = {(*box, label): i for i, (box, label) in reversed(rows)}
+        records.append(_rows(r, sorted(first.values(), reverse=True)))
     return replace(fixed, records=records[::-1])
 
 
@@ -275,7 +274,7 @@ def _uncut(record, old, columns):
     return replace(record, boxes=boxes)
 
 
-RIGHT = (step_by_step, in_one_go, the_last_of_each)
+RIGHT = (step_by_step, in_one_go, the_first_of_each)
 WRONG = (
     (keeps_missing_images, "missing.*\n(.*\n)*.*cannot be repaired"),
     (capitals_stay, "name is written in capital"),
