@@ -12,7 +12,19 @@ import numpy as np
 from rcnn import boxes
 from rcnn._ext.dispatch import original
 from rcnn.checks import _inputs
-from rcnn.checks._engine import Case, Failure, Function, as_array, attempt, check_callable, generator_of, run
+from rcnn.checks._engine import (
+    Case,
+    Failure,
+    Function,
+    answer,
+    as_array,
+    attempt,
+    check_callable,
+    failed,
+    generator_of,
+    judging,
+    run,
+)
 
 EVERY_PAIR = (
     "Compare every box of `boxes1` with every box of `boxes2`, not only boxes of the same row. The result has one row "
@@ -231,7 +243,28 @@ def convert(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    run("convert", function, boxes.convert, _convert_cases(generator_of(seed)), rows=(("boxes",),))
+    rng = generator_of(seed)
+    run("convert", function, boxes.convert, _convert_cases(rng), rows=(("boxes",),))
+    with judging("convert"):
+        _check_floats(function, _inputs.integers(rng, 3))
+
+
+def _check_floats(function: Function, whole: np.ndarray) -> None:
+    """Raise CheckFailed if `function` returns an array of integers for boxes (N, 4) of integers."""
+    for source in FORMATS:
+        for target in (source, *FORMATS):
+            case = Case({"boxes": whole, "source": source, "target": target}, "")
+            got, failure = answer(function, case)
+            if failure is None and isinstance(got, np.ndarray) and got.dtype.kind in "iu":
+                failure = Failure(
+                    f"returns {got.dtype} values; expected floats",
+                    got,
+                    got.astype(float),
+                    "The boxes may be integers, but the result is an array of floats, whatever the formats are. "
+                    "Convert the boxes first, also if the source and target formats are the same.",
+                )
+            if failure is not None:
+                raise failed("convert", case, failure)
 
 
 def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:

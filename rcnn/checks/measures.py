@@ -194,6 +194,15 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         "The scores are nearly equal, but the second is higher, so the second detection claims the object.",
     )
     yield row([100, 0, 0], [-low, 0, -high], [0], "A score may be 0 or negative. Compare scores only with each other.")
+    for scale in (low, 1, 1e4, 1e12):
+        for sign in (-1, 1):
+            yield row(
+                [100, 0, 0, 50],
+                [sign * scale * score for score in (3, 2, 1, 4)],
+                [0, 50],
+                "All scores may be negative, also -1 or below, or all above 1. A score may be any number, so every "
+                "detection counts. Compare scores only with each other.",
+            )
     yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection in it is wrong.")
     yield row([], [], [0], "Zero detections are valid input: the result is empty.")
     yield Case(

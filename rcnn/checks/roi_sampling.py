@@ -29,6 +29,12 @@ from rcnn.matching import IGNORED, match
 from rcnn.roi_heads import RoITargets
 
 DRAWS = 1500  # number of choices from the same candidates
+FEW_DRAWS = 200  # the same, if all candidates are background
+NO_OBJECTS = (
+    "The image has no objects, and more proposals than `batch_size`. An image without objects is no exception: draw "
+    "`batch_size` of its proposals with `rng`, as background."
+)
+ONLY_OBJECTS = "All candidates are on objects. Draw as many of them as the fraction allows. The sample is smaller then."
 SIDE = 40  # pixels: side of the objects
 APART = 100  # pixels from one object to the next
 SAME = 1e-3  # tolerance for float32, in pixels and for deltas
@@ -108,6 +114,10 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     for count, examine in ((12, _unmoved), (3, _unequal)):
         case = _crowd(seeds, count, hint)
         _raise_if(examine(function, case), case)
+    case = _only_background(seeds, 16, 6)
+    _raise_if(_unmoved(function, case) or _unequal(function, case, FEW_DRAWS), case)
+    case = _scene(seeds, 2, 12, 0, ONLY_OBJECTS, batch_size=8)
+    _raise_if(_unmoved(function, case), case)
 
 
 def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -221,6 +231,7 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         batch_size=16,
     )
     yield _rois([on, off], [], [], rng, "An image without objects is valid input: every RoI is background.")
+    yield _only_background(rng, 12, 8)
     yield _rois([], [on], [one], rng, "There are no proposals, so the true box is the only candidate.")
     yield _rois([], [], [], rng, "There are no candidates, so the result has no rows.")
     wide, given = (
@@ -277,6 +288,8 @@ def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
         "There is too little background to fill the sample. The sample is smaller then. Do not choose more RoIs on "
         "objects than the fraction allows.",
     )
+    yield counted(3, 9, 0, 8, 0.5, ONLY_OBJECTS)
+    yield counted(9, 0, 0, 6, 0.5, ONLY_OBJECTS)
     yield counted(2, 2, 3, 100, 0.5, "There are fewer candidates than `batch_size`, so choose each of them once.")
     yield counted(
         5,
@@ -320,6 +333,11 @@ def _scene(rng: np.random.Generator, objects: int, on: int, off: int, hint: str,
     nowhere = [0, 200, SIDE, 200 + SIDE] + _apart(rng, off - a_little, 9)
     proposals = rng.permutation(np.concatenate([good, below, nowhere]))
     return _rois(proposals, gt_boxes, rng.integers(1, 9, objects).tolist(), rng, hint, **settings)
+
+
+def _only_background(rng: np.random.Generator, off: int, size: int) -> Case:
+    """Return `off` proposals without an object, more than the `size` of the sample."""
+    return _rois([0, 200, SIDE, 200 + SIDE] + _apart(rng, off, 9), [], [], rng, NO_OBJECTS, batch_size=size)
 
 
 def _apart(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
@@ -485,7 +503,7 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
     choices = [_choice(function, case, np.random.default_rng(first + i)) for i in range(5)]
     for name, of_kind in (("on objects", labels > 0), ("on background", labels == 0)):
         kinds = {tuple(index for index in choice if of_kind[index]) for choice in choices}
-        if len(kinds) == 1:
+        if len(kinds) == 1 and of_kind.any():
             return Failure(
                 f"chooses the same RoIs {name} for different random numbers from `rng`",
                 hint="The choice must depend on the random numbers from `rng`, not on the order of the candidates or "
@@ -494,25 +512,25 @@ def _unmoved(function: Function, case: Case) -> Failure | None:
     return None
 
 
-def _unequal(function: Function, case: Case) -> Failure | None:
+def _unequal(function: Function, case: Case, draws: int = DRAWS) -> Failure | None:
     """Return a failure if some candidate is chosen more often, or less often, than chance explains."""
     truth, rng = _truth(case), case.arguments["rng"].made()
     own, rows = copied(case), {tuple(roi): index for index, roi in enumerate(truth.rois.round(3).tolist())}
     choices = []
-    for _ in range(DRAWS):
+    for _ in range(draws):
         got, failure = attempt(lambda: replace(own, arguments={**own.arguments, "rng": rng}).call(function))
         _raise_if(failure, case)
         rois = np.asarray(got.rois if isinstance(got, RoITargets) else got[0], float)
         choices += [rows[tuple(roi)] for roi in rois.round(3).tolist() if tuple(roi) in rows]
     counts = np.bincount(np.array(choices, int), minlength=len(truth.rois))  # (P + G,)
     for name, of_kind in (("on objects", truth.labels > 0), ("on background", truth.labels == 0)):
-        share = counts[of_kind].sum() / DRAWS / of_kind.sum()
-        unlike = unlike_chance(counts, share, DRAWS)
+        share = counts[of_kind].sum() / draws / max(of_kind.sum(), 1)
+        unlike = unlike_chance(counts, share, draws)
         if (unlike & of_kind).any():
             index = int((unlike & of_kind).argmax())
             return Failure(
                 f"chooses the candidate {truth.rois[index].tolist()}, one of the candidates {name}, {counts[index]} "
-                f"times in {DRAWS} calls; expected about {DRAWS * share:.0f}",
+                f"times in {draws} calls; expected about {draws * share:.0f}",
                 hint="All candidates on objects must have the same probability, including true boxes. All background "
                 "candidates must have the same probability, including those that overlap an object a little.",
             )

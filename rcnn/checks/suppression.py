@@ -197,6 +197,15 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "A score may be 0 or negative, for example a logit. Compare scores only with each other, and do not use a "
         "special score to mark removed boxes.",
     )
+    for scale in (1, 1e4, 1e12):
+        for sign in (-1, 1):
+            yield row(
+                [0, 5, 50, 55],
+                [sign * scale * score for score in (2, 1, 9, 4)],
+                0.5,
+                "All scores may be -1 or below, or above 1, because a score may be any number. Compare scores only "
+                "with each other, and do not use a special score to mark removed boxes.",
+            )
     yield _case(np.zeros((0, 4)), [], 0.5, "Zero boxes are valid input: nothing is kept.")
     yield _case(
         [[x, y, x, y], [x, y, x, y]],
