@@ -611,12 +611,12 @@ course.show(
 )
 
 # %% table [markdown]
-# The frozen head shows only in its own loss, and therefore in the total: it stays near log 5 while the RPN learns. The learning rate of 1 shows
-# within ten steps. Its curve comes back to the others later, but the detector has not recovered: it predicts
-# background for every RoI, and one large bias is enough for that. The run with swapped axes follows the sound one. Its
-# RPN is a little slower, but not enough to notice. In its first steps, a network learns how rare objects are, and any
-# boxes serve for that. A loss curve shows faults of the *training*. It can hide faults of the *data* for a long time. To
-# find those, look at annotated images, and run `rcnn check`.
+# The frozen head shows only in its own loss, and therefore in the total: it stays near log 5 while the RPN learns. The
+# learning rate of 1 shows within ten steps. Its curve comes back to the others later, but the detector has not
+# recovered: it predicts background for every RoI, and one large bias is enough for that. The run with swapped axes
+# follows the sound one. Its RPN is a little slower, but not enough to notice. In its first steps, a network learns how
+# rare objects are, and any boxes serve for that. A loss curve shows faults of the *training*. It can hide faults of the
+# *data* for a long time. To find those, look at annotated images, and run `rcnn check`.
 #
 # ## 8  Symptoms and remedies
 #
