@@ -64,8 +64,6 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("twice", 1),
     ("twice", 2),
     ("equal after", 0),
-    ("equal after", 1),
-    ("equal after", 2),
     ("nearly", 0),
     ("nearly", 1),
     ("second", 0),
@@ -203,7 +201,7 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so "
     "keep them. Store the size of the image file in the record.",
     "equal after": "Two objects become equal only when their boxes and names are repaired. Compare repaired boxes and "
-    "repaired labels, and keep only the first of the two.",
+    "repaired labels. Keep only one of the two: the first.",
     "nearly": "This record has no fault. Two boxes differ by less than a pixel, so they are different objects. Compare "
     "the numbers as they are: do not round them, and keep both.",
     "second": "This record has no fault. Two records have the same image file, but each has its own objects. Leave out "
@@ -467,7 +465,7 @@ def _plant(
             both = replace(both, difficult=both.difficult ^ row, truncated=both.truncated ^ row, crowd=both.crowd ^ row)
         return once, both
     if fault == "equal after":
-        return _equal_after(record, variant)
+        return _equal_after(record)
     if fault == "nearly":
         both = _rows(record, [*range(len(boxes)), i])
         boxes = both.boxes.copy()
@@ -482,21 +480,16 @@ def _plant(
     return record, record
 
 
-def _equal_after(record: Record, variant: int) -> tuple[Record, Record]:
-    """Return the correct record, and one whose first object appears twice, but only after the repair."""
+def _equal_after(record: Record) -> tuple[Record, Record]:
+    """Return the correct record, and one whose first object appears twice, but only after the repair.
+
+    Both boxes extend beyond the right border, but not equally far.
+    """
     both = _rows(record, [0, *range(len(record.boxes))])
-    boxes, labels, names = both.boxes.copy(), both.labels.copy(), list(both.names)
-    once = record
-    if variant == 0:
-        boxes[1] = boxes[1][[2, 3, 0, 1]]
-    elif variant == 1:
-        names[1], labels[1] = names[1].swapcase(), -1
-    else:  # both extend beyond the right border, but not equally far
-        boxes[:2, 2] = PAGE_SIZE[1] + np.array([3.0, 9.0])
-        true = record.boxes.copy()
-        true[0, 2] = PAGE_SIZE[1]
-        once = replace(record, boxes=true)
-    return once, replace(both, boxes=boxes, labels=labels, names=tuple(names))
+    boxes, true = both.boxes.copy(), record.boxes.copy()
+    boxes[:2, 2] = PAGE_SIZE[1] + np.array([3.0, 9.0])
+    true[0, 2] = PAGE_SIZE[1]
+    return replace(record, boxes=true), replace(both, boxes=boxes)
 
 
 def _rows(record: Record, rows: Sequence[int]) -> Record:
