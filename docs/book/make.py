@@ -122,22 +122,22 @@ def page_of(target: Path, stage: Path) -> str:
 
 def file_page(target: Path, stage: Path) -> str:
     """Write a page with the content of a text file, and return its path."""
-    page = f"files/{target.as_posix().replace('/', '-')}.md"
     language = {".py": "python", ".md": "markdown", ".cff": "yaml"}.get(target.suffix, "text")
-    (stage / "files").mkdir(exist_ok=True)
     fence = "`" * 8  # more than any line of the file has
-    code = f"{fence}{language}\n{(ROOT / target).read_text()}\n{fence}"
-    (stage / page).write_text(f"---\norphan: true\n---\n\n# {target.as_posix()}\n\n{code}\n")
-    return page
+    return write_page(target, f"{fence}{language}\n{(ROOT / target).read_text()}\n{fence}", stage)
 
 
 def listing_page(folder: Path, stage: Path) -> str:
     """Write a page with links to the Python files of a folder, and return its path."""
-    page = f"files/{folder.as_posix().replace('/', '-')}.md"
-    (stage / "files").mkdir(exist_ok=True)
     files = [path.relative_to(ROOT) for pattern in ("*.py", "*.pyx") for path in sorted((ROOT / folder).glob(pattern))]
-    links = [f"- [{file.name}](../{file_page(file, stage)})" for file in files]
-    (stage / page).write_text(f"---\norphan: true\n---\n\n# {folder.as_posix()}\n\n" + "\n".join(links) + "\n")
+    return write_page(folder, "\n".join(f"- [{file.name}](../{file_page(file, stage)})" for file in files), stage)
+
+
+def write_page(target: Path, content: str, stage: Path) -> str:
+    """Write a page about a file or folder of the repository, and return its path."""
+    page = f"files/{target.as_posix().replace('/', '-')}.md"
+    (stage / "files").mkdir(exist_ok=True)
+    (stage / page).write_text(f"---\norphan: true\n---\n\n# {target.as_posix()}\n\n{content}\n")
     return page
 
 

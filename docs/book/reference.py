@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 GROUPS = {
@@ -33,19 +34,6 @@ GROUPS = {
     ),
 }
 MODULES = tuple(name for names in GROUPS.values() for name in names)
-PACKAGES = {
-    "rcnn.backbones",
-    "rcnn.nn",
-    "rcnn.zoo",
-    "rcnn.data",
-    "rcnn.plot",
-    "rcnn.evaluate",
-    "rcnn.doctor",
-    "rcnn.train",
-    "rcnn.checks",
-    "rcnn.course",
-    "rcnn.course.widgets",
-}  # their names come from modules inside
 ELSEWHERE = {"rcnn.nn.functional": ("concatenate",)}  # names that another page documents
 TOP = """rcnn
 ====
@@ -78,7 +66,7 @@ def write(folder: Path) -> None:
     folder.mkdir()
     (folder / "rcnn.rst").write_text(TOP)
     for name in MODULES[1:]:
-        imported = "   :imported-members:\n" if name in PACKAGES else ""
+        imported = "   :imported-members:\n" if is_package(name) else ""  # its names come from modules inside
         excluded = f"   :exclude-members: {', '.join(ELSEWHERE[name])}\n" if name in ELSEWHERE else ""
         text = f".. automodule:: {name}\n   :members:\n{imported}{excluded}"
         (folder / f"{name}.rst").write_text(f"{name}\n{'=' * len(name)}\n\n{text}")
@@ -91,3 +79,9 @@ def write(folder: Path) -> None:
         "sources. A link beside each name leads to its source code.\n\n"
     )
     (folder / "index.md").write_text(introduction + "\n".join(groups))
+
+
+def is_package(name: str) -> bool:
+    """Return whether a module is a package."""
+    spec = find_spec(name)
+    return spec is not None and spec.submodule_search_locations is not None
