@@ -511,7 +511,7 @@ def compare(got: Any, expected: Any) -> Failure | None:
         return Failure(f"returns an array of shape {array.shape}; expected {wanted.shape}", array, wanted)
     if not _equal(array.reshape(wanted.shape), wanted):
         return Failure("returns wrong numbers", array, wanted)
-    if wanted.dtype.kind in "iub" and wanted.ndim and array.dtype.kind not in "iub" and _is_typed(got, wanted):
+    if wanted.dtype.kind in "iub" and wanted.ndim and array.dtype.kind not in "iub" and has_dtype(got, wanted):
         values = f"returns {array.dtype} values" if array.size else f"returns an empty array of {array.dtype}"
         return Failure(f"{values}; expected {_kind(wanted)}", array, wanted, NOT_FLOATS)
     if wanted.dtype.kind == "b" and wanted.ndim and array.dtype.kind in "iu" and isinstance(got, np.ndarray):
@@ -555,9 +555,22 @@ def _is_empty_list(got: Any, array: np.ndarray, wanted: np.ndarray) -> bool:
     return array.size == wanted.size == 0 and isinstance(got, (list, tuple)) and array.shape[0] == wanted.shape[0]
 
 
-def _is_typed(got: Any, wanted: np.ndarray) -> bool:
-    """Return True if the dtype of an output matters. An empty list has no dtype."""
-    return bool(wanted.size) or isinstance(got, np.ndarray)
+def has_dtype(got: Any, numbers: np.ndarray) -> bool:
+    """Return True if the dtype of an output matters. An empty list has no dtype.
+
+    Parameters
+    ----------
+    got : object
+        Output of a function.
+    numbers : array
+        Numbers that the output contains, or should contain.
+
+    Returns
+    -------
+    bool
+        True unless the output is an empty list or tuple, or another object without a dtype.
+    """
+    return bool(numbers.size) or isinstance(got, np.ndarray)
 
 
 def _kind(wanted: np.ndarray) -> str:

@@ -19,7 +19,6 @@ from rcnn.checks._engine import (
     answer,
     as_array,
     attempt,
-    check_callable,
     failed,
     generator_of,
     judging,
@@ -67,7 +66,6 @@ def iou(function: Function, seed: int | None = None) -> None:
     ...     print(str(failed).splitlines()[0])
     iou: your function returns an array of shape (2, 1); expected (1, 2)
     """
-    check_callable("iou", function)
     run(
         "iou",
         function,

@@ -23,6 +23,7 @@ from rcnn.checks._engine import (
     check_callable,
     failed,
     generator_of,
+    has_dtype,
     judging,
     run,
 )
@@ -379,7 +380,7 @@ def _judge(got: Any, labels: np.ndarray, size: int, fraction: float) -> Failure 
 def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Failure | None:
     """Return what is wrong with the indices of one kind, or None. `allowed` (A,): the anchors of this kind."""
     indices, failure = as_array(part)
-    if failure is not None or indices.ndim != 1 or _not_integers(part, indices):
+    if failure is not None or indices.ndim != 1 or has_dtype(part, indices) and indices.dtype.kind not in "iu":
         return Failure(
             f"must return the {kind} anchors as a 1-D array of integers",
             part,
@@ -408,11 +409,6 @@ def _examine_part(part: Any, kind: str, allowed: np.ndarray, count: int) -> Fail
             hint="The choice is random, but the order of the indices is not. Return them in ascending order.",
         )
     return None
-
-
-def _not_integers(part: Any, indices: np.ndarray) -> bool:
-    """Return True unless the indices are integers. An empty list has no dtype."""
-    return indices.dtype.kind not in "iu" and (bool(indices.size) or isinstance(part, np.ndarray))
 
 
 def _unmoved(function: Function, case: Case) -> Failure | None:
