@@ -10,7 +10,7 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from io import BufferedReader
 from pathlib import Path
 
@@ -128,8 +128,8 @@ def decode_text(content: bytes, path: str | os.PathLike[str]) -> str:
         raise ValueError(f"{path} is not UTF-8 text: {error}; save the file as UTF-8") from error
 
 
-def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
-    """Write `content` to a temporary file, flush it to the disk, and rename the file to `path`.
+def write_whole(path: str | os.PathLike[str], content: bytes | Iterable[bytes], flush: bool = True) -> None:
+    """Write `content`, in one or several parts, to a temporary file, flush it to the disk, and rename it to `path`.
 
     Only a regular file is replaced. If `path` is a link, the file that it points to is replaced, and the link remains.
     If `path` is a pipe or a character device such as /dev/null, `content` is written to it. Another process must read
@@ -141,12 +141,13 @@ def write_whole(path: str | os.PathLike[str], content: bytes, flush: bool = True
     errors of `check_path`.
     """
     check_path(path)
+    parts = [content] if isinstance(content, bytes) else content
     try:
         stream = _stream_status(path)
         if stream is None:
-            _replace(Path(os.path.realpath(path)), content, flush)
+            _replace(Path(os.path.realpath(path)), parts, flush)
         else:
-            _write_through(path, content, stream)
+            _write_through(path, parts, stream)
     except OSError as error:  # its message may contain the temporary file, or no file if the disk is full
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
@@ -181,13 +182,13 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_whole(path, content)
 
 
-def _replace(target: Path, content: bytes, flush: bool) -> None:
+def _replace(target: Path, parts: Iterable[bytes], flush: bool) -> None:
     temporary = target.with_name(f"{_prefix(target.name)}{secrets.token_hex(4)}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(temporary, flags, 0o666)  # the system subtracts the umask
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             if flush:
                 file.flush()
                 os.fsync(file.fileno())
@@ -245,10 +246,10 @@ def _open_stream(path: str | os.PathLike[str], found: os.stat_result) -> int:
         raise
 
 
-def _write_through(path: str | os.PathLike[str], content: bytes, found: os.stat_result) -> None:
+def _write_through(path: str | os.PathLike[str], parts: Iterable[bytes], found: os.stat_result) -> None:
     with os.fdopen(_open_stream(path, found), "wb") as file:
         os.set_blocking(file.fileno(), True)
-        file.write(content)
+        file.writelines(parts)
 
 
 def _prefix(name: str) -> str:

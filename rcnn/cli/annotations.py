@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ from rcnn import images
 from rcnn._files import check_free, write_whole
 from rcnn.data.search import path_parts
 
-Entry = dict[str, Any]  # see `rcnn.cli.detect.detect_files`
+Entry = dict[str, Any]  # see `rcnn.cli.photos.detect_groups`
 COLUMNS_OF_FRAMES = ("frame", "time")  # added if there are videos
 FOLDERS = {"voc": ("JPEGImages", "Annotations"), "yolo": ("images", "labels"), "labelme": (".", ".")}
 COLUMNS = ("image", "x1", "y1", "x2", "y2", "label", "score", "width", "height")
@@ -38,27 +38,29 @@ def can_name(file: Path) -> bool:
     return readable and path_parts(file.name) == [file.name]
 
 
-def csv_table(entries: Sequence[tuple[Entry, Sequence[Entry]]], file: Path) -> str:
-    """Return a table with one row for each detection, and an empty row for an image without detections.
+def csv_rows(entries: Iterable[tuple[Entry, Sequence[Entry]]], file: Path, has_frames: bool) -> Iterator[str]:
+    """Yield the lines of a table with one row for each detection, and an empty row for an image without detections.
 
     `entries` contains pairs of an image and its detections. If an image is inside the folder of `file`, its path is
-    relative to this folder, as in the tables that `rcnn.data.CSV` reads. If there are frames of videos, the table also
-    has their number and time.
+    relative to this folder, as in the tables that `rcnn.data.CSV` reads. With `has_frames`, the table also has the
+    numbers and the times of frames of videos.
     """
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    has_frames = any("frame" in entry for entry, _ in entries)
-    rows.writerow(COLUMNS + COLUMNS_OF_FRAMES * has_frames)
     folder = os.path.realpath(file.parent)
+    yield _csv_row(COLUMNS + COLUMNS_OF_FRAMES * has_frames)
     for entry, detections in entries:
         path = os.path.realpath(entry["file"])
         name = os.path.relpath(path, folder) if path.startswith(folder + os.sep) else entry["file"]
         size = entry["size"]["width"], entry["size"]["height"]
         frame = [entry.get(column, "") for column in COLUMNS_OF_FRAMES * has_frames]
         for found in detections:
-            rows.writerow((name, *found["box"], name_of(found), found["score"], *size, *frame))
+            yield _csv_row((name, *found["box"], name_of(found), found["score"], *size, *frame))
         if not detections:
-            rows.writerow((name, *[""] * 6, *size, *frame))
+            yield _csv_row((name, *[""] * 6, *size, *frame))
+
+
+def _csv_row(values: Sequence[object]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(values)
     return text.getvalue()
 
 

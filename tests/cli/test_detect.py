@@ -17,7 +17,7 @@ from PIL import Image
 import rcnn
 from rcnn import cli, data, images
 from rcnn.cli import demo, inputs, shared
-from rcnn.cli.detect import detect_files
+from rcnn.cli.photos import Names, Photo, detect_groups
 from rcnn.cli.process import INTERRUPTED
 
 DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
@@ -65,6 +65,15 @@ def paint(path, size=(64, 48), box=(16, 32, 48, 40), **options):
 
 def detect(*arguments):
     return cli.main(["detect", *map(str, arguments), "--weights", "any"])
+
+
+def detect_files(model, files, folder, score=None, batch=1, workers=0):
+    """Yield each file with its outcome."""
+    names = Names(folder, files)
+    photos = [Photo(file, names.new(file.stem)) for file in files]
+    groups = [photos[start : start + batch] for start in range(0, len(photos), batch)]
+    for result in detect_groups(model, groups, score, workers):
+        yield from result.outcomes
 
 
 # ---------------------------------------------------------------------- output
@@ -475,8 +484,8 @@ def test_batches(tmp_path, album, capsys):
     small = paint(tmp_path / "small.png", size=(9, 9))
     files = [album / "a.jpg", album / "notes.md", album / "b.PNG", album / "older" / "c.png", small]
     outcomes = list(detect_files(Recorder(), files, tmp_path, batch=3))
-    assert [file.name for file, _ in outcomes] == ["notes.md", "a.jpg", "b.PNG", "c.png", "small.png"]
-    assert [isinstance(outcome, str) for _, outcome in outcomes] == [True, False, False, False, False]
+    assert [file.name for file, _ in outcomes] == ["a.jpg", "notes.md", "b.PNG", "c.png", "small.png"]
+    assert [isinstance(outcome, str) for _, outcome in outcomes] == [False, True, False, False, False]
     assert Recorder.sizes == [2, 2, 1, 1]  # a batch that fails is processed one by one
 
 

@@ -1,0 +1,243 @@
+"""Work on many items in other processes: those of this computer, or those of a Dask cluster. joblib runs them.
+
+The results come in the order of the items, and only a few items are in memory. If a process dies, for example because
+the memory is full, its items are tried once more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from rcnn._ext import backend
+from rcnn._validate import MOST_SEQUENCE
+from rcnn.cli.process import tell
+
+T = TypeVar("T")
+U = TypeVar("U")
+EXIT_CODES = re.compile(r"The exit codes of the workers are \{(.*?)\}")  # in the error of loky, joblib's process pool
+MISSING_DASK = "--dask requires the package distributed, which is not installed; run: pip install 'rcnn[dask]'"
+
+
+@dataclass(frozen=True)
+class Lost(Generic[T]):
+    """An item without a result, because two processes died while they worked on it.
+
+    Attributes
+    ----------
+    item : object
+        The item.
+    reason : str
+        How the second process died.
+    """
+
+    item: T
+    reason: str
+
+
+class Pool:
+    """Processes that work on items in order.
+
+    Parameters
+    ----------
+    jobs : int
+        The number of processes on this computer.
+    cluster : str, optional
+        The address of the scheduler of a Dask cluster, such as "tcp://10.0.0.1:8786". Its workers are then used
+        instead of processes on this computer.
+
+    Raises
+    ------
+    OSError
+        If there is no cluster at this address, or if the cluster has no workers.
+    ImportError
+        If `cluster` is not None, and Dask is not installed.
+    """
+
+    def __init__(self, jobs: int, cluster: str | None = None) -> None:
+        self.jobs = jobs
+        self.threads = max(1, backend.get_num_threads() // jobs) if cluster is None else 1
+        self.client = None if cluster is None else _connect(cluster)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.client is not None:
+            self.client.close()
+
+    def map(self, work: Callable[[T], U], items: Iterable[T], describe: Callable[[T], str]) -> Generator[U | Lost[T]]:
+        """Yield work(item) for each item, in order.
+
+        If a process dies, the items that were not finished are tried once more, one at a time.
+
+        Parameters
+        ----------
+        work : callable
+            A function that other processes can import. It receives an item, and the result must be small.
+        items : iterable
+            The items.
+        describe : callable
+            Function that returns the name of an item for a message.
+
+        Yields
+        ------
+        object
+            A result, or `Lost` for an item during which a process died twice.
+        """
+        source = iter(items)
+        while True:
+            with contextlib.closing(_Run(self, work, source)) as run:
+                try:
+                    yield from run.results()
+                    return
+                except Exception as error:
+                    if (reason := _death(error)) is None:
+                        raise
+            unfinished = [*run.waiting]
+            tell(f"a worker process died ({reason}); trying again: {', '.join(map(describe, unfinished))}")
+            for item in unfinished:
+                yield self._once_more(work, item)
+
+    def _once_more(self, work: Callable[[T], U], item: T) -> U | Lost[T]:
+        with contextlib.closing(_Run(self, work, iter([item]))) as run:
+            try:
+                return next(run.results())
+            except Exception as error:
+                if (reason := _death(error)) is None:
+                    raise
+                return Lost(item, reason)
+
+    def settings(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which joblib uses these processes."""
+        from joblib import parallel_config
+
+        if self.client is None:
+            return parallel_config("loky", n_jobs=max(2, self.jobs), inner_max_num_threads=self.threads)
+        return parallel_config(_dask_backend()(client=self.client), n_jobs=-1)
+
+
+class _Run(Generic[T, U]):
+    """The work of a pool until it ends or a process dies.
+
+    Attributes
+    ----------
+    waiting : deque
+        The items that were given to the processes, and whose results were not yielded.
+    """
+
+    def __init__(self, pool: Pool, work: Callable[[T], U], items: Iterator[T]) -> None:
+        self.pool, self.work, self.items = pool, work, items
+        self.waiting: deque[T] = deque()
+        self.closed, self.lock = False, threading.Lock()
+
+    def results(self) -> Generator[U]:
+        """Yield the results in order. A thread of joblib takes the next item whenever a process has finished one."""
+        from joblib import Parallel
+
+        with warnings.catch_warnings(), self.pool.settings():
+            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            results = Parallel(return_as="generator", batch_size=1)(self._calls())
+            with contextlib.closing(results):
+                for result in results:
+                    self.waiting.popleft()
+                    yield result
+
+    def _calls(self) -> Iterator[Any]:
+        from joblib import delayed
+
+        while True:
+            with self.lock:
+                if self.closed:
+                    return
+                try:
+                    item = next(self.items)
+                except StopIteration:
+                    return
+                self.waiting.append(item)
+            yield delayed(self.work)(item)
+
+    def close(self) -> None:
+        """Take no more items."""
+        with self.lock:
+            self.closed = True
+
+
+def add_jobs(parser: argparse._ActionsContainer) -> None:
+    """Add the options --jobs and --dask to a command."""
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="work on different images in N processes, which is faster if there are many images (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dask",
+        metavar="URL",
+        help="work on different images in the workers of a Dask cluster; URL is the address of its scheduler, such as "
+        "tcp://10.0.0.1:8786",
+    )
+
+
+def make_pool(options: argparse.Namespace) -> Pool | None:
+    """Return the processes that the options ask for, or None to work in this process."""
+    if not 1 <= options.jobs <= MOST_SEQUENCE:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    if options.dask is not None and options.jobs > 1:
+        raise ValueError("--jobs cannot be combined with --dask, because the cluster decides the number of processes")
+    if options.dask is None and options.jobs == 1:
+        return None
+    return Pool(options.jobs, options.dask)
+
+
+def _connect(address: str) -> Any:
+    """Return a client of the Dask cluster whose scheduler has this address."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(MISSING_DASK) from error
+    try:
+        client = Client(address, set_as_default=False, timeout=10)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"--dask {address}: no scheduler of a Dask cluster answers at this address") from error
+    if not client.ncores():
+        client.close()
+        raise ConnectionError(f"--dask {address}: the cluster has no workers; start some with: dask worker {address}")
+    return client
+
+
+def _dask_backend() -> Any:
+    """Return joblib's backend for Dask with a correction: version 1.6 waits forever for a task whose workers died."""
+    from joblib._dask import DaskDistributedBackend
+
+    class Backend(DaskDistributedBackend):  # type: ignore[misc]
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+            future.add_done_callback(lambda done: done.exception() is not None and callback(done))
+            return future
+
+        def retrieve_result_callback(self, out: Any) -> Any:
+            if hasattr(out, "exception"):
+                raise out.exception()
+            return super().retrieve_result_callback(out)
+
+    return Backend
+
+
+def _death(error: BaseException) -> str | None:
+    """Return how a process died, or None if the error is not about this."""
+    if type(error).__name__ == "TerminatedWorkerError":
+        found = EXIT_CODES.search(str(error))
+        return found[1] if found else "unknown exit code"
+    if type(error).__name__ == "KilledWorker":
+        worker = getattr(error, "last_worker", None)
+        return f"Dask worker {getattr(worker, 'address', worker)}"
+    return None
