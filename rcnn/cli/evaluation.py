@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from rcnn import data, evaluate
+from rcnn._ext import backend
 from rcnn._files import write_whole
+from rcnn.cli.jobs import Lost, add_jobs, make_pool
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import say
 from rcnn.cli.shared import (
@@ -19,8 +25,10 @@ from rcnn.cli.shared import (
     check_not_in_dataset,
     known_format,
     load_weights,
+    pixel_limit,
     write_figure,
 )
+from rcnn.model import FasterRCNN
 from rcnn.trace import Detections
 from rcnn.train import plan
 
@@ -29,7 +37,14 @@ METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
 FIGURE = "evaluation.png"
 FEW = 6  # number of confusions to list
 
+BATCH = 4  # images in a pass
+NEEDED = (  # the options that a task contains
+    *("weights", "dataset", "split", "images", "errors", "plots", "json", "max_pixels", "nms_thresh"),
+    *("class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
+)
+
 Targets = list[dict[str, np.ndarray]]
+Part = tuple[evaluate.StageRecall | None, list[Detections], Targets]
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,6 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="N",
         help=f"use only the first N images (default: all; for {' and '.join(data.DRAWN)}: {VAL_PAGES})",
     )
+    add_jobs(parser)
     add_max_pixels(parser)
     add_options(parser)
     parser.set_defaults(run=run)
@@ -96,11 +112,7 @@ def run(options: argparse.Namespace) -> int:
     detector = with_options(model, options)
     dataset = _load(options)
     labels = evaluate.match_classes(model.config.class_names or model.config.num_classes, dataset.classes)
-    stages = None
-    if options.errors or options.plots:  # this gives the same detections as `predictions`
-        stages, detections, targets = evaluate.trace_dataset(model, dataset, labels=labels)
-    if stages is None or detector is not model:
-        detections, targets = evaluate.predictions(detector, dataset)
+    stages, detections, targets = _detect(options, model, detector, dataset, labels)
     known = evaluate.rename(detections, labels)
     if options.json:
         write_whole(options.json, _as_results(known, dataset).encode())
@@ -113,6 +125,102 @@ def run(options: argparse.Namespace) -> int:
         if detector is not model:
             say("The recall by stage is that of a single view, with the suppression of the model.")
     return 0
+
+
+def _detect(
+    options: argparse.Namespace, model: FasterRCNN, detector: Any, dataset: data.Dataset, labels: np.ndarray
+) -> Part:
+    """Return the recall by stage, if the options ask for it, the detections and the targets of a data set."""
+    pool = make_pool(options)
+    if pool is None:
+        return _detect_in(dataset, model, detector, labels, bool(options.errors or options.plots), progress=True)
+    parts = [range(start, min(start + BATCH, len(dataset))) for start in range(0, len(dataset), BATCH)]
+    stages, detections, targets = [], [], []
+    task = Task(tuple((name, getattr(options, name)) for name in NEEDED), labels, pool.threads)
+    with pool, tqdm(total=len(dataset), desc="evaluate", unit="image", disable=None) as bar:
+        for part, done in zip(parts, pool.map(task, parts, partial(_describe, dataset)), strict=True):
+            if isinstance(done, Lost):
+                raise RuntimeError(
+                    f"two worker processes died ({done.reason}) while they worked on {_describe(dataset, part)}"
+                )
+            stages += [] if done[0] is None else [done[0]]
+            detections += done[1]
+            targets += done[2]
+            bar.update(len(part))
+    return evaluate.join_stages(stages) if stages else None, detections, targets
+
+
+@dataclass(frozen=True)
+class Task:
+    """What other processes need in order to evaluate a part of a data set.
+
+    Attributes
+    ----------
+    options : tuple
+        Names and values of the options in `NEEDED`.
+    labels : (L,) int64 array
+        The data set's label for each of the detector's L labels.
+    threads : int
+        The number of threads of each process.
+    """
+
+    options: tuple[tuple[str, Any], ...]
+    labels: np.ndarray
+    threads: int
+
+    def __call__(self, part: range) -> Part:
+        """Return the result of `_detect_in` for a part of the data set."""
+        options = argparse.Namespace(**dict(self.options))
+        with pixel_limit(options), backend.set_num_threads(self.threads):
+            model, dataset = _loaded(self.options)
+            wants_stages = bool(options.errors or options.plots)
+            return _detect_in(_Part(dataset, part), model, with_options(model, options), self.labels, wants_stages)
+
+
+@lru_cache(maxsize=1)  # a process loads the detector and the data set once
+def _loaded(options: tuple[tuple[str, Any], ...]) -> tuple[FasterRCNN, data.Dataset]:
+    given = argparse.Namespace(**dict(options))
+    return load_weights(given.weights), _load(given)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some images of a data set."""
+
+    dataset: data.Dataset
+    indices: range
+
+    @property
+    def classes(self) -> Sequence[str]:
+        return self.dataset.classes
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
+
+
+def _detect_in(
+    dataset: Any, model: FasterRCNN, detector: Any, labels: np.ndarray, wants_stages: bool, progress: bool = False
+) -> Part:
+    """Return the recall by stage, or None if it is not wanted, the detections and the targets of a data set."""
+    stages = None
+    if wants_stages:  # this gives the same detections as `predictions`
+        stages, detections, targets = evaluate.trace_dataset(
+            model, dataset, batch_size=BATCH, progress=progress, labels=labels
+        )
+    if stages is None or detector is not model:
+        detections, targets = evaluate.predictions(detector, dataset, BATCH, progress)
+    return stages, detections, targets
+
+
+def _describe(dataset: data.Dataset, part: range) -> str:
+    """Return a name of some images of a data set for a message."""
+    records = getattr(dataset, "records", None)
+    if records is None:
+        return f"images {part.start} to {part.stop - 1}"
+    return ", ".join(str(records[index].image) for index in part)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

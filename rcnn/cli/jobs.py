@@ -23,6 +23,7 @@ from rcnn.cli.process import tell
 T = TypeVar("T")
 U = TypeVar("U")
 EXIT_CODES = re.compile(r"The exit codes of the workers are \{(.*?)\}")  # in the error of loky, joblib's process pool
+IDLE = 30  # seconds after which a process without work ends, also if the command was killed
 MISSING_DASK = "--dask requires the package distributed, which is not installed; run: pip install 'rcnn[dask]'"
 
 
@@ -93,8 +94,9 @@ class Pool:
             A result, or `Lost` for an item during which a process died twice.
         """
         source = iter(items)
+        call = _Recorded(work)
         while True:
-            with contextlib.closing(_Run(self, work, source)) as run:
+            with contextlib.closing(_Run(self, call, source)) as run:
                 try:
                     yield from run.results()
                     return
@@ -104,10 +106,11 @@ class Pool:
             unfinished = [*run.waiting]
             tell(f"a worker process died ({reason}); trying again: {', '.join(map(describe, unfinished))}")
             for item in unfinished:
-                yield self._once_more(work, item)
+                again = self._once_more(call, item)
+                yield again
 
-    def _once_more(self, work: Callable[[T], U], item: T) -> U | Lost[T]:
-        with contextlib.closing(_Run(self, work, iter([item]))) as run:
+    def _once_more(self, call: _Recorded[T, U], item: T) -> U | Lost[T]:
+        with contextlib.closing(_Run(self, call, iter([item]))) as run:
             try:
                 return next(run.results())
             except Exception as error:
@@ -120,8 +123,24 @@ class Pool:
         from joblib import parallel_config
 
         if self.client is None:
-            return parallel_config("loky", n_jobs=max(2, self.jobs), inner_max_num_threads=self.threads)
+            return parallel_config(
+                "loky", n_jobs=max(2, self.jobs), inner_max_num_threads=self.threads, idle_worker_timeout=IDLE
+            )
         return parallel_config(_dask_backend()(client=self.client), n_jobs=-1)
+
+
+@dataclass(frozen=True)
+class _Recorded(Generic[T, U]):
+    """A function that another process calls; it returns a result and the warnings, which this process shows."""
+
+    work: Callable[[T], U]
+
+    def __call__(self, item: T) -> tuple[U, list[str]]:
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("default")
+            warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata
+            result = self.work(item)
+        return result, [str(warning.message) for warning in shown]
 
 
 class _Run(Generic[T, U]):
@@ -133,8 +152,8 @@ class _Run(Generic[T, U]):
         The items that were given to the processes, and whose results were not yielded.
     """
 
-    def __init__(self, pool: Pool, work: Callable[[T], U], items: Iterator[T]) -> None:
-        self.pool, self.work, self.items = pool, work, items
+    def __init__(self, pool: Pool, call: _Recorded[T, U], items: Iterator[T]) -> None:
+        self.pool, self.call, self.items = pool, call, items
         self.waiting: deque[T] = deque()
         self.closed, self.lock = False, threading.Lock()
 
@@ -143,11 +162,15 @@ class _Run(Generic[T, U]):
         from joblib import Parallel
 
         with warnings.catch_warnings(), self.pool.settings():
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+            warnings.filterwarnings(
+                "ignore", module="joblib"
+            )  # about processes that end, and results that are not used
             results = Parallel(return_as="generator", batch_size=1)(self._calls())
             with contextlib.closing(results):
-                for result in results:
+                for result, messages in results:
                     self.waiting.popleft()
+                    for text in messages:
+                        warnings.warn(text, stacklevel=1)
                     yield result
 
     def _calls(self) -> Iterator[Any]:
@@ -162,7 +185,7 @@ class _Run(Generic[T, U]):
                 except StopIteration:
                     return
                 self.waiting.append(item)
-            yield delayed(self.work)(item)
+            yield delayed(self.call)(item)
 
     def close(self) -> None:
         """Take no more items."""
@@ -205,7 +228,7 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         raise ImportError(MISSING_DASK) from error
     try:
-        client = Client(address, set_as_default=False, timeout=10)
+        client = Client(address, set_as_default=False, timeout=5)
     except (OSError, ValueError) as error:
         raise ConnectionError(f"--dask {address}: no scheduler of a Dask cluster answers at this address") from error
     if not client.ncores():
@@ -215,7 +238,11 @@ def _connect(address: str) -> Any:
 
 
 def _dask_backend() -> Any:
-    """Return joblib's backend for Dask with a correction: version 1.6 waits forever for a task whose workers died."""
+    """Return joblib's backend for Dask with two corrections to version 1.6.
+
+    joblib waits forever for a task whose workers died, and does the work in this process if the cluster has only one
+    processor, for example because another worker has just died.
+    """
     from joblib._dask import DaskDistributedBackend
 
     class Backend(DaskDistributedBackend):  # type: ignore[misc]
@@ -228,6 +255,9 @@ def _dask_backend() -> Any:
             if hasattr(out, "exception"):
                 raise out.exception()
             return super().retrieve_result_callback(out)
+
+        def effective_n_jobs(self, n_jobs: int) -> int:
+            return max(2, super().effective_n_jobs(n_jobs))
 
     return Backend
 

@@ -15,7 +15,7 @@ from rcnn.evaluate.classes import match_classes, rename
 from rcnn.evaluate.coco import CocoEvaluation, evaluate_coco
 from rcnn.evaluate.errors import KINDS, Errors, confusion, error_kinds
 from rcnn.evaluate.results import read_results, results_json
-from rcnn.evaluate.stages import StageRecall, recall_by_stage, trace_dataset
+from rcnn.evaluate.stages import StageRecall, join_stages, recall_by_stage, trace_dataset
 from rcnn.evaluate.voc import (
     METHODS,
     Detector,
@@ -45,6 +45,7 @@ __all__ = [
     "evaluate",
     "evaluate_coco",
     "evaluate_detections",
+    "join_stages",
     "match_classes",
     "precision_recall",
     "predictions",

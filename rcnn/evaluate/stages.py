@@ -304,6 +304,43 @@ def trace_dataset(
     return result, detections, targets
 
 
+def join_stages(parts: Sequence[StageRecall]) -> StageRecall:
+    """Return the recall by stage of a whole data set, from the results for its parts.
+
+    Parameters
+    ----------
+    parts : sequence of StageRecall
+        The results of `recall_by_stage` for one or more parts of the data set, with the same arguments.
+
+    Returns
+    -------
+    StageRecall
+        The result for all parts together. The order of the objects is that of the parts.
+
+    Raises
+    ------
+    ValueError
+        If there are no parts, or if their stages or their thresholds differ.
+    """
+    if not parts:
+        raise ValueError("parts must contain at least one result, got none")
+    first = parts[0]
+    for i, part in enumerate(parts):
+        if (part.stages, part.iou_threshold) != (first.stages, first.iou_threshold):
+            raise ValueError(
+                f"all parts must have the same stages and threshold, got {part.stages} and {part.iou_threshold} in "
+                f"parts[{i}], but {first.stages} and {first.iou_threshold} in parts[0]"
+            )
+    return StageRecall(
+        first.stages,
+        best_iou=np.concatenate([part.best_iou for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        sides=np.concatenate([part.sides for part in parts]),
+        most_proposals=max(part.most_proposals for part in parts),
+        iou_threshold=first.iou_threshold,
+    )
+
+
 @original
 def _best_overlaps(
     trace: Trace, i: int, size: Size, target: Wanted, renamed: Detections, ks: Sequence[int]

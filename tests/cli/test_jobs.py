@@ -1,0 +1,305 @@
+"""`--jobs` and `--dask`: other processes give the results of one process, in order, and may die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from distributed import LocalCluster
+from PIL import Image
+
+import rcnn
+from rcnn import cli, data
+from rcnn.cli.jobs import Lost, Pool
+
+DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a Dask cluster with two workers, which gives up a task when its first worker dies."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as made,
+    ):
+        yield made.scheduler_address
+
+
+@pytest.fixture(params=["processes", "cluster"])
+def pool(request):
+    address = request.getfixturevalue("cluster") if request.param == "cluster" else None
+    with Pool(2, address) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A folder with seven pages of digits, and a file that is not an image."""
+    folder = tmp_path_factory.mktemp("pages")
+    digits = data.Digits(split="val")
+    for number in range(7):
+        Image.fromarray(digits[number][0]).save(folder / f"{number}.png")
+    (folder / "4b.png").write_text("text")
+    return folder
+
+
+def dies_at(number, folder, times):
+    """Return a function that squares a number, and kills its process at one number for the first `times` times."""
+
+    def work(item):
+        markers = sorted(folder.glob("death-*"))
+        if item == number and len(markers) < times:
+            (folder / f"death-{len(markers)}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item * item
+
+    return work
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def test_results_come_in_the_order_of_the_items(pool):
+    def work(item):
+        time.sleep(0.02 * (item % 3))
+        return item * item, os.getpid()
+
+    results = list(pool.map(work, range(12), str))
+    assert [square for square, _ in results] == [item * item for item in range(12)]
+    assert os.getpid() not in {process for _, process in results}
+
+
+def test_few_items_are_taken_ahead(pool):
+    taken = []
+
+    def items():
+        for item in range(200):
+            taken.append(item)
+            yield item
+
+    results = pool.map(abs, items(), str)
+    next(results)
+    assert len(taken) < 100  # a result may be ready before it is asked for, but then nothing more is in memory
+    results.close()
+
+
+def test_an_error_ends_the_work(pool):
+    def work(item):
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item 0"):
+        list(pool.map(work, [0], str))
+
+
+def test_warnings_are_shown_here(pool):
+    def work(item):
+        warnings.warn(f"about {item}", stacklevel=1)
+        return item
+
+    with pytest.warns(UserWarning, match="about 3"):
+        assert list(pool.map(work, [3], str)) == [3]
+
+
+def test_items_of_a_process_that_dies_are_tried_again(pool, tmp_path, capsys):
+    assert list(pool.map(dies_at(3, tmp_path, 1), range(8), "item {}".format)) == [item * item for item in range(8)]
+    assert len(list(tmp_path.iterdir())) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rcnn: a worker process died (") and "trying again: " in error and "item 3" in error
+
+
+def test_an_item_that_kills_two_processes_is_lost_alone(pool, tmp_path):
+    results = list(pool.map(dies_at(3, tmp_path, 9), range(8), str))
+    lost = results.pop(3)
+    assert isinstance(lost, Lost) and lost.item == 3 and ("SIGKILL" in lost.reason or "tcp://" in lost.reason)
+    assert results == [item * item for item in range(8) if item != 3] and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--jobs", "0"], "--jobs must be at least 1, got 0"),
+        (["--jobs", "2", "--dask", "tcp://127.0.0.1:9"], "--jobs cannot be combined with --dask, because"),
+        (
+            ["--dask", "tcp://127.0.0.1:9"],
+            "--dask tcp://127.0.0.1:9: no scheduler of a Dask cluster answers at this address",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["detect", "eval"])
+def test_options(pages, tmp_path, capsys, command, arguments, message):
+    source = [str(pages), "--out", str(tmp_path)] if command == "detect" else ["digits", "--images", "4"]
+    assert cli.main([command, *source, "--weights", str(DIGITS), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"rcnn: {message}") and error.count("\n") == 1
+
+
+def test_a_cluster_without_workers(pages, tmp_path, capsys):
+    with LocalCluster(n_workers=0, dashboard_address=None) as empty:
+        address = empty.scheduler_address
+        arguments = ["detect", str(pages), "--out", str(tmp_path), "--weights", str(DIGITS), "--dask", address]
+        assert cli.main(arguments) == 2
+    assert f"--dask {address}: the cluster has no workers; start some with: dask worker {address}" in (
+        capsys.readouterr().err
+    )
+
+
+def test_dask_is_an_extra(pages, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    arguments = ["detect", str(pages), "--out", str(tmp_path), "--weights", str(DIGITS), "--dask", "tcp://127.0.0.1:9"]
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.endswith("which is not installed; run: pip install 'rcnn[dask]'\n")
+
+
+# ---------------------------------------------------------------------- detect
+
+
+def detect(pages, folder, *arguments):
+    """Run the command on the pages, and return its exit status."""
+    given = ["detect", str(pages), *map(str, arguments), "--weights", str(DIGITS), "--out", str(folder / "drawn")]
+    return cli.main(given)
+
+
+def files_in(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("where", ["processes", "cluster"])
+def test_the_outputs_are_those_of_one_process(pages, tmp_path, capsys, request, batch, where):
+    other = ("--jobs", 2) if where == "processes" else ("--dask", request.getfixturevalue("cluster"))
+    seen = []
+    for name, options in (("one", ()), ("more", other)):
+        folder = tmp_path / name
+        folder.mkdir()
+        outputs = [(f"--{kind}", folder / f"found.{kind}") for kind in ("json", "jsonl", "csv")]
+        flat = [value for pair in outputs for value in pair]
+        assert detect(pages, folder, *flat, "--voc", folder / "set", "--batch", batch, *options) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and "4b.png" in captured.err
+        texts = [path.read_text().replace(str(folder), "") for _, path in outputs]
+        printed = captured.out.replace(str(folder), "")
+        seen.append((texts, printed, files_in(folder / "drawn"), files_in(folder / "set" / "Annotations")))
+    assert seen[0] == seen[1] and len(seen[0][2]) == 7
+    lines = [json.loads(line) for line in seen[0][0][1].splitlines()]
+    assert [entry for entry in lines if "error" not in entry] == json.loads(seen[0][0][0])
+    assert [Path(entry["file"]).name for entry in lines if "error" in entry] == ["4b.png"]
+
+
+def test_a_broken_off_run_goes_on(pages, tmp_path, capsys):
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    detect(pages, tmp_path, "--jsonl", whole)
+    content = whole.read_text()
+    third = content.index("\n", content.index("\n", content.index("\n") + 1) + 1) + 1
+    broken.write_text(content[: third + 9])  # three lines and the start of the fourth
+    capsys.readouterr()
+    assert detect(pages, tmp_path, "--jsonl", broken) == 2
+    assert capsys.readouterr().err == (
+        f"rcnn: --jsonl {broken} exists; continue it with --resume, or choose another file\n"
+    )
+    detect(pages, tmp_path, "--jsonl", broken, "--resume", "--jobs", 2)
+    captured = capsys.readouterr()
+    assert f"{broken} contains 3 of 8 images; 5 are left" in captured.err
+    assert captured.out.count(" detected") == 4  # one of the five is not an image
+    assert broken.read_text() == content
+    assert detect(pages, tmp_path, "--jsonl", broken, "--resume") == 0 and broken.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--resume"], "--resume requires --jsonl, the file of the earlier run"),
+        (["--resume", "--jsonl", "a.jsonl", "--csv", "a.csv"], "--csv cannot be combined with --resume, because it"),
+        (["film.mp4", "--resume", "--jsonl", "a.jsonl"], "--resume requires images, got the video film.mp4"),
+        (["--json", "-", "--jsonl", "-"], "only one of --json and --jsonl can be written to standard output"),
+        (["--jsonl", "a.json"], "--jsonl must name a file that ends in .jsonl, got a.json"),
+        (["--resume", "--jsonl", "bad.jsonl"], "bad.jsonl, line 1: not a line of rcnn detect --jsonl"),
+    ],
+)
+def test_errors_of_resume(pages, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "film.mp4").touch()
+    (tmp_path / "bad.jsonl").write_text("[]\n")
+    assert detect(pages, tmp_path, *arguments) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"rcnn: {message}")
+
+
+def test_json_lines_on_standard_output(pages, tmp_path, capsys):
+    assert detect(pages, tmp_path, "--jsonl", "-", "--no-drawings") == 2
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 8 and not any("drawing" in line for line in lines) and not (tmp_path / "drawn").exists()
+
+
+@pytest.mark.parametrize("victim", ["worker", "command"])
+def test_a_killed_process(pages, tmp_path, victim):
+    """After a worker is killed, the command goes on; after the command is killed, the next one goes on."""
+    many = [pages / f"{number % 7}.png" for number in range(7)]
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for number in range(40):
+        (copies / f"{number:02}.png").write_bytes(many[number % 7].read_bytes())
+    lines = tmp_path / "found.jsonl"
+    command = [sys.executable, "-m", "rcnn", "detect", copies, "--weights", DIGITS, "--no-drawings"]
+    command += ["--jsonl", lines, "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        while not lines.exists() or lines.stat().st_size < 1000:
+            time.sleep(0.02)
+            assert process.poll() is None
+        os.kill(_worker_of(process.pid) if victim == "worker" else process.pid, signal.SIGKILL)
+        if victim == "worker":
+            assert "a worker process died (SIGKILL(-9)); trying again: " in process.communicate()[1]
+        process.wait()
+        assert process.returncode == (0 if victim == "worker" else -signal.SIGKILL)
+        process.stderr.close()
+    if victim == "command":
+        assert subprocess.run([*command, "--resume"], capture_output=True).returncode == 0
+    names = [Path(json.loads(line)["file"]).name for line in lines.read_text().splitlines()]
+    assert names == [f"{number:02}.png" for number in range(40)]
+
+
+def _worker_of(parent):
+    """Return the process id of a worker of a command."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and "LokyProcess" in (folder / "cmdline").read_text():
+                return int(folder.name)
+        except OSError:
+            continue
+    raise AssertionError("the command has no worker")
+
+
+# ---------------------------------------------------------------------- eval
+
+
+@pytest.mark.parametrize("options", [(), ("--errors",), ("--errors", "--flip", "--nms-thresh", "0.4")])
+def test_evaluation_is_that_of_one_process(tmp_path, capsys, options):
+    seen = []
+    for jobs in ("1", "2"):
+        results = tmp_path / f"{jobs}.json"
+        arguments = ["eval", "digits", "--weights", str(DIGITS), "--images", "10", "--json", str(results)]
+        assert cli.main([*arguments, "--jobs", jobs, *options]) == 0
+        seen.append((capsys.readouterr().out, results.read_bytes()))
+    assert seen[0] == seen[1] and ("best 100 proposals" in seen[0][0]) == bool(options)
+
+
+@pytest.mark.proof
+def test_two_thousand_images(tmp_path, cluster):
+    """The JSON of two processes and of a cluster is that of one process, byte for byte."""
+    digits, folder = data.Digits(split="val"), tmp_path / "pages"
+    folder.mkdir()
+    for number in range(2000):
+        Image.fromarray(digits[number][0]).save(folder / f"{number:04}.png", compress_level=1)
+    written = []
+    for number, options in enumerate([(), ("--jobs", 2), ("--dask", cluster)]):
+        written.append(tmp_path / f"{number}.json")
+        assert detect(folder, tmp_path, "--quiet", "--no-drawings", "--json", written[-1], *options) == 0
+    contents = [path.read_bytes() for path in written]
+    assert contents[0] == contents[1] == contents[2] and len(json.loads(contents[0])) == 2000
+    assert np.mean([len(entry["detections"]) for entry in json.loads(contents[0])]) > 3
