@@ -120,7 +120,7 @@ def test_voc2007_takes_precision_at_eleven_recalls(capsys, monkeypatch, measure,
     # One object of two is found: an area of 1/2, or a precision of 1 at the recalls 0, 0.1, ..., 0.5, six of eleven.
     target = {"boxes": np.array([[0, 0, 10, 10], [20, 0, 30, 10]]), "labels": np.array([1, 1])}
     found = {"boxes": target["boxes"][:1], "scores": np.ones(1), "labels": np.ones(1, int)}
-    monkeypatch.setattr(eval_command.evaluate, "predictions", lambda model, pages: ([found], [target]))
+    monkeypatch.setattr(eval_command.evaluate, "predictions", lambda model, pages, batch, progress: ([found], [target]))
     assert run("digits", "--weights", DIGITS, "--measure", measure) == 0
     assert table(capsys.readouterr().out)[-1] == ["mean", "2", "1", ap]
 

@@ -129,6 +129,6 @@ def test_eval_explains_whose_recall_by_stage_it_prints(model, capsys):
 def test_eval_without_options_evaluates_the_model_itself(monkeypatch):
     used = []
     monkeypatch.setattr(evaluation, "load_weights", lambda source: SimpleNamespace(config=load_digits().config))
-    monkeypatch.setattr(evaluation.evaluate, "predictions", lambda model, dataset: used.append(model) or ([], []))
+    monkeypatch.setattr(evaluation.evaluate, "predictions", lambda model, *rest: used.append(model) or ([], []))
     assert cli.main(["eval", "digits", "--weights", "any", "--images", "1"]) == 0
     assert isinstance(used[0], SimpleNamespace)

@@ -7,7 +7,7 @@ import pytest
 
 import rcnn
 from rcnn import data
-from rcnn.evaluate import StageRecall, predictions, recall_by_stage, trace_dataset
+from rcnn.evaluate import StageRecall, join_stages, predictions, recall_by_stage, trace_dataset
 
 STAGES = ("anchors", "best 1 proposals", "best 2 proposals", "detections", "of the right class")
 ANCHORS, BEST, _, _, NAMED = range(5)
@@ -162,3 +162,31 @@ def test_a_real_detector_in_one_pass():
     _, few, many, found, named = result.best_iou.T
     assert (few <= many).all() and (named <= found).all() and (few < many).any()
     assert result.recall(0.5)[-1] > 0.9
+
+
+def test_parts_of_a_data_set_are_joined():
+    model, pages = rcnn.load_digits(), data.Digits(5, split="val")
+    whole = recall_by_stage(model, pages, ks=(5,), batch_size=1, progress=False)
+
+    class Part:
+        classes = pages.classes
+
+        def __init__(self, *indices):
+            self.indices = indices
+
+        def __len__(self):
+            return len(self.indices)
+
+        def __getitem__(self, index):
+            return pages[self.indices[index]]
+
+    parts = [recall_by_stage(model, Part(*part), (5,), batch_size=1, progress=False) for part in ((0, 1, 2), (3, 4))]
+    joined = join_stages(parts)
+    for name in ("best_iou", "labels", "sides"):
+        np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
+    assert str(joined) == str(whole) and joined.most_proposals == whole.most_proposals
+    with pytest.raises(ValueError, match="at least one result, got none"):
+        join_stages([])
+    other = recall_by_stage(model, Part(0), (6,), batch_size=1, progress=False)
+    with pytest.raises(ValueError, match=r"same stages and threshold, got .*best 6 .* in parts\[1\]"):
+        join_stages([whole, other])
