@@ -279,9 +279,8 @@ def overlap(
         columns=2,
     )
     below = 4 if on_image else 32  # points; without an image, the axis has ticks and a label
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans))
+    scale = ax.figure.dpi_scale_trans
+    legend.set_bbox_to_anchor((0.0, 0.0), ax.transAxes + ScaledTranslation(0, -below / 72, scale))
     return ax
 
 
