@@ -20,6 +20,7 @@ import functools
 import os
 import platform
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -426,6 +427,8 @@ def _limit_blas() -> None:
 @functools.cache
 def _blas_libraries() -> list[Any]:
     """Return the loaded BLAS libraries whose threads can be limited. The result is cached: a search takes 0.1 ms."""
+    if sys.platform == "emscripten":  # one thread; the search would print a warning in notebooks
+        return []
     controller = threadpoolctl.ThreadpoolController().select(user_api="blas")
     return list(controller.lib_controllers)
 
