@@ -37,6 +37,17 @@ def _add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR2",
         help="write the version for students to DIR, and the version for lecturers to DIR2",
     )
+    version.add_argument(
+        "--lite",
+        action="store_true",
+        help="write a web site in which the version for students runs in the browser (JupyterLite); any web server can "
+        "serve it",
+    )
+    export.add_argument(
+        "--wheel",
+        metavar="WHEEL",
+        help="with --lite: a wheel of rcnn for browsers (default: the wheel of this version on the package index)",
+    )
     export.add_argument(
         "--seed",
         metavar="SEED",
@@ -65,6 +76,13 @@ def _add_progress(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run_export(options: argparse.Namespace) -> int:
     """Write the notebooks, and print the next command to run; return 0."""
+    if options.wheel is not None and not options.lite:
+        raise ValueError("--wheel requires --lite")
+    if options.lite:
+        written = course.export_lite(options.folder, options.wheel, seed=options.seed)
+        say(f"{len(written)} notebooks and JupyterLite in {options.folder}")
+        say(f"python -m http.server --directory {shlex.quote(options.folder)}")
+        return 0
     written = course.export(
         options.folder, solutions=options.solution, solutions_to=options.solutions_to, seed=options.seed
     )

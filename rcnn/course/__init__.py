@@ -13,17 +13,36 @@ In a notebook:
     course.photos.load("coffee")           # returns a real photograph with annotated objects
 
 Lecturers use `export` to write the notebooks to a folder, without solutions, as an nbgrader course, or both, and with
-variants of exercises for a seed. `progress` shows which checks have passed. The commands `rcnn course export` and
-`rcnn course progress` do the same.
+variants of exercises for a seed. `export_lite` writes a web site in which the notebooks run in the browser. `progress`
+shows which checks have passed. The commands `rcnn course export` and `rcnn course progress` do the same.
 """
+
+import sys
+
+from tqdm import tqdm
 
 from rcnn.course import photos
 from rcnn.course.aids import compare, source
 from rcnn.course.animation import player
 from rcnn.course.export import export
 from rcnn.course.figures import show
+from rcnn.course.lite import export_lite
 from rcnn.course.progress import progress
 from rcnn.course.questions import quiz
 from rcnn.course.replacement import with_and_without
 
-__all__ = ["compare", "export", "photos", "player", "progress", "quiz", "show", "source", "with_and_without"]
+__all__ = [
+    "compare",
+    "export",
+    "export_lite",
+    "photos",
+    "player",
+    "progress",
+    "quiz",
+    "show",
+    "source",
+    "with_and_without",
+]
+
+if sys.platform == "emscripten":  # a browser, which has no threads; tqdm would print a warning
+    tqdm.monitor_interval = 0
