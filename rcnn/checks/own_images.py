@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rcnn import anchors, evaluate
 from rcnn._ext.dispatch import original
@@ -371,6 +370,8 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
 
 def _as_bitmap(record: Record) -> Record:
     """Save the image of a record in another format. Return the record of the new file."""
+    from PIL import Image  # not at the top: the other checks also run in a browser without Pillow
+
     path = record.image.with_suffix(".bmp")
     with Image.open(record.image) as file:
         file.save(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rcnn.data.interpolation import transform
 from rcnn.data.pages import DrawnPages, blend, clouds, extent, grain
 
 GLYPHS = Path(__file__).with_name("digits.npz")
@@ -237,16 +238,12 @@ def enlarge(glyph: np.ndarray, scale: float, angle: float, shear: float, stretch
     (M, M) float32 array
         The enlarged glyph, computed with bicubic interpolation. M is ceil(N * scale * max(stretch, 1)).
     """
-    from PIL import Image
-
     side = math.ceil(len(glyph) * scale * max(stretch, 1))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     slant = np.array([[stretch, shear], [0, 1]])
     back = np.linalg.inv(scale * turn @ slant)  # from page to glyph coordinates, relative to the two centres
     shift = len(glyph) / 2 - back @ (side / 2, side / 2)
-    affine = (*back[0], shift[0], *back[1], shift[1])
-    image = Image.fromarray(glyph).transform((side, side), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return transform(glyph, (side, side), (*back[0], shift[0], *back[1], shift[1]))
 
 
 def find_place(

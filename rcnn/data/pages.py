@@ -10,6 +10,7 @@ import numpy as np
 
 from rcnn._validate import check_pair, integer, one_of, shown
 from rcnn.data.indexing import normalise_index
+from rcnn.data.interpolation import resize
 
 SPLITS = ("train", "val")
 DEFAULT_LENGTHS = {"train": 20_000, "val": 200}
@@ -187,10 +188,7 @@ def clouds(rng: np.random.Generator, size: tuple[int, ...], cells: int) -> np.nd
     (H, W) float32 array
         Values from about -1 to 1.
     """
-    from PIL import Image
-
-    coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
-    return np.asarray(Image.fromarray(coarse).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+    return resize(rng.uniform(-1, 1, (cells, cells)).astype(np.float32), size)
 
 
 def grain(rng: np.random.Generator, size: tuple[int, ...], strength: float) -> np.ndarray:
