@@ -27,17 +27,17 @@ const KNOBS: readonly Knob[] = [
     set: (settings, scoreThreshold) => ({ ...settings, scoreThreshold }),
   },
   {
-    label: "NMS threshold", low: 0.05, high: 1, step: 0.05, text: twoDigits,
+    label: "NMS, detections", low: 0.05, high: 1, step: 0.05, text: twoDigits,
     get: ({ nmsThreshold }) => nmsThreshold,
     set: (settings, nmsThreshold) => ({ ...settings, nmsThreshold }),
   },
   {
-    label: "NMS threshold, proposals", low: 0.05, high: 1, step: 0.05, text: twoDigits,
+    label: "NMS, proposals", low: 0.05, high: 1, step: 0.05, text: twoDigits,
     get: ({ proposalNmsThreshold }) => proposalNmsThreshold,
     set: (settings, proposalNmsThreshold) => ({ ...settings, proposalNmsThreshold }),
   },
   {
-    label: "Number of proposals", low: 0, high: 8, step: 1,
+    label: "Proposals kept", low: 0, high: 8, step: 1,
     text: (value) => String(Math.round(2 ** value * 100 / 64) || 1),
     get: ({ proposals }) => Math.log2((proposals * 64) / 100),
     set: (settings, value) => ({ ...settings, proposals: Math.max(1, Math.round((2 ** value * 100) / 64)) }),
@@ -155,12 +155,12 @@ export class Knobs {
         const value = knob.get(settings, this.ready.defaults);
         return knob.choices ? knob.choices[value] : knob.text(value);
       });
-      return `${knob.label.toLowerCase().replace("nms", "NMS").replace("pooling", "pooling")} ${old} → ${now}`;
+      return `${knob.label} ${old} → ${now}`;
     });
     const count = (name: string, result: (each: Result) => number) =>
       html("span", {}, `${name} `, html("b", {}, `${result(before)} → ${result(view)}`));
     this.difference.replaceChildren(
-      html("span", {}, `${changes.join("; ") || "no change"}:`),
+      html("span", {}, changes.join("; ")),
       count("proposals", ({ overview }) => overview.proposals.shape[0]),
       count("detections", ({ overview }) => overview.boxes.shape[0]),
       html("span", { class: "key gone" }, `${gone} gone (dashed)`),

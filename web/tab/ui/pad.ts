@@ -11,6 +11,7 @@ interface Stroke {
 
 interface Action {
   page?: ImageData; // a new page; without it, the action adds a stroke
+  isBlank?: boolean; // nothing is on this page
   stroke?: Stroke;
 }
 
@@ -47,15 +48,23 @@ export class Pad {
     return this.actions.length > 1;
   }
 
-  get isEmpty(): boolean {
-    return !this.actions.some((action, i) => action.stroke && i > this.lastPage());
+  /** True if there is nothing on the page. */
+  get isBlank(): boolean {
+    const last = this.actions[this.actions.length - 1];
+    return last?.isBlank === true;
   }
 
   /** Put a page under all strokes to come. */
-  setPage(page: ImageData, silent = false): void {
+  setPage(page: ImageData): void {
     this.actions.push({ page });
     this.paint();
-    if (!silent) this.changed(false, null);
+    this.changed(false, null);
+  }
+
+  clear(): void {
+    this.actions.push({ page: blankPage(), isBlank: true });
+    this.paint();
+    this.changed(false, null);
   }
 
   undo(): void {
@@ -129,7 +138,7 @@ function paintStroke(context: CanvasRenderingContext2D, { width, points }: Strok
 }
 
 /** Return an empty sheet of light paper, with faint grain as on the pages of the digits. */
-export function blankPage(): ImageData {
+function blankPage(): ImageData {
   const page = new ImageData(SIDE, SIDE);
   let state = 7;
   for (let i = 0; i < page.data.length; i += 4) {

@@ -50,7 +50,7 @@ function steps(view: View, path: Path): Step[] {
     name: label ? classes[label] : "none", value, color: labelColor(label), label,
   }));
   const best = [...scores].sort((a, b) => b.value - a.value).slice(0, 4);
-  const field = path.cell.receptiveField;
+  const field = path.cell.rpnReceptiveField;
   const pixels = toImage(path.pixels);
   const deltas = ["dx", "dy", "dw", "dh"].map((name, i) => `${name} = ${shown(path.deltas[i])}`).join(", ");
   const lines = (box: Box) => box.map((value) => value.toFixed(1)).join(", ");
@@ -114,7 +114,7 @@ function steps(view: View, path: Path): Step[] {
     },
     {
       title: "Pixels",
-      text: `The features of this cell depend on these ${pixels.width} × ${pixels.height} pixels, its receptive field (x ${Math.round(field[0])} to ${Math.round(field[2])}, y ${Math.round(field[1])} to ${Math.round(field[3])}).`,
+      text: `The scores and deltas of this anchor depend on these ${pixels.width} × ${pixels.height} pixels, its receptive field (x ${Math.round(field[0])} to ${Math.round(field[2])}, y ${Math.round(field[1])} to ${Math.round(field[3])}).`,
       region: [0, 0, Math.max(pixels.width, pixels.height), Math.max(pixels.width, pixels.height)],
       draw(context) {
         paint.paintImage(context, pixels);

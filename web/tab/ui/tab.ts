@@ -6,7 +6,7 @@ import { Breaking } from "./break";
 import { labelColor } from "./colors";
 import { Detail } from "./detail";
 import { Knobs } from "./knobs";
-import { blankPage, Pad, SIDE } from "./pad";
+import { Pad, SIDE } from "./pad";
 import * as paint from "./paint";
 import { button, select } from "./sums";
 import style from "./tab.css";
@@ -19,15 +19,12 @@ const PENS: readonly [string, number][] = [["fine", 3.5], ["medium", 5], ["bold"
 const VIEWS = [["look", "Look inside"], ["train", "Train"], ["break", "Break it"]] as const;
 const PAGE_REGION: [number, number, number, number] = [0, 0, SIDE, SIDE];
 
-/** The smallest module with an instruction of WebAssembly SIMD. */
-const SIMD = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-]);
-
 /** What opens the two engines; `base` is the address of the folder with the files of the tab. */
 export interface Engines {
   play(base: string): Engine;
   connect(base: string): Engine;
+  /** Return whether this browser can run the second one. */
+  canRun(): boolean;
 }
 
 type Mode = "opening" | "recorded" | "loading" | "live" | "failed";
@@ -50,6 +47,7 @@ export class RcnnTab extends HTMLElement {
   private stroke = false; // a stroke is being drawn
   private wanted = false; // the image or a setting has changed since the last request
   private busy = false;
+  private isCurrent = true; // the view shows the present image
   private pending: Result | null = null; // becomes `before` with the next result
   private pen: [number, number] | null = null;
   private readonly state = html("p", { class: "state", role: "status" });
@@ -59,7 +57,7 @@ export class RcnnTab extends HTMLElement {
   private readonly overlay = html("canvas", { class: "overlay", "aria-hidden": "true" });
   private readonly hint = html("p", { class: "hint" });
   private readonly undo = button("Undo", () => this.pad.undo());
-  private readonly timing = html("p", { class: "muted timing" });
+  private readonly timing = html("span", { class: "timing" });
   private readonly tabs: HTMLButtonElement[] = [];
   private readonly parts: HTMLElement[] = [];
   private frame = 0;
@@ -99,7 +97,7 @@ export class RcnnTab extends HTMLElement {
   /** Load the detector, and replace the recorded walk by it. */
   async goLive(): Promise<void> {
     if (this.mode !== "recorded") return;
-    if (typeof WebAssembly === "undefined" || !WebAssembly.validate(SIMD)) {
+    if (!RcnnTab.engines.canRun()) {
       return this.setMode("failed", "This browser has no WebAssembly SIMD, so the detector cannot run here.");
     }
     this.setMode("loading");
@@ -143,10 +141,10 @@ export class RcnnTab extends HTMLElement {
   private showHint(): void {
     const texts: Record<Mode, string> = {
       opening: "",
-      recorded: "Draw digits here",
-      loading: this.isCurrent() ? "Draw digits here" : "The stages follow when the detector is loaded",
-      live: this.pad.isEmpty ? "Draw digits here" : "",
-      failed: "A recorded page",
+      recorded: "",
+      loading: this.isCurrent ? "" : "The stages follow when the detector is loaded",
+      live: this.pad.isBlank ? "Draw digits here" : "",
+      failed: "",
     };
     const text = texts[this.mode];
     this.hint.replaceChildren(...(text ? [html("span", {}, text)] : []));
@@ -195,7 +193,7 @@ export class RcnnTab extends HTMLElement {
       this.select((next + VIEWS.length) % VIEWS.length);
       this.tabs[(next + VIEWS.length) % VIEWS.length].focus();
     });
-    const contents = [[this.flow(), this.knobs.element, this.detail.element], [this.training.element], [this.breaking.element]];
+    const contents = [[this.flow(), this.detail.element], [this.training.element], [this.breaking.element]];
     VIEWS.forEach(([name], i) => {
       this.parts.push(html("div", { id: `part-${name}`, role: "tabpanel", "aria-labelledby": `tab-${name}` }, ...contents[i]));
     });
@@ -209,7 +207,7 @@ export class RcnnTab extends HTMLElement {
     const input = html(
       "div",
       { class: "input" },
-      this.pad.element,
+      html("div", {}, html("p", { class: "caption" }, "Draw digits here:"), this.pad.element),
       html(
         "div",
         {},
@@ -221,14 +219,6 @@ export class RcnnTab extends HTMLElement {
           button("Take a page", () => void this.nextPage()),
           html("div", { class: "options pens" }, select("pen", PENS.map(([name]) => name), 1, (i) => (this.pad.width = PENS[i][1]))),
         ),
-        html(
-          "p",
-          { class: "explain" },
-          "Draw a digit, and watch the eight stages of the detector, from the features to the detections. The ",
-          html("b", { class: "orange" }, "orange"),
-          " marks follow one detection through all stages. Click a stage to see its numbers.",
-        ),
-        this.timing,
       ),
     );
     const list = html("ol", { class: "stages" });
@@ -247,7 +237,15 @@ export class RcnnTab extends HTMLElement {
       this.panels.set(name, { button: element, canvas, count });
       list.append(html("li", {}, element));
     });
-    return html("div", { class: "flow" }, input, list);
+    const explanation = html(
+      "p",
+      { class: "explain" },
+      "Draw a digit, and watch the eight stages of the detector, from the features to the detections. The ",
+      html("b", { class: "orange" }, "orange"),
+      " marks follow one detection through all stages. Click a stage to see its numbers. ",
+      this.timing,
+    );
+    return html("div", {}, explanation, html("div", { class: "flow" }, input, this.knobs.element, list));
   }
 
   private select(chosen: number): void {
@@ -282,7 +280,7 @@ export class RcnnTab extends HTMLElement {
   private clear(): void {
     this.pen = null;
     this.detector = "digits";
-    this.pad.setPage(blankPage());
+    this.pad.clear();
   }
 
   /** Look inside the detector that is being trained. */
@@ -326,11 +324,14 @@ export class RcnnTab extends HTMLElement {
       const image = this.pad.read();
       try {
         const overview = await this.engine.detect(toBytes(image), settings, this.detector);
+        this.isCurrent = true;
         this.show({ image, settings, overview }, pending, pen);
       } catch (error) {
+        this.isCurrent = false;
         if (!(error instanceof Superseded) && this.mode === "live") this.stateText.textContent = (error as Error).message;
         this.draw();
       }
+      this.showHint();
     }
     this.busy = false;
   }
@@ -387,11 +388,6 @@ export class RcnnTab extends HTMLElement {
 
   // -------------------------------------------------------------------- drawing
 
-  /** Return true if the view shows the present image. */
-  private isCurrent(): boolean {
-    return !this.wanted && !this.busy ? true : this.stroke || this.mode !== "loading";
-  }
-
   /** Draw everything in the next frame. */
   private draw(): void {
     if (this.frame || !this.pad) return;
@@ -414,7 +410,7 @@ export class RcnnTab extends HTMLElement {
     this.paintOverlay(view);
     this.knobs.show(this.settings);
     this.knobs.compare(view);
-    this.timing.textContent = this.mode === "live" ? `All eight stages: ${Math.round(view.overview.times.total)} ms` : "";
+    this.timing.textContent = this.mode === "live" ? `All eight stages took ${Math.round(view.overview.times.total)} ms.` : "";
     this.detail.update(!this.stroke);
   }
 
@@ -442,7 +438,7 @@ export class RcnnTab extends HTMLElement {
   private paintOverlay(view: View): void {
     const context = paint.prepare(this.overlay, PAGE_REGION);
     const { boxes, labels, scores } = view.overview;
-    if (!sameImage(view.image, this.pad.read()) && !this.stroke) return;
+    if (!this.isCurrent) return;
     boxesOf(boxes).forEach((box, i) => {
       if (scores.data[i] < 0.5) return;
       const color = labelColor(labels.data[i]);
@@ -450,12 +446,6 @@ export class RcnnTab extends HTMLElement {
       paint.paintTag(context, box, view.classes[labels.data[i]], color, SIDE, 12);
     });
   }
-}
-
-function sameImage(a: ImageData, b: ImageData): boolean {
-  if (a.data.length !== b.data.length) return false;
-  for (let i = 0; i < a.data.length; i++) if (a.data[i] !== b.data[i]) return false;
-  return true;
 }
 
 /** What stands below the picture of each stage. */
