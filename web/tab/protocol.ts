@@ -53,8 +53,6 @@ export interface Ready {
   recorded: boolean;
   /** Version of rcnn, such as "0.1.0". */
   version: string;
-  /** True if the kernels run; false if NumPy does the work. */
-  kernels: boolean;
   /** Milliseconds from `load` to this answer. */
   milliseconds: number;
   /** Class names of each detector, with the background at index 0. */
@@ -212,6 +210,8 @@ export interface Cell {
   features: Floats;
   /** The pixels on which the features depend, clipped to the image. */
   receptiveField: Box;
+  /** The pixels on which the logits and deltas of the anchors of this cell depend, clipped to the image. */
+  rpnReceptiveField: Box;
   /** (anchorsPerCell,): the indices of the anchors of this cell. */
   anchors: Ints;
   /** (C,): the features of the RPN's hidden layer at this cell, from which its logits and deltas are computed. */
@@ -323,9 +323,9 @@ export interface Path {
   /** The proposal has the index of the RoI. */
   proposal: { index: number; box: Box; score: number };
   anchor: Anchor;
-  /** The cell of the anchor; its receptive field is the end of the path. */
+  /** The cell of the anchor; its RPN's receptive field is the end of the path. */
   cell: Cell;
-  /** (h, w, 3): the pixels of the receptive field, RGB in 0 .. 255. */
+  /** (h, w, 3): the pixels of `cell.rpnReceptiveField`, RGB in 0 .. 255. */
   pixels: Bytes;
 }
 
@@ -426,7 +426,8 @@ export interface Engine {
   page(index: number): Promise<Page>;
   /**
    * Run all eight stages. `image` (128, 128, 3) RGB or (128, 128) grey, values in 0 .. 255. The caller keeps the image. A
-   * newer call supersedes an older one, whose promise is rejected with `Superseded`.
+   * newer call supersedes an older one, whose promise is rejected with `Superseded`. A recording has answers only for its
+   * own pages and settings.
    */
   detect(image: Bytes, settings: Settings, detector?: Detector): Promise<Overview>;
   cell(level: number, row: number, column: number): Promise<Cell>;
@@ -435,8 +436,8 @@ export interface Engine {
   bin(roi: number, row: number, column: number, channel: number): Promise<Bin>;
   score(roi: number, label: number): Promise<Score>;
   path(detection: number): Promise<Path>;
-  /** Start (again) to train a detector of shapes from random weights. */
-  startTraining(seed: number): Promise<TrainingStart>;
+  /** Start (again) to train a detector of shapes from random weights, for `steps` steps (1 .. 3000, default 1300). */
+  startTraining(seed: number, steps?: number): Promise<TrainingStart>;
   /**
    * Train on for about `count` steps (1 .. 20; 1 or 2 keep the tab responsive). To pause, do not call it; to resume, call
    * it again. Detections of other images may come between two chunks.
@@ -455,10 +456,13 @@ export interface Request {
   /** A number that no other request has. */
   id: number;
   /** The name of the method. */
-  command: Exclude<keyof Engine, "close">;
-  /** Its arguments, without callbacks. */
+  command: Command;
+  /** Its arguments, without callbacks. The only argument of "load" is the address of the folder with the files. */
   args: unknown[];
 }
+
+/** The methods of `Engine` that a worker or a recording answers. */
+export type Command = Exclude<keyof Engine, "close">;
 
 /** A message from the worker. */
 export type Response =
@@ -466,6 +470,3 @@ export type Response =
   | { id: number; kind: "result"; result: unknown }
   | { id: number; kind: "superseded" }
   | { id: number; kind: "error"; message: string };
-
-/** The image that the page gives to `detect` may be at most this large along each side, in pixels. */
-export const MAX_SIDE = 256;
