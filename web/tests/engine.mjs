@@ -1,0 +1,87 @@
+// Use the engine of the tab in Chromium: node tests/engine.mjs FOLDER QUESTIONS ANSWERS [engine|recording]
+//
+// FOLDER is what tab/build.py has written. QUESTIONS is a file in JSON, a list of [command, argument, ...]. An argument
+// {"page": index} is the image of a page. ANSWERS receives the list of answers; an answer is {"result"} or {"error"} with
+// the milliseconds, and an array in it is {"shape", "data"}. Requests to other servers, and errors, end with status 1.
+
+import { createServer } from "node:http";
+import { readFile, writeFile } from "node:fs/promises";
+import { extname, join, normalize } from "node:path";
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+
+const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
+const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm" };
+const [folder, questions, answers, kind = "engine"] = process.argv.slice(2);
+
+const entry = `export { connect, canRun } from "./client"; export { play } from "./player";`;
+const directory = join(import.meta.dirname, "../tab");
+const bundle = await build({
+  stdin: { contents: entry, resolveDir: directory, loader: "ts" },
+  bundle: true, write: false, format: "iife", globalName: "tab", target: "es2022",
+});
+
+const server = createServer(async (request, response) => {
+  const path = normalize(decodeURIComponent(new URL(request.url, "http://here").pathname));
+  if (path === "/") {
+    response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>engine</title>");
+    return;
+  }
+  try {
+    const content = await readFile(join(folder, path));
+    response.writeHead(200, { "Content-Type": TYPES[extname(path)] || "application/octet-stream" }).end(content);
+  } catch {
+    response.writeHead(404).end();
+  }
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const home = `http://127.0.0.1:${server.address().port}/`;
+
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+const page = await browser.newPage();
+const problems = [];
+page.on("pageerror", (error) => problems.push(error.message));
+page.on("console", (message) => message.type() === "error" && !message.text().includes("favicon") && problems.push(message.text()));
+page.on("request", (request) => request.url().startsWith(home) || problems.push(`request to ${request.url()}`));
+await page.goto(home);
+await page.addScriptTag({ content: bundle.outputFiles[0].text });
+
+const results = await page.evaluate(
+  async ([asked, kind]) => {
+    const engine = kind === "engine" ? tab.connect("./") : tab.play("./");
+    const progress = [];
+    const ready = await engine.load((one) => progress.push(one));
+    const plain = (value) => {
+      if (ArrayBuffer.isView(value)) return Array.from(value);
+      if (Array.isArray(value)) return value.map(plain);
+      if (typeof value !== "object" || value === null) return value;
+      return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plain(one)]));
+    };
+    const results = [{ result: { ready, progress } }];
+    for (const [command, ...given] of asked) {
+      const args = [];
+      for (const one of given) args.push(one?.page === undefined ? one : (await engine.page(one.page)).image);
+      const start = performance.now();
+      try {
+        const result = await engine[command](...args);
+        results.push({ milliseconds: performance.now() - start, result: plain(result) });
+      } catch (error) {
+        results.push({ milliseconds: performance.now() - start, error: error.message });
+      }
+    }
+    if (kind === "engine") {
+      // of three detections at once, only the last one is computed
+      const { image } = await engine.page(0);
+      const all = await Promise.allSettled([0, 1, 2].map(() => engine.detect(image, ready.defaults)));
+      results.push({ result: all.map(({ status, reason }) => reason?.message ?? status) });
+    }
+    engine.close();
+    return results;
+  },
+  [JSON.parse(await readFile(questions, "utf8")), kind],
+);
+await browser.close();
+server.close();
+await writeFile(answers, JSON.stringify(results));
+for (const problem of problems) console.error(problem);
+process.exitCode = problems.length === 0 ? 0 : 1;
