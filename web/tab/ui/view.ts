@@ -135,13 +135,14 @@ export function topClass({ classScores: { data, shape } }: Overview, roi: number
   return row.indexOf(Math.max(...row));
 }
 
-/** Return the detection at a point or, if there is none, the one whose centre is nearest. */
-export function detectionNear({ boxes }: Overview, [x, y]: readonly [number, number], inside = false): number {
+/** Return the detection at a point or, if there is none, a near one with a high score. `inside` wants one at the point. */
+export function detectionNear({ boxes, scores }: Overview, [x, y]: readonly [number, number], inside = false): number {
   let best = -1;
   let least = Infinity;
   boxesOf(boxes).forEach(([x1, y1, x2, y2], i) => {
     const isInside = x >= x1 && x <= x2 && y >= y1 && y <= y2;
-    const distance = isInside ? ((x2 - x1) * (y2 - y1)) / 1e5 : Math.hypot(x - (x1 + x2) / 2, y - (y1 + y2) / 2);
+    const far = isInside ? ((x2 - x1) * (y2 - y1)) / 1e5 : Math.hypot(x - (x1 + x2) / 2, y - (y1 + y2) / 2);
+    const distance = far + (scores.data[i] < 0.5 ? 30 : 0);
     if ((isInside || !inside) && distance < least) [best, least] = [i, distance];
   });
   return best;
