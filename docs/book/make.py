@@ -3,7 +3,9 @@
     python docs/book/make.py              writes build/book/html
     python docs/book/make.py --out DIR    writes DIR, which must be new, empty or an earlier book
 
-It requires `pip install -e '.[docs]'`, and npm, which installs MathJax. The site requests nothing from other servers.
+It requires `pip install -e '.[docs]'`, npm, which installs MathJax and Pyodide, and what `.ci/wasm-wheel` requires. The
+site requests nothing from other servers, with one exception: the detector in a tab loads NumPy from the server of
+Pyodide, unless `--numpy` copies a wheel into the site.
 If a page has a broken link, or loads a file from another server, the exit status is 1.
 
 The pages are those of docs/, which also work without the site: their links lead to files of the repository. This
@@ -47,7 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Build the site, check its links, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT / "html", help="folder of the site (default: build/book/html)")
-    parser.add_argument("--quick", action="store_true", help="do not run the code of the gallery")
+    parser.add_argument(
+        "--quick", action="store_true", help="do not run the code of the gallery, and build the tab without Python"
+    )
+    for name, what in (
+        ("wheel", "rcnn's wheel for browsers (default: build it)"),
+        ("numpy", "NumPy's wheel for Pyodide (default: the tab loads it from Pyodide's server)"),
+        ("recording", "the recorded walk of the tab (default: record it)"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=what)
     options = parser.parse_args(arguments)
     from sphinx.cmd.build import build_main  # not at the top: the tests of the other functions do not need Sphinx
 
@@ -63,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     install_mathjax(stage / "static" / "mathjax")
     explorers.install(stage / "static")
     status = build_main(["-W", "--keep-going", "-j", "auto", "-q", "-E", str(stage), str(options.out)])
+    install_tab(options)
     make_accessible(options.out)
     problems = check_links.problems(options.out)
     for problem in problems:
@@ -179,6 +190,15 @@ def make_accessible(site: Path) -> None:
         for old, new in REPAIRS.items():
             text = text.replace(old, new)
         path.write_text(text)
+
+
+def install_tab(options: argparse.Namespace) -> None:
+    """Build the detector in a tab, in the folder tab of the site."""
+    command = [sys.executable, ROOT / "web" / "tab" / "build.py", "--out", options.out / "tab"]
+    for name in ("wheel", "numpy", "recording"):
+        path = getattr(options, name)
+        command += [] if path is None else [f"--{name}", path]
+    subprocess.run([*command, *(["--without-python"] if options.quick else [])], check=True)
 
 
 def install_mathjax(folder: Path) -> None:

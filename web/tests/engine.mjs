@@ -24,7 +24,7 @@ const bundle = await build({
 const server = createServer(async (request, response) => {
   const path = normalize(decodeURIComponent(new URL(request.url, "http://here").pathname));
   if (path === "/") {
-    response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>engine</title>");
+    response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><link rel=icon href=data:,><title>engine</title>");
     return;
   }
   try {
@@ -41,7 +41,7 @@ const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-s
 const page = await browser.newPage();
 const problems = [];
 page.on("pageerror", (error) => problems.push(error.message));
-page.on("console", (message) => message.type() === "error" && !message.text().includes("favicon") && problems.push(message.text()));
+page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
 page.on("request", (request) => request.url().startsWith(home) || problems.push(`request to ${request.url()}`));
 await page.goto(home);
 await page.addScriptTag({ content: bundle.outputFiles[0].text });
