@@ -18,6 +18,7 @@ STEPS = 1300  # of a whole run, as in `rcnn.train.RECIPES`
 MOST_STEPS = 3000
 PAGES = 800  # different training pages; each is drawn once, and then kept
 VAL_PAGES, VAL_EVERY = 40, 100  # pages for the AP, and steps between two measurements
+FIXED_PAGE = 49  # the page of the previews; it has six objects of all four classes
 VAL_BATCH = 4  # pages that are measured in place of a step
 PREVIEW_EVERY = 10  # steps between two previews
 SHOWN = 20  # proposals of a preview
@@ -47,7 +48,7 @@ class Kept:
         return self._kept[index]
 
 
-PAGES_TO_LEARN, PAGES_TO_MEASURE = Kept(data.Shapes(PAGES)), Kept(data.Shapes(VAL_PAGES + 1, split="val"))
+PAGES_TO_LEARN, PAGES_TO_MEASURE = Kept(data.Shapes(PAGES)), Kept(data.Shapes(FIXED_PAGE + 1, split="val"))
 
 
 class Training:
@@ -75,7 +76,7 @@ class Training:
         self.optimizer = self.recipe.make_optimizer(self.model)
         self.order = Order(len(PAGES_TO_LEARN), self.recipe.batch_size, seed)
         self.loader = Loader(PAGES_TO_LEARN, self.model.make_batch)
-        self.page, self.target = PAGES_TO_MEASURE[VAL_PAGES]
+        self.page, self.target = PAGES_TO_MEASURE[FIXED_PAGE]
         self.step = 0
         self._detections: list[dict[str, np.ndarray]] | None = None  # of a measurement that is not complete
         self._measured = -1  # the step of the last AP

@@ -19,6 +19,7 @@ export interface Host {
   view(): View | null;
   choose(view: View): void;
   open(stage: StageName): void;
+  isRecorded(): boolean;
 }
 
 interface Stage {
@@ -467,7 +468,12 @@ export class Detail {
       this.trace.replaceChildren(...(steps ? [steps.element] : []));
       steps?.draw();
     } catch (error) {
-      if (id === this.asked) this.sums.replaceChildren(html("p", { class: "notice" }, (error as Error).message));
+      if (id !== this.asked) return;
+      const text = this.host.isRecorded()
+        ? "The recorded walk does not contain these numbers. The live detector computes them."
+        : (error as Error).message;
+      this.sums.replaceChildren(html("p", { class: "notice" }, text));
+      this.trace.replaceChildren();
     }
   }
 }

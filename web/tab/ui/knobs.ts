@@ -75,7 +75,7 @@ export class Knobs {
     private ready: Ready,
     private readonly changed: (settings: Settings, fresh: boolean) => void,
   ) {
-    this.reset = button("Reset the knobs", () => this.change({ ...this.ready.defaults }, -1));
+    this.reset = button("Reset", () => this.change({ ...this.ready.defaults }, -1));
     const head = html("div", { class: "head" }, html("h2", {}, "Turn the knobs"), this.reset);
     KNOBS.forEach((knob, i) => {
       const input = knob.choices
@@ -129,16 +129,22 @@ export class Knobs {
     this.changed(next, fresh);
   }
 
-  /** Return the settings with a recorded answer that are nearest: first in the knob that was changed, then in the others. */
+  /**
+   * Return the settings with a recorded answer that are nearest: first in the knob that was changed, then in the others. The
+   * knob moves at least to the next recorded value, so that arrow keys move it, too.
+   */
   private nearest(settings: Settings, knob: number): Settings {
     const { recordedSettings, defaults } = this.ready;
     if (!recordedSettings || knob < 0) return settings;
+    const { get } = KNOBS[knob];
+    const [wanted, now] = [get(settings, defaults), get(this.settings, defaults)];
+    const ahead = recordedSettings.filter((one) => (get(one, defaults) - now) * (wanted - now) > 1e-9);
     const distance = (other: Settings) =>
       KNOBS.reduce((total, each, i) => {
         const gap = Math.abs(each.get(other, defaults) - each.get(settings, defaults)) / (each.high - each.low);
         return total + (i === knob ? 1000 * gap : Number(gap > 0.001));
       }, 0);
-    return recordedSettings.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+    return ahead.reduce((best, other) => (distance(other) < distance(best) ? other : best), ahead[0] ?? this.settings);
   }
 
   /** Show what the last change has changed. */

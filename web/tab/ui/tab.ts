@@ -55,6 +55,8 @@ export class RcnnTab extends HTMLElement {
   private readonly starter: HTMLButtonElement = button("Start the detector", () => void this.goLive());
   private readonly panels = new Map<StageName, { button: HTMLButtonElement; canvas: HTMLCanvasElement; count: HTMLElement }>();
   private readonly overlay = html("canvas", { class: "overlay", "aria-hidden": "true" });
+  private readonly caption = html("p", { class: "caption" });
+  private readonly tools = html("div", { class: "tools" });
   private readonly hint = html("p", { class: "hint" });
   private readonly undo = button("Undo", () => this.pad.undo());
   private readonly timing = html("span", { class: "timing" });
@@ -91,7 +93,12 @@ export class RcnnTab extends HTMLElement {
     await this.takePage(this.page);
     this.open("detections");
     this.dataset.ready = "recorded";
-    if (this.getAttribute("start") !== "ask") void this.goLive();
+    if (!this.waits) void this.goLive();
+  }
+
+  /** True if the detector is loaded only when somebody uses the page: with start="ask", or ?recorded in the address. */
+  private get waits(): boolean {
+    return this.getAttribute("start") === "ask" || new URLSearchParams(location.search).has("recorded");
   }
 
   /** Load the detector, and replace the recorded walk by it. */
@@ -135,6 +142,8 @@ export class RcnnTab extends HTMLElement {
     this.state.dataset.state = mode;
     this.starter.hidden = mode !== "recorded";
     this.pad.enabled = mode !== "failed";
+    this.tools.hidden = mode === "failed";
+    this.caption.textContent = mode === "failed" ? "A recorded page:" : "Draw digits here:";
     this.showHint();
   }
 
@@ -169,6 +178,7 @@ export class RcnnTab extends HTMLElement {
       engine: () => this.engine,
       ready: () => this.ready,
       view: () => this.view,
+      isRecorded: () => this.ready.recorded,
       choose: (view: View) => this.choose(view),
       open: (stage: StageName) => this.open(stage),
       inspect: (image: ImageData) => this.inspect(image),
@@ -207,19 +217,15 @@ export class RcnnTab extends HTMLElement {
     const input = html(
       "div",
       { class: "input" },
-      html("div", {}, html("p", { class: "caption" }, "Draw digits here:"), this.pad.element),
-      html(
-        "div",
-        {},
-        html(
-          "div",
-          { class: "tools" },
-          button("Clear", () => this.clear()),
-          this.undo,
-          button("Take a page", () => void this.nextPage()),
-          html("div", { class: "options pens" }, select("pen", PENS.map(([name]) => name), 1, (i) => (this.pad.width = PENS[i][1]))),
-        ),
-      ),
+      html("div", {}, this.caption, this.pad.element),
+      this.tools,
+    );
+    const pens = PENS.map(([name]) => name);
+    this.tools.append(
+      button("Clear", () => this.clear()),
+      this.undo,
+      button("Take a page", () => void this.nextPage()),
+      html("div", { class: "options pens" }, select("pen", pens, 1, (i) => (this.pad.width = PENS[i][1]))),
     );
     const list = html("ol", { class: "stages" });
     STAGES.forEach(({ name, title, line }, i) => {
@@ -254,7 +260,7 @@ export class RcnnTab extends HTMLElement {
       tab.tabIndex = i === chosen ? 0 : -1;
       this.parts[i].hidden = i !== chosen;
     });
-    if (chosen > 0 && this.getAttribute("start") === "ask") void this.goLive();
+    if (chosen > 0) void this.goLive();
     this.draw();
   }
 

@@ -213,7 +213,7 @@ export class Training {
     const found = preview.scores.data.filter((score) => score >= 0.5).length;
     this.caption.textContent =
       `After ${preview.step} steps: the ${preview.proposals.shape[0]} best proposals (thin; yellow is a high score) reach ` +
-      `${Math.round(100 * preview.recall)} % of the ${started.page.boxes.shape[0]} objects (dashed), and ${found} detections have a score of at least 0.5.`;
+      `${Math.round(100 * preview.recall)} % of the ${started.page.boxes.shape[0]} objects (dashed). ${found === 1 ? "One detection has" : `${found} detections have`} a score of at least 0.5.`;
   }
 
   private drawChart(): void {
