@@ -4,8 +4,10 @@ The tests need npm, Chromium (or the browser in CHROMIUM), what `.ci/wasm-wheel`
 tests/test_wasm.py: RCNN_PYODIDE_NUMPY is the path of NumPy's, and RCNN_WASM_WHEEL that of rcnn's, if it exists already.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +120,16 @@ def test_the_recorded_walk_needs_no_python(site, tmp_path):
     np.testing.assert_allclose(array(found["result"]["boxes"]), expected["boxes"], atol=0.01)
     assert path["result"]["label"] == expected["labels"][0]
     assert other["error"] == "the recording has no answer for this image with these settings"
+
+
+def test_a_damaged_wheel_of_numpy_is_refused(site, tmp_path):
+    damaged = tmp_path / "site"
+    shutil.copytree(site, damaged)
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    manifest["numpy"]["sha256"] = hashlib.sha256((damaged / manifest["numpy"]["url"]).read_bytes()).hexdigest()
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
+    assert "ready" in ask(damaged, tmp_path, [])[0]["result"]
+    with (damaged / manifest["numpy"]["url"]).open("ab") as wheel:
+        wheel.write(b"\0")
+    (answer,) = ask(damaged, tmp_path, [])
+    assert "numpy" in answer["error"] and "the file is damaged (its SHA-256 is" in answer["error"]

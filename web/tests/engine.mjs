@@ -50,7 +50,12 @@ const results = await page.evaluate(
   async ([asked, kind]) => {
     const engine = kind === "engine" ? tab.connect("./") : tab.play("./");
     const progress = [];
-    const ready = await engine.load((one) => progress.push(one));
+    let ready;
+    try {
+      ready = await engine.load((one) => progress.push(one));
+    } catch (error) {
+      return [{ error: error.message }];
+    }
     const plain = (value) => {
       if (ArrayBuffer.isView(value)) return Array.from(value);
       if (Array.isArray(value)) return value.map(plain);
