@@ -1,7 +1,10 @@
 """The engine of the tab answers with rcnn's own numbers, in the form that web/tab/protocol.ts defines."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,6 +303,28 @@ def test_the_doctor_reports_a_planted_fault(engine, fault):
 
 def test_every_fault_has_a_description(engine):
     assert [one["name"] for one in engine.ready()["faults"]] == list(diagnosis.NAMES)
+
+
+ABSENT = ("PIL", "matplotlib", "safetensors", "yaml", "fcntl", "ssl")  # not in the browser
+IN_A_BROWSER = f"""
+import sys
+sys.modules.update(dict.fromkeys({ABSENT}))  # an import of None raises ImportError
+from tab_engine import Engine
+engine = Engine()
+engine.detect(engine.page(0)["image"], engine.ready()["defaults"])
+engine.commands["path"](0)
+engine.start_training(0, 1)
+engine.train_steps(2)
+print(engine.commands["breakIt"]("swapped axes")["text"].splitlines()[-1])
+"""
+
+
+def test_the_engine_needs_no_package_that_is_absent_in_a_browser():
+    path = os.pathsep.join([str(WEB / "tab"), str(WEB.parent)])
+    command = [sys.executable, "-c", IN_A_BROWSER]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("begin with data: x and y of the boxes are swapped")
 
 
 # ---------------------------------------------------------------------- messages
