@@ -4,14 +4,13 @@
 // {"page": index} is the image of a page. ANSWERS receives the list of answers; an answer is {"result"} or {"error"} with
 // the milliseconds, and an array in it is {"shape", "data"}. Requests to other servers, and errors, end with status 1.
 
-import { createServer } from "node:http";
 import { readFile, writeFile } from "node:fs/promises";
-import { extname, join, normalize } from "node:path";
+import { join } from "node:path";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
+import { serve } from "./serve.mjs";
 
 const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
-const TYPES = { ".js": "text/javascript", ".mjs": "text/javascript", ".json": "application/json", ".wasm": "application/wasm" };
 const [folder, questions, answers, kind = "engine"] = process.argv.slice(2);
 
 const entry = `export { connect, canRun } from "./client"; export { play } from "./player";`;
@@ -21,29 +20,16 @@ const bundle = await build({
   bundle: true, write: false, format: "iife", globalName: "tab", target: "es2022",
 });
 
-const server = createServer(async (request, response) => {
-  const path = normalize(decodeURIComponent(new URL(request.url, "http://here").pathname));
-  if (path === "/") {
-    response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><link rel=icon href=data:,><title>engine</title>");
-    return;
-  }
-  try {
-    const content = await readFile(join(folder, path));
-    response.writeHead(200, { "Content-Type": TYPES[extname(path)] || "application/octet-stream" }).end(content);
-  } catch {
-    response.writeHead(404).end();
-  }
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const home = `http://127.0.0.1:${server.address().port}/`;
-
+const { home, close } = await serve(folder);
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 const page = await browser.newPage();
 const problems = [];
 page.on("pageerror", (error) => problems.push(error.message));
 page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
-page.on("request", (request) => request.url().startsWith(home) || problems.push(`request to ${request.url()}`));
-await page.goto(home);
+page.on("request", (request) => request.url().startsWith(home) || request.url().startsWith("data:") || problems.push(`request to ${request.url()}`));
+const blank = "<!doctype html><link rel=icon href=data:,><title>engine</title>";
+await page.route(`${home}blank`, (route) => route.fulfill({ contentType: "text/html", body: blank }));
+await page.goto(`${home}blank`);
 await page.addScriptTag({ content: bundle.outputFiles[0].text });
 
 const results = await page.evaluate(
@@ -86,7 +72,7 @@ const results = await page.evaluate(
   [JSON.parse(await readFile(questions, "utf8")), kind],
 );
 await browser.close();
-server.close();
+close();
 await writeFile(answers, JSON.stringify(results));
 for (const problem of problems) console.error(problem);
 process.exitCode = problems.length === 0 ? 0 : 1;
