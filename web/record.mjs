@@ -13,7 +13,7 @@ const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
 const VIEWPORT = { width: 1200, height: 850 };
 const SCALE = 0.8; // of the recording
 const SIZE = { width: VIEWPORT.width * SCALE, height: VIEWPORT.height * SCALE };
-const QUALITY = 0.6;
+const QUALITIES = [0.7, 0.6, 0.5, 0.4, 0.3]; // the first that keeps the file small enough
 const MOST_BYTES = 1_000_000;
 
 // Strokes on the page of 128 x 128 pixels, as corners.
@@ -50,6 +50,11 @@ const frames = []; // { png, milliseconds }
 async function shoot(milliseconds) {
   frames.push({ png: (await page.screenshot()).toString("base64"), milliseconds });
 }
+async function settle(milliseconds) {
+  await page.waitForTimeout(milliseconds);
+  await page.waitForSelector("rcnn-tab:not([aria-busy])");
+  await page.waitForTimeout(100);
+}
 async function center(selector) {
   const { x, y, width, height } = await page.locator(selector).first().boundingBox();
   return [x + width / 2, y + height / 2];
@@ -57,7 +62,7 @@ async function center(selector) {
 async function press(selector, milliseconds = 900) {
   const [x, y] = await center(selector);
   await page.mouse.click(x, y);
-  await page.waitForTimeout(600);
+  await settle(600);
   await shoot(milliseconds);
 }
 
@@ -69,11 +74,11 @@ for (const stroke of STROKES) {
   await page.mouse.down();
   for (let i = 1; i < stroke.length; i++) {
     await page.mouse.move(...at(stroke[i]), { steps: 6 });
-    await page.waitForTimeout(220);
+    await settle(120);
     if (i % 2 === 0) await shoot(240);
   }
   await page.mouse.up();
-  await page.waitForTimeout(400);
+  await settle(300);
   await shoot(500);
 }
 const show = (selector, block) =>
@@ -83,39 +88,43 @@ const show = (selector, block) =>
   );
 await page.locator("[data-stage=features] .title").click();
 await show(".detail", "start");
-await page.waitForTimeout(600);
+await settle(600);
 await shoot(1500);
 for (let i = 0; i < 6; i++) await press("text=next stage", i === 0 || i === 5 ? 800 : 1300);
 await press("text=next stage", 1000);
 await show(".tracing", "start");
-await page.waitForTimeout(600);
+await settle(600);
 await shoot(2600);
 await page.evaluate(() => window.scrollTo(0, 0));
 await page.locator(".knob input").nth(3).focus();
 for (let i = 0; i < 4; i++) {
   await page.keyboard.press("ArrowLeft");
-  await page.waitForTimeout(400);
+  await settle(300);
   await shoot(450);
 }
 await shoot(1800);
 
-const parts = [];
 await page.goto("about:blank");
-for (let i = 0; i < frames.length; i++) {
-  const before = i ? frames[i - 1].png : null;
-  const part = await page.evaluate(encode, { png: frames[i].png, before, quality: QUALITY });
-  if (part) parts.push({ ...part, milliseconds: frames[i].milliseconds });
-  else parts[parts.length - 1].milliseconds += frames[i].milliseconds;
+let file = null;
+for (const quality of QUALITIES) {
+  const parts = [];
+  for (let i = 0; i < frames.length; i++) {
+    const before = i ? frames[i - 1].png : null;
+    const part = await page.evaluate(encode, { png: frames[i].png, before, quality });
+    if (part) parts.push({ ...part, milliseconds: frames[i].milliseconds });
+    else parts[parts.length - 1].milliseconds += frames[i].milliseconds;
+  }
+  file = animation(parts, SIZE);
+  if (file.length <= MOST_BYTES) break;
 }
 await browser.close();
 server.close();
-const file = animation(parts, SIZE);
 if (file.length > MOST_BYTES) {
-  console.error(`the animation has ${file.length} bytes, more than ${MOST_BYTES}; lower QUALITY`);
+  console.error(`the animation has ${file.length} bytes, more than ${MOST_BYTES}; record fewer frames`);
   process.exit(1);
 }
 await writeFile(out, file);
-console.log(`${out}: ${parts.length} frames, ${file.length} bytes`);
+console.log(`${out}: ${frames.length} frames, ${file.length} bytes`);
 
 /** Return the part of a picture that differs from the one before, as WebP, or null. This function runs in the browser. */
 async function encode({ png, before, quality }) {

@@ -433,7 +433,7 @@ export class Detail {
   /** Draw again. While a stroke is being drawn, `settled` is false, and the numbers stay as they are. */
   update(settled: boolean): void {
     const view = this.host.view();
-    if (!view) return;
+    if (!view || this.element.hidden) return;
     this.paint(view);
     if (settled) void this.calculate(view);
   }

@@ -91,6 +91,7 @@ export class RcnnTab extends HTMLElement {
     this.setMode("recorded");
     this.page = this.ready.recordedPages?.[0] ?? 0;
     await this.takePage(this.page);
+    this.detail.element.hidden = this.getAttribute("start") === "ask"; // until a stage is clicked
     this.open("detections");
     this.dataset.ready = "recorded";
     if (!this.waits) void this.goLive();
@@ -324,6 +325,7 @@ export class RcnnTab extends HTMLElement {
 
   private async detect(): Promise<void> {
     this.busy = true;
+    this.setAttribute("aria-busy", "true");
     while (this.wanted) {
       this.wanted = false;
       const { settings, pending, pen } = this;
@@ -340,6 +342,7 @@ export class RcnnTab extends HTMLElement {
       this.showHint();
     }
     this.busy = false;
+    this.removeAttribute("aria-busy");
   }
 
   private show(result: Result, before: Result | null, pen: [number, number] | null): void {
@@ -383,9 +386,9 @@ export class RcnnTab extends HTMLElement {
       const found = detectionNear(this.view.overview, point, true);
       if (found >= 0) this.view = follow(this.view, found);
     }
+    this.detail.element.hidden = false;
     this.open(stage);
-    const { bottom } = this.detail.element.getBoundingClientRect();
-    const { top: start } = this.detail.element.getBoundingClientRect();
+    const { bottom, top: start } = this.detail.element.getBoundingClientRect();
     if (bottom > window.innerHeight && start > window.innerHeight * 0.6) {
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
       this.detail.element.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });

@@ -257,7 +257,7 @@ export class Training {
     );
     const names = this.started?.lossNames ?? [];
     const row = this.parts[0];
-    const now = row ? names.map((name, i) => `${name.replace(/_/g, " ")} ${row[i].toFixed(2)}`).join(", ") : "";
+    const now = row ? names.map((name, i) => `${name} ${row[i].toFixed(2)}`).join(", ") : "";
     this.chart.replaceChildren(drawing, key, html("p", { class: "muted" }, now));
   }
 
