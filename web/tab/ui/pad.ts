@@ -1,6 +1,7 @@
 /** The page on which a student draws, with undo, and its pixels. */
 
 import { html } from "../../src/element";
+import type { Detector } from "../protocol";
 
 export const SIDE = 128; // pixels of the page
 
@@ -12,6 +13,7 @@ interface Stroke {
 interface Action {
   page?: ImageData; // a new page; without it, the action adds a stroke
   isBlank?: boolean; // nothing is on this page
+  detector?: Detector; // that looks at this page
   stroke?: Stroke;
 }
 
@@ -54,9 +56,14 @@ export class Pad {
     return last?.isBlank === true;
   }
 
+  /** The detector that looks at the present page. */
+  get detector(): Detector {
+    return this.actions[this.lastPage()]?.detector ?? "digits";
+  }
+
   /** Put a page under all strokes to come. */
-  setPage(page: ImageData): void {
-    this.actions.push({ page });
+  setPage(page: ImageData, detector: Detector = "digits"): void {
+    this.actions.push({ page, detector });
     this.paint();
     this.changed(false, null);
   }

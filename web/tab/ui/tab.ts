@@ -37,7 +37,6 @@ export class RcnnTab extends HTMLElement {
   private view: View | null = null;
   private mode: Mode = "opening";
   private settings!: Settings;
-  private detector: "digits" | "trained" = "digits";
   private pad!: Pad;
   private knobs!: Knobs;
   private detail!: Detail;
@@ -144,7 +143,6 @@ export class RcnnTab extends HTMLElement {
     this.starter.hidden = mode !== "recorded";
     this.pad.enabled = mode !== "failed";
     this.tools.hidden = mode === "failed";
-    this.caption.textContent = mode === "failed" ? "A recorded page:" : "Draw digits here:";
     this.showHint();
   }
 
@@ -157,6 +155,8 @@ export class RcnnTab extends HTMLElement {
       failed: "",
     };
     const text = texts[this.mode];
+    const isTrained = this.pad.detector === "trained";
+    this.caption.textContent = isTrained ? "Your detector of shapes:" : this.mode === "failed" ? "A recorded page:" : "Draw digits here:";
     this.hint.replaceChildren(...(text ? [html("span", {}, text)] : []));
   }
 
@@ -271,7 +271,6 @@ export class RcnnTab extends HTMLElement {
     try {
       const page = await this.engine.page(index);
       this.pen = null;
-      this.detector = "digits";
       this.pad.setPage(toImage(page.image));
     } catch (error) {
       this.stateText.textContent = (error as Error).message;
@@ -286,16 +285,14 @@ export class RcnnTab extends HTMLElement {
 
   private clear(): void {
     this.pen = null;
-    this.detector = "digits";
     this.pad.clear();
   }
 
   /** Look inside the detector that is being trained. */
   private inspect(image: ImageData): void {
     this.training.pause();
-    this.detector = "trained";
     this.pen = null;
-    this.pad.setPage(image);
+    this.pad.setPage(image, "trained");
     this.select(0);
   }
 
@@ -331,7 +328,7 @@ export class RcnnTab extends HTMLElement {
       const { settings, pending, pen } = this;
       const image = this.pad.read();
       try {
-        const overview = await this.engine.detect(toBytes(image), settings, this.detector);
+        const overview = await this.engine.detect(toBytes(image), settings, this.pad.detector);
         this.isCurrent = true;
         this.show({ image, settings, overview }, pending, pen);
       } catch (error) {
@@ -349,7 +346,7 @@ export class RcnnTab extends HTMLElement {
     const old = this.view;
     const base: View = {
       ...result,
-      classes: this.ready.classes[this.detector] ?? [],
+      classes: this.ready.classes[this.pad.detector] ?? [],
       before,
       detection: -1, roi: -1, anchor: 0, label: 0, channel: -1,
       bin: { row: 0, column: 0, channel: 0 },
@@ -464,7 +461,10 @@ const counts: Record<StageName, (view: View) => (Node | string)[]> = {
     const [{ features, anchorsPerCell }] = levels;
     return [`${features.shape[1]} × ${features.shape[2]} × ${anchorsPerCell} = ${anchors.shape[0].toLocaleString("en")}`];
   },
-  objectness: ({ overview }) => [`${overview.objectness.data.filter((logit) => sigmoid(logit) > 0.5).length} anchors with a score above 0.5`],
+  objectness: ({ overview }) => {
+    const count = overview.objectness.data.filter((logit) => sigmoid(logit) > 0.5).length;
+    return [count === 1 ? "one anchor has a score above 0.5" : `${count} anchors have a score above 0.5`];
+  },
   proposals: (view) => [`${view.overview.counts.candidates} candidates, `, changed(view, ({ proposals }) => proposals.shape[0]), " kept"],
   samples: ({ overview: { samples } }) => {
     const [, rows, columns, points, width] = samples.shape;
