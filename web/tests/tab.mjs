@@ -135,8 +135,7 @@ async function choose() {
   const [, x1, y1, x2, y2] = /box = \((.+), (.+), (.+), (.+)\)/.exec(formulas.replace(/−/g, "-")).map(Number);
   expect(Math.abs(x2 - x1 - size / Math.sqrt(ratio)) <= 2, `the width of the anchor is ${x2 - x1}`);
   expect(Math.abs(y2 - y1 - size * Math.sqrt(ratio)) <= 2, `the height of the anchor is ${y2 - y1}`);
-  const canvas = await tab.locator(".detail .picture canvas").boundingBox();
-  await tab.mouse.click(canvas.x + canvas.width / 2, canvas.y + canvas.height / 2); // (64, 64) is cell (8, 8)
+  await tab.locator(".detail .picture canvas").click(); // the centre, (64, 64), is cell (8, 8)
   await until(problem, async () => (await text(".detail .sums")).includes("(8 × 8, 8 × 8) = (64, 64)"), "a click does not choose the cell");
 
   await tab.locator("[data-stage=samples] .title").click();
