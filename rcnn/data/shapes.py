@@ -165,10 +165,11 @@ def visible_shares(layers: np.ndarray) -> np.ndarray:
         Fractions from 0 to 1.
     """
     masks = layers > 0.5
-    covered_later = np.logical_or.accumulate(masks[::-1])[::-1]  # (G, H, W), by this or a later layer
-    hidden = masks[:-1] & covered_later[1:]  # (G - 1, H, W)
+    covered = np.zeros(layers.shape[1:], np.bool_)  # (H, W), by later objects
     shares = np.ones(len(layers))
-    shares[:-1] -= hidden.sum(axis=(1, 2)) / masks[:-1].sum(axis=(1, 2))
+    for index in range(len(layers) - 1, -1, -1):
+        shares[index] -= np.count_nonzero(masks[index] & covered) / max(int(np.count_nonzero(masks[index])), 1)
+        covered |= masks[index]
     return shares
 
 
