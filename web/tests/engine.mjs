@@ -65,6 +65,11 @@ const results = await page.evaluate(
       const { image } = await engine.page(0);
       const all = await Promise.allSettled([0, 1, 2].map(() => engine.detect(image, ready.defaults)));
       results.push({ result: all.map(({ status, reason }) => reason?.message ?? status) });
+      // a detection does not wait until all training steps are done
+      const order = [];
+      const asked = [engine.trainSteps(1), engine.trainSteps(1), engine.detect(image, ready.defaults)];
+      await Promise.allSettled(asked.map((one, index) => one.finally(() => order.push(index))));
+      results.push({ result: order });
     }
     engine.close();
     return results;
