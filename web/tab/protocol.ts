@@ -49,7 +49,7 @@ export interface Fault {
 
 /** Facts about the engine, which do not change while it runs. */
 export interface Ready {
-  /** True if the answers come from a file. Then `draws` and `trains` are false, or the training replays a recording. */
+  /** True if the answers come from a file: then the page can show only what was recorded, also of the training. */
   recorded: boolean;
   /** Version of rcnn, such as "0.1.0". */
   version: string;
@@ -333,7 +333,7 @@ export interface Path {
 
 /** The state of a training at its start. */
 export interface TrainingStart {
-  /** Number of steps of the recipe; more are refused. */
+  /** Number of steps of the whole run. Then `TrainingChunk.done` is true, and further chunks have no steps. */
   steps: number;
   /** Number of pages in a batch. */
   batchSize: number;
