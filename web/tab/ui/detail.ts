@@ -110,15 +110,18 @@ export function binNumbers(bin: Bin): Node[] {
   );
   const blocks: Node[] = [head];
   if (bin.samples.length) {
-    const rows = bin.samples.map(({ row, column, neighbours, value }) => [
-      `(${row.toFixed(2)}, ${column.toFixed(2)})`,
-      neighbours.map((cell) => `${shown(cell.weight)} × ${shown(cell.value)}`).join(" + "),
-      shown(value),
-    ]);
+    const lines = bin.samples.map(({ row, column, neighbours, value }) =>
+      formula(
+        `at (${row.toFixed(2)}, ${column.toFixed(2)}): `,
+        neighbours.map((cell) => `${shown(cell.weight)} × ${shown(cell.value)}`).join(" + "),
+        " = ",
+        html("b", { class: "value" }, shown(value)),
+      ),
+    );
     blocks.push(
       sum(
-        sentence(html("b", {}, "Bilinear interpolation"), ": weight × value of the four nearest cells"),
-        table(["point (row, column)", "weights × cells", "value"], rows),
+        sentence(html("b", {}, "Bilinear interpolation"), " at each point (row, column): the sum of weight × value of the four nearest cells"),
+        ...lines,
       ),
     );
   } else if (bin.cells.length) {

@@ -190,7 +190,10 @@ export function paintProposals(context: Context, view: View): void {
   context.globalAlpha = 1;
   if (before) {
     const old = boxesOf(before.overview.proposals);
-    for (const i of unmatched(old, boxes)) paintGone(context, old[i]);
+    const gone = unmatched(old, boxes);
+    context.globalAlpha = gone.length > 20 ? 0.4 : 1; // so that the others stay visible
+    for (const i of gone) paintGone(context, old[i]);
+    context.globalAlpha = 1;
     for (const i of unmatched(boxes, old)) paintBox(context, boxes[i], { color: "#ff7a5c", width: 2 });
   }
   if (view.roi >= 0) paintBox(context, boxes[view.roi], { color: HIGHLIGHT, width: 2.6 });

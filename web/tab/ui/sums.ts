@@ -63,7 +63,7 @@ function productTable({ products, result }: Arithmetic): HTMLElement {
 
 export function table(head: readonly string[], rows: readonly (readonly (string | Node)[])[], chosen = -1): HTMLElement {
   const first = html("tr", {}, ...head.map((text) => html("th", { scope: "col" }, text)));
-  const body = rows.map((cells, i) => html("tr", i === chosen ? { class: "chosen" } : {}, ...cells.map((cell) => html("td", typeof cell === "string" && cell.length > 30 ? { class: "long" } : {}, cell))));
+  const body = rows.map((cells, i) => html("tr", i === chosen ? { class: "chosen" } : {}, ...cells.map((cell) => html("td", {}, cell))));
   const grid = html("table", {}, html("thead", {}, first), html("tbody", {}, ...body));
   return html("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": `Table: ${head.join(", ")}` }, grid);
 }

@@ -114,7 +114,9 @@ export class RcnnTab extends HTMLElement {
       this.engine.close();
       [this.engine, this.ready] = [engine, ready];
     } catch (error) {
-      return this.setMode("failed", `The detector could not be loaded: ${(error as Error).message}`);
+      this.setMode("failed", `The detector could not be loaded: ${(error as Error).message}`);
+      if (!this.isCurrent) await this.takePage(this.page); // the recording has no answer for what was drawn
+      return;
     }
     this.setMode("live");
     this.knobs.use(this.ready, this.settings);
@@ -333,7 +335,7 @@ export class RcnnTab extends HTMLElement {
         this.show({ image, settings, overview }, pending, pen);
       } catch (error) {
         this.isCurrent = false;
-        if (!(error instanceof Superseded) && this.mode === "live") this.stateText.textContent = (error as Error).message;
+        if (!(error instanceof Superseded) && this.mode === "live") this.timing.textContent = (error as Error).message;
         this.draw();
       }
       this.showHint();
@@ -416,7 +418,7 @@ export class RcnnTab extends HTMLElement {
     this.paintOverlay(view);
     this.knobs.show(this.settings);
     this.knobs.compare(view);
-    this.timing.textContent = this.mode === "live" ? `All eight stages took ${Math.round(view.overview.times.total)} ms.` : "";
+    if (this.isCurrent) this.timing.textContent = this.mode === "live" ? `All eight stages took ${Math.round(view.overview.times.total)} ms.` : "";
     this.detail.update(!this.stroke);
   }
 
