@@ -90,14 +90,6 @@ export function paintTag(context: Context, [x1, y1]: Box, text: string, color: s
   context.restore();
 }
 
-export function paintText(context: Context, text: string, x: number, y: number, color: string, pixels = 13): void {
-  context.font = `400 ${pixels * unit(context)}px ${FONT}`;
-  context.fillStyle = color;
-  context.textAlign = "center";
-  context.fillText(text, x, y);
-  context.textAlign = "start";
-}
-
 /** Return the values of one channel of a level, or of the largest of all channels, with the largest value. */
 export function channelValues({ features }: Level, channel: number): { values: Float32Array; most: number } {
   const [channels, rows, columns] = features.shape;
@@ -215,7 +207,7 @@ export function around(box: Box, size: readonly [number, number]): Box {
   return [left, top, left + side, top + side];
 }
 
-/** Return the bins of a RoI as lines, and the chosen bin. */
+/** Return a bin of a RoI; `shape` is the number of rows and columns of bins. */
 export function binBox(roi: Box, shape: readonly number[], row: number, column: number): Box {
   const [x1, y1, x2, y2] = roi;
   const [width, height] = [(x2 - x1) / shape[1], (y2 - y1) / shape[0]];
@@ -264,7 +256,6 @@ export function samplesOf({ samples }: Overview, at: number): Floats | null {
 }
 
 /** Return the pooled features (C, ph, pw) of a RoI from an overview, or null. */
-export function pooledOf({ pooled }: Overview, roi: number): Floats | null;
 export function pooledOf(overview: Overview, roi: number): Floats | null {
   const at = shownAt(overview, roi);
   if (at < 0) return null;

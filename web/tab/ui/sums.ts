@@ -1,7 +1,7 @@
 /** Arithmetic as text: formulas with their values, tables and bars. */
 
 import { html } from "../../src/element";
-import type { Arithmetic, Term } from "../protocol";
+import type { Arithmetic } from "../protocol";
 import { labelColor, textOn } from "./colors";
 import { shown } from "./view";
 
@@ -87,11 +87,6 @@ export function bars(
       return html("div", {}, html("span", {}, name), html("span", {}, bar), html("span", {}, text(value)));
     }),
   );
-}
-
-/** Return the values of terms, such as "dx = 0.12". */
-export function terms(given: readonly Term[]): string {
-  return given.map(({ name, value }) => `${name} = ${shown(value)}`).join(", ");
 }
 
 /** Return a button for a class. */
