@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import doctor
-from rcnn.checks import diagnosis
-
 SEED = 13  # of the pages and of the variants of the faults
 SHOWN = 2  # index of the page that is shown
 CONFIDENT = 0.5  # least score of a detection that is shown
-DESCRIPTIONS = {
-    diagnosis.SOUND: "The detector has no fault.",
+SOUND = "sound"
+DESCRIPTIONS = {  # of the faults in `rcnn.checks.diagnosis`
+    SOUND: "The detector has no fault.",
     "swapped axes": "The annotated boxes are stored as y1, x1, y2, x2.",
     "shuffled boxes": "Each page has the boxes and labels of another page.",
     "labels from 0": "The labels start at 0, which is the label of the background.",
@@ -31,7 +29,7 @@ def faults() -> list[dict[str, str]]:
     list of dict
         The messages, with the detector without a fault first.
     """
-    return [{"name": name, "description": DESCRIPTIONS[name]} for name in diagnosis.NAMES]
+    return [{"name": name, "description": description} for name, description in DESCRIPTIONS.items()]
 
 
 def diagnose(name: str) -> dict[str, Any]:
@@ -52,8 +50,11 @@ def diagnose(name: str) -> dict[str, Any]:
     ValueError
         If there is no fault of this name.
     """
-    if name not in diagnosis.NAMES:
-        raise ValueError(f"fault must be one of {', '.join(diagnosis.NAMES)}, got {name!r}")
+    if name not in DESCRIPTIONS:
+        raise ValueError(f"fault must be one of {', '.join(DESCRIPTIONS)}, got {name!r}")
+    from rcnn import doctor  # not at the top: the page is ready sooner
+    from rcnn.checks import diagnosis
+
     model, pages = diagnosis.PLANTED[name](np.random.default_rng(SEED))
     verdicts = doctor.examine(model, pages, progress=False)
     return {
@@ -63,11 +64,11 @@ def diagnose(name: str) -> dict[str, Any]:
         ],
         "text": doctor.report(verdicts),
         **_shown(model, pages),
-        "sound": _shown(*diagnosis.PLANTED[diagnosis.SOUND](np.random.default_rng(SEED))),
+        "sound": _shown(*diagnosis.PLANTED[SOUND](np.random.default_rng(SEED))),
     }
 
 
-def _shown(model: Any, pages: diagnosis.Pages) -> dict[str, Any]:
+def _shown(model: Any, pages: Any) -> dict[str, Any]:
     """Return the page that is shown, and the confident detections on it."""
     image, target = pages[SHOWN]
     found = model.predict([image], score_thresh=CONFIDENT)[0]
