@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
@@ -26,6 +25,7 @@ from rcnn.plot.arguments import checked
 from rcnn.plot.style import LINE_WIDTH, TEXT_SIZE, THIN_LINE, Dashes, as_array, as_boxes
 
 COVERED = "#bfe0f2"
+_GRID = "#b8b8b8"  # colour of lines between pixels
 LEAVE_ROOM = 0.6  # pixels; smallest margin around boxes that are drawn without an image
 DELTA_NAMES = ("dx", "dy", "dw", "dh")
 # dx and dy are blue, dw and dh are red. The second line of each pair is dashed, so both are visible if they coincide.
@@ -38,6 +38,8 @@ DELTA_LOOK: tuple[tuple[str, Dashes], ...] = (
 _DELTA_BINS = 50
 _FIT_BINS = 10
 _MOST_TICKS = 40  # largest number of ticks along a side
+_MOST_LINES = 24  # largest number of lines between pixels in a plot of two boxes
+_LABEL_ROOM = 0.06  # smallest distance of a contour's label from the border of the axes, as a fraction of their sides
 _THINNEST, _THICKER = 2.4, 2.0  # points: width of the last line, and how much thicker each earlier line is
 _BOX_DASHES: tuple[Dashes, ...] = ("-", "--", ":", "-.")
 
@@ -109,7 +111,7 @@ def pixel_grid(ax: Axes, covered: np.ndarray, box: np.ndarray | None = None) -> 
     mask = as_array("covered", covered, (None, None)).astype(bool)
     _pixel_axes(ax, mask.shape)
     for row, column in zip(*np.nonzero(mask), strict=True):
-        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=COVERED, edgecolor="white", linewidth=1, zorder=1))
+        ax.add_patch(Rectangle((column, row), 1, 1, facecolor=COVERED, edgecolor=_GRID, linewidth=0.8, zorder=1))
         ax.text(
             column + 0.5,
             row + 0.5,
@@ -265,6 +267,21 @@ def overlap(
         style.frame(ax).set(xlim=(seen[0], seen[2]), ylim=(seen[3], seen[1]))
         style.whole_number_ticks(ax)
         style.name_pixels(ax)
+        _draw_pixel_lines(ax, seen)
+        for (x1, y1, _, _), name, color in ((first, names[0], style.BLUE), (second, names[1], style.VERMILION)):
+            ax.annotate(
+                style.literal(name),
+                (x1, y1),
+                (4, -4),
+                textcoords="offset points",
+                ha="left",
+                va="top",
+                fontsize=TEXT_SIZE + 1,
+                fontweight="bold",
+                color=color,
+                zorder=4,
+                annotation_clip=True,
+            )
     inside = _size(shared) if meet else 0.0
     legend = style.legend_below(
         ax,
@@ -340,9 +357,9 @@ def iou_surface(
     mesh = ax.pcolormesh(across, up, values, cmap=style.VALUES, vmin=0, vmax=1, shading="gouraud", rasterized=True)
     drawn = [level for level in levels if values.min() < level < values.max()]
     if drawn:
-        lines = ax.contour(across, up, values, levels=sorted(drawn), colors="white", linewidths=THIN_LINE)
-        for text in ax.clabel(lines, fmt="%g", fontsize=TEXT_SIZE + 1):
-            text.set(zorder=4, path_effects=style.outline(0.4))  # legible on top of dots
+        lines = ax.contour(across, up, values, levels=sorted(drawn), colors="white", linewidths=LINE_WIDTH)
+        for level, path in zip(lines.levels, lines.get_paths(), strict=True):
+            _label_contour(ax, np.asarray(path.vertices, float), f"{level:g}", (across[0], up[0], across[-1], up[-1]))
     if points is not None:
         dots = as_array("points", points, (None, 2))
         ax.scatter(dots[:, 0], dots[:, 1], s=9, color="black", edgecolors="white", linewidths=0.4, zorder=3)
@@ -495,7 +512,7 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
     start = as_boxes("boxes", boxes)
     goal = as_array("gt_boxes", as_boxes("gt_boxes", gt_boxes), (len(start), 4))
     style.image(ax, image, dimmed=True)
-    ax.add_collection(LineCollection(style.outlines(start), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    style.add_outlines(ax, start, style.SKY)
     for corner in np.unique(goal, axis=0):
         ax.add_patch(
             _box_patch(
@@ -519,6 +536,7 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
                 "arrowstyle": "-|>",
                 "color": style.ORANGE,
                 "linewidth": LINE_WIDTH,
+                "path_effects": style.outline(LINE_WIDTH),
                 "shrinkA": 0,
                 "shrinkB": 0,
                 "mutation_scale": 9,
@@ -527,8 +545,8 @@ def moves(ax: Axes, image: np.ndarray, boxes: np.ndarray, gt_boxes: np.ndarray) 
     style.legend_below(
         ax,
         [
-            Line2D([], [], color=style.SKY, label="box"),
-            Line2D([], [], color=style.ORANGE, label="shift of its centre"),
+            style.outline_key(style.SKY, "box"),
+            style.outline_key(style.ORANGE, "shift of its centre"),
             Line2D(
                 [],
                 [],
@@ -550,6 +568,26 @@ def _size(corner: np.ndarray) -> float:
 
 def _in_words(name: str, square_pixels: float) -> str:
     return f"{name}: {square_pixels:.4g} px\u00b2"
+
+
+def _label_contour(ax: Axes, points: np.ndarray, text: str, limits: tuple[float, float, float, float]) -> None:
+    """Write the level of a contour at its rightmost point (x, y), but not near the border of the axes."""
+    low, size = np.array(limits[:2]), np.subtract(limits[2:], limits[:2])
+    inside = (np.abs((points - low) / size - 0.5) < 0.5 - _LABEL_ROOM).all(axis=1)
+    near = points[inside] if inside.any() else points
+    right = near[np.isclose(near[:, 0], near[:, 0].max(), atol=0.01 * size[0])]
+    x, y = right[np.abs(right[:, 1] - np.median(right[:, 1])).argmin()]
+    ax.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        fontsize=TEXT_SIZE,
+        color="white",
+        zorder=4,
+        bbox={"boxstyle": "round,pad=0.2", "facecolor": "black", "edgecolor": "none", "alpha": 0.75},
+    )
 
 
 def _around(corners: np.ndarray) -> list[float]:
@@ -591,6 +629,17 @@ def _measure(
     )
 
 
+def _draw_pixel_lines(ax: Axes, limits: Sequence[float]) -> None:
+    """Draw faint lines between the pixels within `limits` (x1, y1, x2, y2), unless there are too many of them."""
+    x1, y1, x2, y2 = limits
+    if max(x2 - x1, y2 - y1) > _MOST_LINES:
+        return
+    for axis, low, high in ((ax.xaxis, x1, x2), (ax.yaxis, y1, y2)):
+        axis.set_ticks(np.arange(np.ceil(low), high + 1e-9), minor=True)
+    ax.grid(True, which="both", color=style.FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+
+
 def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
     """Turn `ax` into an empty pixel grid of `size` (height, width) with ticks at the pixel edges."""
     height, width = size
@@ -598,6 +647,6 @@ def _pixel_axes(ax: Axes, size: Sequence[int]) -> None:
     style.ticks(ax)
     ax.set_xticks(range(width + 1))
     ax.set_yticks(range(height + 1))
-    ax.grid(True, color="white", linewidth=1.0)
+    ax.grid(True, color=_GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     style.name_pixels(ax)

@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
@@ -226,10 +230,10 @@ def objectness(
     size = np.asarray(image).shape[:2] if image_size is None else image_size
     y, x = (_cell_borders(n, extent, offset) for n, extent in zip(best.shape, size, strict=True))
     mesh = ax.pcolormesh(x, y, best, cmap=style.VALUES, vmin=0, vmax=1, edgecolors="none", linewidth=0)
-    mesh.set(alpha=0.15 + 0.5 * best)  # improbable cells are more transparent
+    mesh.set(alpha=_opacity(best))
     height, width = np.asarray(image).shape[:2]
     ax.set(xlim=(0, width), ylim=(height, 0))
-    style.color_bar(ax, mesh, "objectness")
+    style.color_bar(ax, _colors_on(ax.images[-1]), "objectness")
     return ax
 
 
@@ -308,13 +312,13 @@ def matched_anchors(
         raise ValueError(f"matches[{wrong[0]}] must be in -2 .. {len(objects) - 1}, got {matched[wrong[0]]}")
     style.image(ax, image, dimmed=True)
     positive, negative, ignored = corners[matched >= 0], corners[matched == -1], corners[matched == -2]
-    _dots(ax, _centers(negative), "#c8c8c8", size=5)
-    _dots(ax, _centers(ignored), style.ORANGE, size=7)
-    ax.add_collection(LineCollection(style.outlines(positive), colors=style.SKY, linewidths=THIN_LINE), autolim=False)
+    _dots(ax, _centers(negative), "#dedede", size=6)
+    _dots(ax, _centers(ignored), style.ORANGE, size=11)
+    style.add_outlines(ax, positive, style.SKY)
     style.legend_below(
         ax,
         [
-            Line2D([], [], color=style.SKY, label=f"positive: {len(positive):,}"),
+            style.outline_key(style.SKY, f"positive: {len(positive):,}"),
             _dot_key(style.ORANGE, 4, f"ignored: {len(ignored):,}"),
             _draw_ground_truth(ax, objects),
             _dot_key("#a0a0a0", 3, f"negative: {len(negative):,}"),
@@ -507,6 +511,20 @@ def _draw_ground_truth(ax: Axes, gt_boxes: np.ndarray) -> Line2D:
         path_effects=style.outline(THIN_LINE),
         label=f"ground truth: {len(gt_boxes):,}",
     )
+
+
+def _opacity(objectness: np.ndarray) -> np.ndarray:
+    """Return the opacity of cells: improbable cells are more transparent."""
+    return 0.12 + 0.68 * objectness
+
+
+def _colors_on(image: AxesImage) -> ScalarMappable:
+    """Return the colours that the cells of `objectness` have on the usual background, for a colour bar."""
+    values = np.linspace(0, 1, 256)
+    background = np.median(np.asarray(image.get_array()).reshape(-1, 3), axis=0)
+    cells = colormaps[style.VALUES](values)[:, :3]  # (256, 3)
+    opacity = _opacity(values)[:, None]
+    return ScalarMappable(Normalize(0, 1), ListedColormap(opacity * cells + (1 - opacity) * background))
 
 
 def _dot_key(color: str, size: float, label: str) -> Line2D:

@@ -19,10 +19,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.text import Text
@@ -36,6 +38,7 @@ from rcnn.plot.arguments import checked
 # Grey replaces the black of their palette, because the edges of boxes are black.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
+CLASS_COLORS = (*PALETTE, "#6600CC", "#CCFFB3")  # ten, one for each digit; the last two also differ from all others
 VALUES = "viridis"  # colour map of scores, probabilities and IoU
 ACTIVATIONS = "cividis"  # colour map of feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"
@@ -141,9 +144,9 @@ def label_color(label: int) -> str:
     Returns
     -------
     str
-        Colour as "#RRGGBB"; grey for the background. Colours repeat after eight classes.
+        Colour as "#RRGGBB"; grey for the background. Colours repeat after ten classes.
     """
-    return NEUTRAL if label == 0 else PALETTE[(label - 1) % len(PALETTE)]
+    return NEUTRAL if label == 0 else CLASS_COLORS[(label - 1) % len(CLASS_COLORS)]
 
 
 def contrasting(color: str) -> str:
@@ -776,6 +779,40 @@ def outlines(corners: np.ndarray) -> list[np.ndarray]:
         Five points (x, y) for each box; the last point repeats the first.
     """
     return list(corners[:, [[0, 1], [2, 1], [2, 3], [0, 3], [0, 1]]])
+
+
+def add_outlines(ax: Axes, corners: np.ndarray, color: str) -> None:
+    """Draw many boxes of one colour as lines with dark edges, without changing the limits of the axes.
+
+    Parameters
+    ----------
+    ax : Axes
+        Axes to draw on.
+    corners : (N, 4) array
+        N boxes, in pixels.
+    color : str
+        Colour of the lines.
+    """
+    lines = LineCollection(outlines(corners), colors=color, linewidths=LINE_WIDTH, path_effects=outline(LINE_WIDTH))
+    ax.add_collection(lines, autolim=False)
+
+
+def outline_key(color: str, label: str) -> Line2D:
+    """Return the legend entry of boxes that `add_outlines` draws.
+
+    Parameters
+    ----------
+    color : str
+        Colour of the lines.
+    label : str
+        Text of the legend entry.
+
+    Returns
+    -------
+    Line2D
+        The legend entry.
+    """
+    return Line2D([], [], color=color, linewidth=LINE_WIDTH, path_effects=outline(LINE_WIDTH), label=label)
 
 
 def edged_box(ax: Axes, corner: np.ndarray, color: str, linestyle: str = "-", width: float = LINE_WIDTH) -> None:

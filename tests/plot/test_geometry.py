@@ -77,6 +77,8 @@ def test_overlap_shades_the_intersection_and_lists_the_areas(ax):
     assert corners(ax)[-1] == (2, 1, 4, 4)
     assert {(0, 0, 4, 4), (2, 1, 6, 4)} < set(corners(ax))
     assert legend(ax) == ["first: 16 px²", "second: 12 px²", "overlap: 6 px²", "union: 22 px²"]
+    assert written(ax) == ["first", "second"]
+    assert {*ax.get_xticks(), *ax.get_xticks(minor=True)} >= set(range(7))
     assert ax.get_xlabel() == "x, pixels" and ax.yaxis_inverted()
     assert ax.get_xlim()[0] < 0 and ax.get_xlim()[1] > 6
     assert_nothing_is_clipped(ax.figure)
@@ -100,6 +102,7 @@ def test_overlap_legend_is_just_below_the_axis_label(ax, on_image):
 def test_overlap_limits_are_fixed(ax):
     plot.overlap(ax, [0, 0, 4, 4], [2, 0, 6, 4], limits=(-5, -6, 20, 21))
     assert (ax.get_xlim(), ax.get_ylim()) == ((-5, 20), (21, -6))
+    assert ax.get_xticks(minor=True).size == 0  # lines between so many pixels would be too dense
 
 
 def test_overlap_keeps_the_limits_of_an_image(ax):
@@ -119,8 +122,19 @@ def test_iou_surface_has_its_values_and_contours(ax):
     assert list(lines.levels) == [0.5]  # 0.9 is never reached
     np.testing.assert_allclose(lines.get_paths()[0].vertices[:, 0], 25)
     np.testing.assert_array_equal(dots.get_offsets(), [[5, 2]])
+    (label,) = ax.texts
+    assert (label.get_text(), label.get_rotation()) == ("0.5", 0) and label.get_position() == pytest.approx((25, 2))
     assert (ax.get_xlim(), ax.get_ylim()) == ((0, 30), (1, 3))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("dx", "dy")
+    assert_nothing_is_clipped(ax.figure)
+
+
+def test_labels_of_contours_are_at_their_right_side_and_inside_the_axes(ax):
+    x = np.linspace(-1, 1, 41)
+    plot.iou_surface(ax, np.maximum(1 - np.abs(x) - np.abs(x)[:, None], 0), x, x, "dx", "dy", (0.02, 0.5))
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert places["0.5"] == pytest.approx((0.5, 0), abs=0.01)
+    assert 0.8 < places["0.02"][0] < 0.9  # the contour itself reaches 0.98
     assert_nothing_is_clipped(ax.figure)
 
 

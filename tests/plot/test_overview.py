@@ -4,6 +4,7 @@ import matplotlib
 import numpy as np
 import pytest
 from legible import assert_nothing_is_clipped, texts
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection, QuadMesh
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -158,6 +159,21 @@ def test_objectness_cells_are_centred_on_anchors(ax, image):
     values = np.asarray(mesh.get_array()).reshape(4, 5)
     np.testing.assert_array_equal(values, maps.max(axis=0))
     assert mesh.get_clim() == (0, 1)
+
+
+def test_the_colour_bar_of_objectness_has_the_colours_of_the_cells(ax):
+    plot.objectness(ax, np.full((32, 48, 3), 0.8), np.array([[0.0, 1.0], [0.5, 0.25]]))
+    (bar,) = ax.child_axes
+    canvas = FigureCanvasAgg(ax.figure)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())
+
+    def color(axes, x, y):
+        column, row = axes.transData.transform((x, y))
+        return drawn[drawn.shape[0] - 1 - int(row), int(column), :3].astype(int)
+
+    for value, cell in ((0.002, (2, 2)), (0.998, (30, 2)), (0.5, (2, 24)), (0.25, (30, 24))):
+        np.testing.assert_allclose(color(bar, 0.5, value), color(ax, *cell), atol=3)
 
 
 def test_objectness_of_a_padded_batch(ax, image):

@@ -17,10 +17,15 @@ from rcnn.plot import style
 
 
 @pytest.mark.parametrize(
-    "label, color", [(0, style.NEUTRAL), (1, style.PALETTE[0]), (8, style.PALETTE[7]), (9, style.PALETTE[0])]
+    "label, color",
+    [(0, style.NEUTRAL), (1, style.PALETTE[0]), (8, style.PALETTE[7]), (10, "#CCFFB3"), (11, style.PALETTE[0])],
 )
 def test_label_color(label, color):
     assert style.label_color(label) == color
+
+
+def test_ten_digits_have_ten_colours():
+    assert len({style.label_color(label) for label in range(1, 11)}) == 10
 
 
 @pytest.mark.parametrize(
