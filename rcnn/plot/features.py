@@ -42,6 +42,7 @@ def feature_map(
     image: np.ndarray | None = None,
     image_size: tuple[int, int] | None = None,
     offset: float = 0.0,
+    limits: tuple[float, float] | None = None,
 ) -> Axes:
     """Draw the largest absolute activation of each cell, or the first `max_channels` channels side by side.
 
@@ -65,22 +66,38 @@ def feature_map(
         `image`.
     offset : float, optional
         Position of the centre of a cell, as a fraction of the stride, as in `AnchorGenerator`.
+    limits : (float, float), optional
+        Values of the darkest and of the brightest colour. With the same limits, the colours of several plots can be
+        compared. By default, the limits depend on the values.
 
     Returns
     -------
     Axes
         The axes `ax`.
+
+    Raises
+    ------
+    ValueError
+        If a shape is wrong, if `max_channels` is below 1, or if the limits are not ascending.
     """
     array = as_array("features", features, (None, None, None))
+    low, high = (None, None) if limits is None else _check_limits(limits)
     if max_channels is not None:
-        return channel_tiles(ax, array, max_channels, quantity)
+        return channel_tiles(ax, array, max_channels, quantity, limits)
     if array.size == 0:
         return style.note(style.frame(ax), "no features")
-    shown = ax.imshow(np.abs(array).max(axis=0), cmap=style.ACTIVATIONS, interpolation="nearest")
+    shown = ax.imshow(np.abs(array).max(axis=0), cmap=style.ACTIVATIONS, vmin=low, vmax=high, interpolation="nearest")
     style.color_bar(ax, shown, f"largest |{quantity}|")
     if image is not None:
         _draw_shadow(ax, style.check_image("image", image), array.shape[1:], image_size, offset)
     return style.frame(ax)
+
+
+def _check_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """Return the limits of a colour scale. Raise ValueError unless they are ascending."""
+    if len(limits) != 2 or not limits[0] < limits[1]:
+        raise ValueError(f"limits must be two ascending numbers, got {tuple(limits)}")
+    return limits
 
 
 def _draw_shadow(
@@ -99,11 +116,17 @@ def _draw_shadow(
 
 
 @checked
-def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: str) -> Axes:
+def channel_tiles(
+    ax: Axes,
+    channels: np.ndarray,
+    max_channels: int,
+    quantity: str,
+    limits: tuple[float, float] | None = None,
+) -> Axes:
     """Draw channels as a grid of tiles with a common colour scale.
 
-    A gap of one cell separates neighbouring tiles. The scale ranges from the 1st to the 99th percentile, so outliers do
-    not darken all other values.
+    A gap of one cell separates neighbouring tiles. By default, the scale ranges from the 1st to the 99th percentile, so
+    outliers do not darken all other values.
 
     Parameters
     ----------
@@ -115,6 +138,8 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
         Number of channels to draw, at least 1.
     quantity : str
         Name of the quantity that is drawn. It is written next to the colour bar.
+    limits : (float, float), optional
+        Values of the darkest and of the brightest colour.
 
     Returns
     -------
@@ -124,7 +149,7 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
     Raises
     ------
     ValueError
-        If `max_channels` is below 1.
+        If `max_channels` is below 1, or if the limits are not ascending.
     """
     if max_channels < 1:
         raise ValueError(f"max_channels must be at least 1, got {max_channels}")
@@ -140,6 +165,8 @@ def channel_tiles(ax: Axes, channels: np.ndarray, max_channels: int, quantity: s
         sheet[top : top + height, left : left + width] = channel
     known = shown[np.isfinite(shown)]
     low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    if limits is not None:
+        low, high = _check_limits(limits)
     mesh = ax.imshow(sheet, cmap=style.ACTIVATIONS, vmin=low, vmax=high, interpolation="nearest")
     style.frame(ax).set_facecolor("white")
     ax.spines[:].set_visible(False)

@@ -54,6 +54,14 @@ def test_feature_map_is_the_largest_absolute_activation(ax):
     assert ax.child_axes[0].get_ylabel() == "largest |activation|"
 
 
+@pytest.mark.parametrize("channels", [None, 1])
+def test_feature_maps_with_the_same_limits_have_the_same_colours(ax, channels):
+    plot.feature_map(ax, np.array([[[1.0, 2]]]), channels, limits=(0, 8))
+    assert ax.images[0].get_clim() == (0, 8)
+    with pytest.raises(ValueError, match=r"limits must be two ascending numbers, got \(1.0, 1.0\)"):
+        plot.feature_map(ax, np.ones((1, 2, 2)), channels, limits=(1, 1))
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
 def test_feature_map_with_the_shadow_of_an_image(ax, dtype):
     image = np.full((4, 6, 3), 200 / (1 if dtype is np.uint8 else 255)).astype(dtype)
