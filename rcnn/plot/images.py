@@ -34,7 +34,9 @@ _TAG_PADDING = np.array([0.3, 0.1])  # horizontal and vertical padding of a tag,
 # A contact sheet
 MOST_TILES = 16  # largest number of images in the figure
 COLUMNS = 4
-TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: side of a tile, height of a caption, height of the legend
+SHEET = 9.6  # inches; width of a sheet with up to three columns
+TILE, CAPTION, LEGEND = 3.2, 0.4, 0.4  # inches: smallest width of a tile, heights of a caption and of the legend
+FLATTEST = 0.5  # smallest height of a tile, as a fraction of its width
 SECOND_LINE = 0.15  # inches: additional height of a caption with two lines
 MAX_TILE_SIDE = 720  # pixels; a larger image is scaled down to this side, about twice that of a tile
 TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of characters
@@ -226,8 +228,11 @@ def contact_sheet(
     labels_list: Sequence[np.ndarray],
     class_names: Sequence[str],
     captions: Sequence[str] | None = None,
+    columns: int | None = None,
 ) -> Figure:
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
+
+    All tiles have the same size. They are squares, or lower if all images are wider than high.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
     dashed. Boxes with non-finite coordinates are not drawn. Of all other boxes, at most 500 are drawn for each image,
@@ -245,6 +250,9 @@ def contact_sheet(
         Class names, indexed by label.
     captions : sequence of str, optional
         Caption of each image. Its first line is bold, and its second line is small.
+    columns : int, optional
+        Number of columns, in 1 .. 4. With fewer columns, the images are larger. By default, there are about as many
+        columns as rows.
 
     Returns
     -------
@@ -254,7 +262,8 @@ def contact_sheet(
     Raises
     ------
     ValueError
-        If there are no images or more than sixteen, if an image is invalid, or if the sequences differ in length.
+        If there are no images or more than sixteen, if an image is invalid, or if the sequences differ in length, or
+        if `columns` is out of range.
     """
     if not 1 <= len(images) <= MOST_TILES:
         raise ValueError(f"images must have 1 to {MOST_TILES} entries, got {len(images)}")
@@ -262,21 +271,27 @@ def contact_sheet(
     for name, values in (("boxes_list", boxes_list), ("labels_list", labels_list), ("captions", words)):
         if len(values) != len(images):
             raise ValueError(f"{name} must have one entry per image ({len(images)}), got {len(values)}")
-    columns = min(COLUMNS, math.ceil(math.sqrt(len(images))))
+    if columns is None:
+        columns = min(COLUMNS, math.ceil(math.sqrt(len(images))))
+    elif not 1 <= columns <= COLUMNS:
+        raise ValueError(f"columns must be in 1 .. {COLUMNS}, got {columns}")
     rows = math.ceil(len(images) / columns)
-    side = TILE * max(1.0, 2 / columns)
+    checked_boxes, extents = [], []
+    for i, image in enumerate(images):
+        size = np.array([1, 1] if image is None else style.check_image(f"images[{i}]", image).shape[1::-1])
+        checked_boxes.append(as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64))
+        extents.append(_extent(checked_boxes[i], size))
+    share = min(max(max((high - low)[1] / (high - low)[0] for low, high in extents), FLATTEST), 1.0)  # height / width
+    width = max(TILE, SHEET / columns) if columns > 1 else 2 * TILE
     two_lines = any("\n" in text for text in words)
-    sheet = style.figure(columns * side, rows * (side + CAPTION + SECOND_LINE * two_lines) + LEGEND)
+    sheet = style.figure(columns * width, rows * (share * width + CAPTION + SECOND_LINE * two_lines) + LEGEND)
     tiles = sheet.subplots(rows, columns, squeeze=False).ravel()
     for ax in tiles[len(images) :]:
         ax.set_axis_off()
     marked = False
     for i, (ax, image) in enumerate(zip(tiles, images, strict=False)):
-        if image is not None:
-            style.check_image(f"images[{i}]", image)
-        boxes = as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64)
-        labels = as_array(f"labels_list[{i}]", labels_list[i], (len(boxes),)).astype(np.int64)
-        marked |= _draw_tile(ax, image, boxes, labels, class_names)
+        labels = as_array(f"labels_list[{i}]", labels_list[i], (len(checked_boxes[i]),)).astype(np.int64)
+        marked |= _draw_tile(ax, image, checked_boxes[i], labels, class_names, share)
         heading, _, rest = words[i].partition("\n")
         style.title(
             ax, _shortened_middle(heading, HEADING_LENGTH), _shortened_middle(rest, CAPTION_LENGTH) or " " * two_lines
@@ -286,11 +301,19 @@ def contact_sheet(
 
 
 def _draw_tile(
-    ax: Axes, image: np.ndarray | None, boxes: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    ax: Axes,
+    image: np.ndarray | None,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    share: float,
 ) -> bool:
-    """Draw an image and its boxes (G, 4) in a square, and return True if any box is invalid."""
+    """Draw an image and its boxes (G, 4) in a tile whose height is `share` times its width.
+
+    The result is True if any box is invalid.
+    """
     if image is None:
-        ax.set(xlim=(0, 1), ylim=(1, 0))
+        ax.set(xlim=(0, 1), ylim=(share, 0))
         style.note(style.frame(ax), "unreadable")
         return False
     size = np.array(np.asarray(image).shape[1::-1])  # width, height
@@ -320,7 +343,7 @@ def _draw_tile(
     ]
     if sum(len(text) + 1 for text in texts) <= MAX_TAG_LENGTH:
         ax.add_artist(Tags(corners, texts, colors))
-    _show_square(ax, corners, np.array(shown.shape[1::-1]))
+    _show_tile(ax, corners, np.array(shown.shape[1::-1]), share)
     if missing:
         ax.annotate(
             "\n".join(missing),
@@ -350,12 +373,23 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
 
 
-def _show_square(ax: Axes, corners: np.ndarray, size: np.ndarray) -> None:
-    """Set square axis limits around an image of `size` (width, height) and boxes that extend beyond the image."""
-    low = np.clip(corners[:, :2].min(axis=0, initial=0), -BEYOND * size, 0)
-    high = np.clip(corners[:, 2:].max(axis=0, initial=0), size, (1 + BEYOND) * size)
-    middle, half = (low + high) / 2, (1 + BORDER) * (high - low).max() / 2
-    ax.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] + half, middle[1] - half))
+def _extent(boxes: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners, (x, y) each, around an image of `size` (width, height) and boxes that extend beyond it."""
+    finite = boxes[np.isfinite(boxes).all(axis=1)].reshape(-1, 2)  # the corners of a wrong box may be in any order
+    low = np.clip(finite.min(axis=0, initial=0), -BEYOND * size, 0)
+    high = np.clip(finite.max(axis=0, initial=0), size, (1 + BEYOND) * size)
+    return low, high
+
+
+def _show_tile(ax: Axes, corners: np.ndarray, size: np.ndarray, share: float) -> None:
+    """Set the limits around an image of `size` (width, height) and its boxes; height / width is `share`."""
+    low, high = _extent(corners, size)
+    middle = (low + high) / 2
+    across = (1 + BORDER) * ((high - low) / (1, share)).max() / 2  # half of the width of the tile
+    ax.set(
+        xlim=(middle[0] - across, middle[0] + across),
+        ylim=(middle[1] + share * across, middle[1] - share * across),
+    )
     ax.spines[:].set_visible(False)
 
 
@@ -365,7 +399,7 @@ def _draw_sheet_legend(
     """Draw a legend of the class colours, if they are unique, and of the invalid boxes, if `marked` is True."""
     labels = np.unique(np.concatenate([np.asarray(labels, np.int64).ravel() for labels in labels_list])).tolist()
     handles = []
-    if len(class_names) - 1 <= len(style.PALETTE):
+    if len(class_names) - 1 <= len(style.CLASS_COLORS):
         handles = [
             Line2D(
                 [],

@@ -308,14 +308,14 @@ def test_many_boxes_have_colours_but_no_tags():
 
 
 def test_no_legend_if_classes_share_colours():
-    names = ("background", *(f"class {i}" for i in range(9)))
+    names = ("background", *(f"class {i}" for i in range(11)))
     figure = plot.contact_sheet([image()], [[[5, 6, 20, 30]]], [[1]], names)
     assert figure.legends == [] and drawn(figure)[0][1] == ["class 0"]
 
 
 @pytest.mark.parametrize(("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (5, (2, 3)), (16, (4, 4))])
 def test_tiles_are_squares_of_equal_size(count, grid):
-    shapes = [(60, 80), (300, 40), (30, 500), (7, 7)]
+    shapes = [(80, 80), (300, 40), (30, 500), (7, 7)]
     pages = [None if i == 3 else image(*shapes[i % 4]) for i in range(count)]
     figure = plot.contact_sheet(
         pages, [np.zeros((0, 4))] * count, [[]] * count, NAMES, [f"{i}.png\nwords" for i in range(count)]
@@ -331,6 +331,26 @@ def test_tiles_are_squares_of_equal_size(count, grid):
         assert "unreadable" in [text.get_text() for text in shown[3].texts]
 
 
+@pytest.mark.parametrize("height, share", [(60, 0.75), (30, 0.5), (20, 0.5), (200, 1)])
+def test_tiles_are_as_high_as_the_highest_image(height, share):
+    figure = plot.contact_sheet([image(30, 80), image(height, 80)], [[], []], [[], []], NAMES)
+    figure.savefig(io.BytesIO(), format="png")
+    bounds = np.array([ax.get_window_extent().bounds for ax in figure.axes])
+    np.testing.assert_allclose(bounds[:, 3] / bounds[:, 2], share, rtol=0.02)
+    (left, right), (bottom, top) = figure.axes[0].get_xlim(), figure.axes[0].get_ylim()
+    assert left < 0 and right > 80 and top < 0 and bottom > 30  # the whole first image is visible
+
+
+def test_fewer_columns_make_larger_tiles():
+    widths = []
+    for columns in (2, 3, None):
+        figure = plot.contact_sheet([image()] * 6, [[]] * 6, [[]] * 6, NAMES, columns=columns)
+        figure.savefig(io.BytesIO(), format="png")
+        assert figure.axes[0].get_gridspec().get_geometry() == ((3, 2) if columns == 2 else (2, 3))
+        widths.append(figure.axes[0].get_window_extent().width)
+    assert widths[0] > 1.4 * widths[1] and widths[1] == widths[2]
+
+
 def test_long_captions_keep_their_ends():
     figure = plot.contact_sheet([image()], [[]], [[]], NAMES, ["folder/" * 9 + "IMG_1234.jpg"])
     heading = figure.axes[0].get_title(loc="left")
@@ -344,6 +364,7 @@ def test_long_captions_keep_their_ends():
         (([image()] * 17, [[]] * 17, [[]] * 17, NAMES), "got 17"),
         (([image()], [], [[]], NAMES), "boxes_list must have one entry per image .1., got 0"),
         (([image()], [[]], [[1]], NAMES), r"labels_list\[0\] must have shape .*, got \(1,\)"),
+        (([image()], [[]], [[]], NAMES, None, 5), "columns must be in 1 .. 4, got 5"),
         (([image()], [[]], [[]], NAMES, []), "captions must have one entry per image .1., got 0"),
     ],
 )
