@@ -30,6 +30,7 @@ _MATCH_BINS = 50  # number of bins over [0, 1]; 0.3 and 0.7 are bin edges
 _COVERAGE_BINS = 20  # number of bins over [0, 1]
 _THRESHOLD_DASHES: tuple[Dashes, ...] = ("--", "-", ":", "-.")
 _NEAR = 1e-3  # pixels; anchors with centres this close belong to the same position
+_FIRST_COLUMN, _COLUMN_WIDTH = 48, 50  # points; right edge of the first column of counts, and distance of the next ones
 _WIDE_ENOUGH = 0.08  # smallest fraction of a bar that has space for a number
 _ROUNDING = 1e-9  # tolerance when an IoU is compared with a threshold
 _MANY = 3000  # if there are more dots than this, they are drawn smaller
@@ -397,7 +398,8 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
     """Draw bars that show the fractions of positive, ignored and negative anchors.
 
     There is one bar for each row of `counts`. The bar has three parts, one for each kind of anchor. The percentage is
-    written inside each part that is wide enough. The three counts are written to the right of the bar.
+    written inside each part that is wide enough. The three counts are written to the right of the bar, in three columns
+    with the names of the kinds.
 
     Parameters
     ----------
@@ -435,18 +437,13 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
         for left, part in zip(start, share, strict=True):
             if part >= _WIDE_ENOUGH:
                 ax.text(left + part / 2, row, f"{part:.1%}", ha="center", va="center", fontsize=style.TEXT_SIZE)
-        ax.text(
-            1.02,
-            row,
-            " / ".join(_count_text(number) for number in numbers[row]),
-            va="center",
-            fontsize=style.TEXT_SIZE,
-            color=style.INK,
-        )
+        for kind, number in enumerate(numbers[row]):
+            _write_beside(ax, kind, row, _count_text(number))
     ax.set(xlim=(0, 1), ylim=(len(numbers) - 0.5, -0.5))
     ax.set_yticks(np.arange(len(numbers)), style.literals(names), fontsize=style.TEXT_SIZE)
     ax.grid(False)
-    ax.text(1.02, 1.05, "anchors", transform=ax.transAxes, va="bottom", fontsize=style.TEXT_SIZE, color=style.INK)
+    for kind, (name, _) in enumerate(KINDS):
+        _write_beside(ax, kind, -0.5, name, bold=True)
     ax.legend(
         handles=[Patch(color=color, label=name) for name, color in KINDS],
         loc="lower left",
@@ -457,6 +454,23 @@ def match_shares(ax: Axes, counts: np.ndarray, names: Sequence[str]) -> Axes:
         labelcolor=style.INK,
     )
     return ax
+
+
+def _write_beside(ax: Axes, column: int, y: float, text: str, bold: bool = False) -> None:
+    """Write text in one of the columns to the right of the axes, right-aligned."""
+    ax.annotate(
+        text,
+        (1, y),
+        (_FIRST_COLUMN + _COLUMN_WIDTH * column, 5 if bold else 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        va="bottom" if bold else "center",
+        fontsize=style.TEXT_SIZE,
+        fontweight="bold" if bold else "normal",
+        color=style.INK,
+        annotation_clip=False,
+    )
 
 
 def _count_text(number: float) -> str:

@@ -215,14 +215,14 @@ def test_match_shares_follow_the_order_of_the_legend(ax):
     np.testing.assert_allclose(widths, np.array(COUNTS) / np.sum(COUNTS, axis=1, keepdims=True))
     np.testing.assert_allclose([bar.get_x() for bar in ax.patches][4:], 1 - widths[:, 2])
     texts = [text.get_text() for text in ax.texts]
-    assert texts == ["92.1%", "8 / 113 / 1,415", "75.0%", "25.0%", "30 / 0 / 10", "anchors"]
+    assert texts == ["92.1%", "8", "113", "1,415", "75.0%", "25.0%", "30", "0", "10", "positive", "ignored", "negative"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a page", "a sample"]
     drawn(ax)
 
 
 def test_match_shares_write_a_decimal_below_a_hundred(ax):
     plot.match_shares(ax, [[7.917, 99.96, 5]], ["a page"])
-    assert "7.9 / 100.0 / 5" in [text.get_text() for text in ax.texts]
+    assert {"7.9", "100.0", "5"} < {text.get_text() for text in ax.texts}
 
 
 # ---- invalid input
