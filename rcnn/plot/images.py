@@ -43,7 +43,7 @@ TAG_LENGTH, HEADING_LENGTH, CAPTION_LENGTH = 14, 34, 50  # largest numbers of ch
 MAX_TAG_LENGTH = 160  # characters; if the tags of an image have more in total, only colours show the classes
 MAX_BOXES = 500  # boxes that are drawn on an image; with more of them, drawing takes long and shows nothing
 MAX_EXCESS = 1.0  # pixels; a valid box may extend beyond its image by this much
-BEYOND = 0.25  # largest margin shown around an image, as a fraction of the image's side
+BEYOND = 0.35  # largest margin shown around an image, as a fraction of the image's side
 BORDER = 0.02  # free border of a tile, as a fraction of its side; it keeps lines along the image border visible
 BROKEN = "#ff2a2a"  # colour of invalid boxes; no class has this colour
 
@@ -232,7 +232,7 @@ def contact_sheet(
 ) -> Figure:
     """Draw up to sixteen images with their boxes, coloured and tagged by class.
 
-    All tiles have the same size. They are squares, or lower if all images are wider than high.
+    The tiles of a row have the same size. They are squares, or lower if all their images are wider than high.
 
     A box is invalid if it is empty, extends beyond its image, or has a label without a name. Invalid boxes are red and
     dashed. Boxes with non-finite coordinates are not drawn. Of all other boxes, at most 500 are drawn for each image,
@@ -281,17 +281,21 @@ def contact_sheet(
         size = np.array([1, 1] if image is None else style.check_image(f"images[{i}]", image).shape[1::-1])
         checked_boxes.append(as_array(f"boxes_list[{i}]", boxes_list[i], (None, 4)).astype(np.float64))
         extents.append(_extent(checked_boxes[i], size))
-    share = min(max(max((high - low)[1] / (high - low)[0] for low, high in extents), FLATTEST), 1.0)  # height / width
+    highest = np.zeros(rows)  # height / width of the highest image in each row
+    for i, (low, high) in enumerate(extents):
+        highest[i // columns] = max(highest[i // columns], (high - low)[1] / (high - low)[0])
+    shares = highest.clip(FLATTEST, 1)  # height / width of the tiles
     width = max(TILE, SHEET / columns) if columns > 1 else 2 * TILE
     two_lines = any("\n" in text for text in words)
-    sheet = style.figure(columns * width, rows * (share * width + CAPTION + SECOND_LINE * two_lines) + LEGEND)
-    tiles = sheet.subplots(rows, columns, squeeze=False).ravel()
+    captions_height = rows * (CAPTION + SECOND_LINE * two_lines)
+    sheet = style.figure(columns * width, shares.sum() * width + captions_height + LEGEND)
+    tiles = sheet.subplots(rows, columns, squeeze=False, height_ratios=shares).ravel()
     for ax in tiles[len(images) :]:
         ax.set_axis_off()
     marked = False
     for i, (ax, image) in enumerate(zip(tiles, images, strict=False)):
         labels = as_array(f"labels_list[{i}]", labels_list[i], (len(checked_boxes[i]),)).astype(np.int64)
-        marked |= _draw_tile(ax, image, checked_boxes[i], labels, class_names, share)
+        marked |= _draw_tile(ax, image, checked_boxes[i], labels, class_names, shares[i // columns])
         heading, _, rest = words[i].partition("\n")
         style.title(
             ax, _shortened_middle(heading, HEADING_LENGTH), _shortened_middle(rest, CAPTION_LENGTH) or " " * two_lines

@@ -38,7 +38,7 @@ from rcnn.plot.arguments import checked
 # Grey replaces the black of their palette, because the edges of boxes are black.
 PALETTE = ("#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999")
 SKY, ORANGE, GREEN, YELLOW, PURPLE, VERMILION, BLUE, NEUTRAL = PALETTE
-CLASS_COLORS = (*PALETTE, "#6600CC", "#CCFFB3")  # ten, one for each digit; the last two also differ from all others
+CLASS_COLORS = (*PALETTE, "#6600CC", "#B3FF99")  # ten, one for each digit; the last two also differ from all others
 VALUES = "viridis"  # colour map of scores, probabilities and IoU
 ACTIVATIONS = "cividis"  # colour map of feature maps
 INK, GREY, FAINT, PAPER = "#222222", "#6b6b6b", "#d9d9d9", "#f2f2f2"

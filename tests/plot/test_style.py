@@ -18,7 +18,7 @@ from rcnn.plot import style
 
 @pytest.mark.parametrize(
     "label, color",
-    [(0, style.NEUTRAL), (1, style.PALETTE[0]), (8, style.PALETTE[7]), (10, "#CCFFB3"), (11, style.PALETTE[0])],
+    [(0, style.NEUTRAL), (1, style.PALETTE[0]), (8, style.PALETTE[7]), (10, "#B3FF99"), (11, style.PALETTE[0])],
 )
 def test_label_color(label, color):
     assert style.label_color(label) == color
