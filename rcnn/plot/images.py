@@ -289,7 +289,7 @@ def contact_sheet(
     two_lines = any("\n" in text for text in words)
     captions_height = rows * (CAPTION + SECOND_LINE * two_lines)
     sheet = style.figure(columns * width, shares.sum() * width + captions_height + LEGEND)
-    tiles = sheet.subplots(rows, columns, squeeze=False, height_ratios=shares).ravel()
+    tiles = sheet.subplots(rows, columns, squeeze=False, height_ratios=shares.tolist()).ravel()
     for ax in tiles[len(images) :]:
         ax.set_axis_off()
     marked = False

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "notebooks"
 SOURCES = sources.paths()
 TRAINING = ("11", "13", "14", "15")  # they train for a minute or more
 MOST_CELLS = 42
-MOST_COLUMNS = 108  # of code; the web pages are no wider
+MOST_COLUMNS = 92  # of code; the web pages are no wider
 PNG = re.compile(r'src="data:image/png;base64,([^"]*)"')
 SHAPE_LINE = re.compile(r"^(\S+) +(\([\d, ]+\)) +\w*\d\d$", re.MULTILINE)  # name, shape, dtype
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])/\w[\w.-]*/|\b[A-Za-z]:\\")

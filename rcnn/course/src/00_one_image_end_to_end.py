@@ -28,7 +28,7 @@
 # *Time.* About two hours.
 #
 # *Images.* Most notebooks use drawn pages of digits, on which everything runs in minutes. Real photographs appear in
-# the notebooks 02, 04, 14 and 15.
+# notebooks 02, 04, 14 and 15.
 #
 # **The question.** The shape of a convolutional network's output depends only on the shape of its input. A page of
 # handwriting contains any number of digits, at any position and of any size. How can such a network list them?
@@ -41,17 +41,17 @@
 # | | stage | input | output | source |
 # |---|---|---|---|---|
 # | 1 | transform | image (h, w, 3) | `batch` (N, 3, H, W) | [1] section 3.3 |
-# | 2 | backbone | `batch` | `features[l]` (N, C, H_l, W_l) | [1] section 3.1 |
-# | 3 | anchors | the sizes of `batch` and `features` | `anchors[l]` (A_l, 4) | [1] section 3.1.1 |
-# | 4 | RPN head | `features` | `objectness[l]` (N, A_l), `rpn_deltas[l]` (N, A_l, 4) | [1] section 3.1 |
-# | 5 | proposals | the arrays of 3 and 4 | `candidates[i]` (K_i, 4), `proposals[i]` (P_i, 4) | [1] section 3.3 |
+# | 2 | backbone | `batch` | `features[l]` $(N, C, H_l, W_l)$ | [1] section 3.1 |
+# | 3 | anchors | the sizes of `batch` and `features` | `anchors[l]` $(A_l, 4)$ | [1] section 3.1.1 |
+# | 4 | RPN head | `features` | `objectness[l]` $(N, A_l)$, `rpn_deltas[l]` $(N, A_l, 4)$ | [1] section 3.1 |
+# | 5 | proposals | the arrays of 3 and 4 | `candidates[i]` $(K_i, 4)$, `proposals[i]` $(P_i, 4)$ | [1] section 3.3 |
 # | 6 | RoIAlign | `features`, `rois` (R, 4) | `pooled` (R, C, ph, pw) | [3] section 3 |
 # | 7 | head | `pooled` | `class_logits` (R, L), `box_deltas` (R, L, 4) | [2] section 2 |
-# | 8 | detections | `rois` and the arrays of 7 | `outputs[i]`: boxes (D_i, 4), scores (D_i,), labels (D_i,) | [2] section 3 |
+# | 8 | detections | `rois` and the arrays of 7 | `outputs[i]`: boxes $(D_i, 4)$, scores $(D_i,)$, labels $(D_i,)$ | [2] section 3 |
 #
-# N is the number of images (index `i`), C of channels, A of anchors, R of regions of interest, and L of classes,
-# including the background as class 0. The index `l` counts the levels of the backbone; here, there is only one. A box
-# is `x1, y1, x2, y2` in pixels; a size is (height, width).
+# N is the number of images, C of channels, A of anchors, R of regions of interest, and L of classes, including the
+# background as class 0. Image $i$ has $K_i$ candidates, $P_i$ proposals and $D_i$ detections. The index $l$ counts
+# the levels of the backbone; here, there is only one. A box is `x1, y1, x2, y2` in pixels; a size is (height, width).
 #
 # *History.* R-CNN (2014) ran a network on each region that a separate algorithm proposed. Fast R-CNN [2] shares one
 # feature map among all regions. Faster R-CNN [1] also learns to propose the regions, and Mask R-CNN [3] added
@@ -75,12 +75,19 @@ image, target = pages[178]
 figure = plot.figure(9, 4.4)
 left, right = figure.subplots(1, 2)
 plot.title(plot.image(left, image), "Input", f"an image {image.shape}, {image.dtype}")
-plot.boxes(plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes)
-plot.title(right, "Expected output", f"boxes {target['boxes'].shape}, labels {target['labels'].shape}")
+plot.boxes(
+    plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes
+)
+plot.title(
+    right,
+    "Expected output",
+    f"boxes {target['boxes'].shape}, labels {target['labels'].shape}",
+)
 course.show(
     figure,
-    f"Left: a grey page with {len(target['boxes'])} handwritten digits of different sizes. Right: the "
-    "same page, with a box around each digit and its class next to the box.",
+    f"Left: a grey page with {len(target['boxes'])} handwritten digits of different "
+    "sizes. Right: the same page, with a box around each digit and its class next to the "
+    "box.",
 )
 
 # %% predict [markdown]
@@ -120,12 +127,12 @@ def show(name, array):
 
 # %% predictions
 def predict_shapes():
-    """Return a dict that maps the name of each array to the shape that you expect, a tuple of integers.
+    """Return a dict that maps each name to the shape that you expect, a tuple of integers.
 
-    "batch" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4), "objectness[0]" (N, A_l),
-    "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and "proposals[0]" (P_i, 4), both with the largest
-    possible number, "pooled" (R, C, ph, pw), where R is the sum of all P_i, "class_logits" (R, L),
-    "box_deltas" (R, L, 4).
+    "batch" (N, 3, H, W), "features[0]" (N, C, H_l, W_l), "anchors[0]" (A_l, 4),
+    "objectness[0]" (N, A_l), "rpn_deltas[0]" (N, A_l, 4), "candidates[0]" (K_i, 4) and
+    "proposals[0]" (P_i, 4), both with the largest possible number, "pooled" (R, C, ph, pw),
+    where R is the sum of all P_i, "class_logits" (R, L), "box_deltas" (R, L, 4).
     """
     ### BEGIN SOLUTION
     rows, columns = 128 // 8, 128 // 8
@@ -178,23 +185,24 @@ for ax, channel, colour in zip(figure.subplots(1, 3), trace.batch[0], colours, s
     plot.title(ax, f"batch[0], {colour}", spread)
 course.show(
     figure,
-    "The red, green and blue channels of the batch look alike, because the page is grey. After "
-    "normalisation, the paper has values of about 0.8, and the ink has negative values.",
+    "The red, green and blue channels of the batch look alike, because the page is grey. "
+    "After normalisation, the paper has values of about 0.8, and the ink has negative "
+    "values.",
 )
 
 # %% backbone [markdown]
 # ## 2  Backbone: from pixels to features
 #
-# Input: `batch` (N, 3, H, W). Output: a *feature map* `features[l]` (N, C, H_l, W_l) for every level l. It contains C
-# numbers for each cell. A backbone with a pyramid has several levels, and the arrays of stages 3 and 4 then have one
-# entry for each level. This backbone has one level.
+# Input: `batch` (N, 3, H, W). Output: a *feature map* `features[l]` $(N, C, H_l, W_l)$ for every level $l$. It
+# contains C numbers for each cell. A backbone with a pyramid has several levels, and the arrays of stages 3 and 4
+# then have one entry for each level. This backbone has one level.
 #
 # Each of the three convolutions with stride 2 halves both sides, so neighbouring cells are $2^3 = 8$ pixels apart:
 # the *stride* is 8. All later stages read the feature map, and none of them reads the image again.
 #
-# The left plot shows the largest of the 64 channels in each cell, and the digits as a shadow. It is large at the
-# digits. The mean over the channels would not show them, because many channels are weakly active on empty paper. The
-# right plot shows single channels: different channels react to different parts of the page.
+# The left plot shows the largest of the 64 channels in each cell, and the digits as a shadow. This value is large at
+# the digits. The mean over the channels would not show them, because many channels are weakly active on empty paper.
+# The right plot shows single channels: different channels react to different parts of the page.
 #
 # Some channels are bright along the border, although there is no ink. In the fourth channel of the first row, the top
 # row of cells is about four times as active as the inside of the map. The reason is the padding: every convolution
@@ -216,20 +224,26 @@ assert 4 < fourth[0].mean() / fourth[1:-1, 1:-1].mean() < 4.6
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.feature_map(left, features, image=image)
-plot.title(left, "Feature map", f"the largest of {len(features)} channels in each cell; dark: the digits")
+plot.title(
+    left,
+    "Feature map",
+    f"the largest of {len(features)} channels in each cell; dark: the digits",
+)
 plot.feature_map(right, features, max_channels=16)
 plot.title(right, "The first 16 channels", "all with the same colours")
 course.show(
     figure,
-    f"Left: a map of {features.shape[1]} × {features.shape[2]} cells, in which the brightest cells lie "
-    "on the digits. Right: the first 16 channels. Some react to a few cells of the digits, some to "
-    "vertical or horizontal strokes, and a few are bright along the border of the map.",
+    f"Left: a map of {features.shape[1]} × {features.shape[2]} cells, in which the "
+    "brightest cells lie on the digits. Right: the first 16 channels. Some react to a "
+    "few cells of the digits, some to vertical or horizontal strokes, and a few are "
+    "bright along the border of the map.",
 )
 
 # %% anchors [markdown]
 # ## 3  Anchors: a fixed list of boxes
 #
-# Input: the sizes of `batch` and `features[l]`. Output: `anchors[l]` (A_l, 4), with A_l = H_l × W_l × k.
+# Input: the sizes of `batch` and `features[l]`. Output: `anchors[l]` $(A_l, 4)$, with
+# $A_l = H_l \times W_l \times k$.
 #
 # An anchor is a box with a given area and aspect ratio. Every cell has k anchors, one for each pair of `anchor_sizes`
 # and `aspect_ratios` (height / width). The anchors of neighbouring cells are one stride apart ([1] section 3.1.1).
@@ -242,7 +256,9 @@ course.show(
 
 # %% anchors-shapes
 show("anchors[0]", trace.anchors[0])
-cell = anchors.cell_anchors(model.config.anchor_sizes, model.config.aspect_ratios)  # (k, 4), around (0, 0)
+cell = anchors.cell_anchors(
+    model.config.anchor_sizes, model.config.aspect_ratios
+)  # (k, 4), around (0, 0)
 rows, columns, k = *features.shape[1:], len(cell)
 print(f"H_l × W_l × k = {rows} × {columns} × {k} = {rows * columns * k}")
 by_cell = trace.anchors[0].reshape(rows, columns, k, 4)  # (H_l, W_l, k, 4)
@@ -255,16 +271,16 @@ plot.anchor_level(right, image, trace.anchors[0])
 plot.title(right, "All centres, and the anchors of one cell", f"{trace.anchors[0].shape}")
 course.show(
     figure,
-    f"Left: the {k} anchors of a cell have the same centre. Three of them are squares, and three are "
-    f"taller than wide; even the smallest is larger than the cell. Right: a grid of {rows} × {columns} "
-    "centres on the page, and the anchors of one cell.",
+    f"Left: the {k} anchors of a cell have the same centre. Three of them are squares, "
+    "and three are taller than wide; even the smallest is larger than the cell. Right: a "
+    f"grid of {rows} × {columns} centres on the page, and the anchors of one cell.",
 )
 
 # %% rpn [markdown]
 # ## 4  RPN head: is there an object?
 #
-# Input: `features[l]` (N, C, H_l, W_l). Output: `objectness[l]` (N, A_l), one number for each anchor, and
-# `rpn_deltas[l]` (N, A_l, 4), which move and resize each anchor.
+# Input: `features[l]` $(N, C, H_l, W_l)$. Output: `objectness[l]` $(N, A_l)$, one number for each anchor, and
+# `rpn_deltas[l]` $(N, A_l, 4)$, which move and resize each anchor.
 #
 # The head of the *region proposal network* (RPN) is a 3 × 3 convolution, followed by two parallel 1 × 1 convolutions
 # with k and 4k channels ([1] section 3.1). The weights are the same for all cells. Objectness is a logit $s$; the
@@ -276,8 +292,8 @@ course.show(
 # Each plot belongs to one anchor shape. Find a small and a large digit in all of them.
 #
 # > **What people get wrong.** The RPN does not know classes: it detects *an object*, not *a seven*. Its convolution
-# > returns (N, k, H_l, W_l). Move the channels to the last axis before you reshape to (N, A_l). Otherwise, the order
-# > of the logits is not that of the anchors, although the shapes are right.
+# > returns $(N, k, H_l, W_l)$. Move the channels to the last axis before you reshape to $(N, A_l)$. Otherwise, the
+# > order of the logits is not that of the anchors, although the shapes are right.
 
 # %% rpn-shapes
 show("objectness[0]", trace.objectness[0])
@@ -287,22 +303,24 @@ maps = probability.reshape(rows, columns, k).transpose(2, 0, 1)  # (k, H_l, W_l)
 
 shape = len(model.config.aspect_ratios), len(model.config.anchor_sizes)
 figure = plot.figure(10, 3.3 * shape[0])
-for ax, level, (x1, y1, x2, y2) in zip(figure.subplots(*shape).flat, maps, cell, strict=True):
+for ax, level, (x1, y1, x2, y2) in zip(
+    figure.subplots(*shape).flat, maps, cell, strict=True
+):
     plot.objectness(ax, image, level, image_size=trace.batch.shape[2:])
     plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g} pixels", "height × width of the anchor")
 course.show(
     figure,
-    "Objectness on the page for each of the six anchor shapes. It is high only in a few cells near "
-    "the middle of a digit. The smallest shapes react to the small digits, and the largest shapes to "
-    "the large digits.",
+    "Objectness on the page for each of the six anchor shapes. It is high only in a few "
+    "cells near the middle of a digit. The smallest shapes react to the small digits, and "
+    "the largest shapes to the large digits.",
 )
 
 # %% matching [markdown]
 # ### Aside: the training targets of the RPN
 #
 # In training, the IoU (intersection over union) of every anchor with every *ground-truth* box is computed. Input: the
-# anchors of all levels (A, 4) and `gt_boxes[i]` (G_i, 4). Output: `anchor_matches[i]` (A,), which holds the index of
-# each anchor's object, or -1 for background, or -2 for ignored.
+# anchors of all levels (A, 4) and `gt_boxes[i]` $(G_i, 4)$. Output: `anchor_matches[i]` (A,), which holds the index
+# of each anchor's object, or -1 for background, or -2 for ignored.
 #
 # An anchor is positive if its IoU with some object is at least 0.7, or is the highest IoU of any anchor with this
 # object. It is negative if its IoU with every object is below 0.3. All other anchors are ignored ([1] section 3.1.2).
@@ -318,29 +336,35 @@ positive, negative = trace.sampled_anchors[0]
 show("sampled_anchors[0][0]", positive)
 show("sampled_anchors[0][1]", negative)
 
-all_anchors, matches = np.concatenate(trace.anchors), trace.anchor_matches[0]  # (A, 4), (A,)
+all_anchors, matches = (
+    np.concatenate(trace.anchors),
+    trace.anchor_matches[0],
+)  # (A, 4), (A,)
 sampled = np.concatenate([positive, negative])
 assert len(positive) == (matches >= 0).sum()
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
 plot.matched_anchors(left, image, all_anchors, matches, trace.gt_boxes[0])
 plot.title(left, "All anchors", f"matches {matches.shape}")
-plot.matched_anchors(right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0])
+plot.matched_anchors(
+    right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0]
+)
 plot.title(right, "The sample that the loss uses", f"matches {matches[sampled].shape}")
 course.show(
     figure,
-    f"Left: of all anchors, {(matches >= 0).sum()} are positive and lie close around the digits, "
-    f"{(matches == -2).sum()} near the digits are ignored, and {(matches == -1).sum():,} are negative. "
-    f"Right: the sample contains all {len(positive)} positive anchors, {len(negative)} negative ones, "
-    "and no ignored ones.",
+    f"Left: of all anchors, {(matches >= 0).sum()} are positive and lie close around the "
+    f"digits, {(matches == -2).sum()} near the digits are ignored, and "
+    f"{(matches == -1).sum():,} are negative. Right: the sample contains all "
+    f"{len(positive)} positive anchors, {len(negative)} negative ones, and no ignored "
+    "ones.",
 )
 
 # %% proposals [markdown]
 # ## 5  Proposals: the best boxes without duplicates
 #
-# Input: anchors, objectness and deltas. Output, for each image i: `candidates[i]` (K_i, 4) and `proposals[i]` (P_i,
-# 4), which are chosen from the candidates, with their probabilities `candidate_scores[i]` (K_i,) and
-# `proposal_scores[i]` (P_i,).
+# Input: anchors, objectness and deltas. Output, for each image i: `candidates[i]` $(K_i, 4)$ and the proposals chosen
+# from them, `proposals[i]` $(P_i, 4)$, with their probabilities `candidate_scores[i]` $(K_i,)$ and
+# `proposal_scores[i]` $(P_i,)$.
 #
 # The `rpn_pre_nms_top_n_test` anchors with the highest objectness are moved by their deltas and clipped to the image.
 # Boxes without width or height are dropped. The remaining boxes are the candidates. Many of them lie on the same
@@ -365,21 +389,28 @@ show("proposal_scores[0]", trace.proposal_scores[0])
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.proposals(left, image, trace.candidates[0], trace.candidate_scores[0], top=len(trace.candidates[0]))
+plot.proposals(
+    left,
+    image,
+    trace.candidates[0],
+    trace.candidate_scores[0],
+    top=len(trace.candidates[0]),
+)
 plot.title(left, "Candidates", f"{trace.candidates[0].shape}, before NMS")
 plot.proposals(right, image, trace.proposals[0], trace.proposal_scores[0])
 plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after NMS")
 course.show(
     figure,
-    f"Left: {len(trace.candidates[0])} candidates. Many boxes with a high score lie on top of each "
-    f"other around each digit. Right: {len(trace.proposals[0])} proposals. Each digit has one or two "
-    "boxes with a high score, and many boxes with a low score remain.",
+    f"Left: {len(trace.candidates[0])} candidates. Many boxes with a high score lie on "
+    f"top of each other around each digit. Right: {len(trace.proposals[0])} proposals. "
+    "Each digit has one or two boxes with a high score, and many boxes with a low score "
+    "remain.",
 )
 
 # %% roi-align [markdown]
 # ## 6  RoIAlign: one shape for all boxes
 #
-# Input: `features[l]` (N, C, H_l, W_l) and the *regions of interest* (RoIs), which are the proposals of all images:
+# Input: `features[l]` $(N, C, H_l, W_l)$ and the *regions of interest* (RoIs), which are the proposals of all images:
 # `rois` (R, 4), with the index of each RoI's image in `roi_images` (R,) and of its level in `roi_levels` (R,).
 # Output: `pooled` (R, C, ph, pw).
 #
@@ -412,14 +443,16 @@ plot.sample_points(
     trace.sampling_ratio,
     trace.aligned,
 )
-plot.title(left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the sample points")
+plot.title(
+    left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the sample points"
+)
 plot.pooled_features(right, trace.pooled[roi], 36)
 plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
 course.show(
     figure,
-    f"Left: RoI {roi} covers only about 2 × 2.5 cells of the map. It is divided into 5 × 5 bins, each "
-    "with 2 × 2 sample points. Right: 36 of its pooled channels, each with 5 × 5 values. Most "
-    "channels are dark, and a few are bright in a part of the RoI.",
+    f"Left: RoI {roi} covers only about 2 × 2.5 cells of the map. It is divided into 5 × "
+    "5 bins, each with 2 × 2 sample points. Right: 36 of its pooled channels, each with "
+    "5 × 5 values. Most channels are dark, and a few are bright in a part of the RoI.",
 )
 
 # %% head [markdown]
@@ -431,8 +464,8 @@ course.show(
 # the deltas ([2] section 2). The softmax of a row $z$ of `class_logits`, $p_c = e^{z_c} / \sum_j e^{z_j}$, is the
 # probability of each of the L classes. The deltas have the same form as in stage 4, from the RoI to the object. There
 # are four for each class, and they are divided by `bbox_reg_weights` before use. In training, the head sees a sample
-# of the proposals and of the ground-truth boxes: `sampled_rois[i]` (S_i, 4) with their true classes
-# `sampled_labels[i]` (S_i,) ([2] section 2.3).
+# of the proposals and of the ground-truth boxes: `sampled_rois[i]` $(S_i, 4)$ with their true classes
+# `sampled_labels[i]` $(S_i,)$ ([2] section 2.3).
 #
 # The plots show all RoIs for which some digit is more probable than background, before and after the deltas are
 # applied.
@@ -446,10 +479,13 @@ show("class_logits", trace.class_logits)
 show("box_deltas", trace.box_deltas)
 show("sampled_rois[0]", trace.sampled_rois[0])
 show("sampled_labels[0]", trace.sampled_labels[0])
-chances = zip(pages.classes, class_probability[roi], strict=True)
-print(f"RoI {roi}:", ", ".join(f"{name} {chance:.3f}" for name, chance in chances))
+first_three = np.argsort(-class_probability[roi])[:3]
+chances = (f"{pages.classes[c]} ({class_probability[roi, c]:.4f})" for c in first_three)
+print(f"most probable classes of RoI {roi}:", ", ".join(chances))
 
-best = class_probability[:, 1:].argmax(axis=1) + 1  # (R,), the most probable digit of each RoI
+best = (
+    class_probability[:, 1:].argmax(axis=1) + 1
+)  # (R,), the most probable digit of each RoI
 score = class_probability[np.arange(len(best)), best]  # (R,)
 chosen = np.flatnonzero(score > class_probability[:, 0])
 deltas = trace.box_deltas[chosen, best[chosen]]  # (chosen, 4)
@@ -459,22 +495,25 @@ figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, image, trace.rois[chosen], score[chosen])
 plot.title(
-    left, "RoIs that contain a digit", f"{len(chosen)} of {len(best)}; the score is the digit's probability"
+    left,
+    "RoIs that contain a digit",
+    f"{len(chosen)} of {len(best)}; the score is the digit's probability",
 )
 plot.proposals(right, image, moved, score[chosen])
 plot.title(right, "The same RoIs after the deltas", "each with the deltas of its digit")
 course.show(
     figure,
-    f"Left: {len(chosen)} RoIs, several around each digit, which cut digits off or are too large. "
-    "Right: after the deltas, all RoIs of a digit are nearly the same tight box.",
+    f"Left: {len(chosen)} RoIs, several around each digit, which cut digits off or are "
+    "too large. Right: after the deltas, all RoIs of a digit are nearly the same tight "
+    "box.",
 )
 
 # %% detections [markdown]
 # ## 8  Detections: one box for each digit
 #
-# Input: `rois`, `class_logits`, `box_deltas`. Output, for each image i: `detections[i]`, a dict of `boxes` (D_i, 4),
-# `scores` (D_i,) and `labels` (D_i,), and `outputs[i]`, the same in the pixels of the original image. `model.predict`
-# returns `outputs`.
+# Input: `rois`, `class_logits`, `box_deltas`. Output, for each image i: `detections[i]`, a dict of `boxes`
+# $(D_i, 4)$, `scores` $(D_i,)$ and `labels` $(D_i,)$, and `outputs[i]`, the same in the pixels of the original image.
+# `model.predict` returns `outputs`.
 #
 # Every RoI gives one box for each class except the background. Boxes whose score does not exceed `box_score_thresh`
 # are dropped. NMS with `box_nms_thresh` runs separately in each class. The `box_detections_per_img` boxes with the
@@ -504,12 +543,17 @@ plot.detections(
     pages.classes,
     target["boxes"],
 )
-plot.title(right, "Detections", f"{confident.sum()} of {len(confident)} have a score of at least 0.5")
+plot.title(
+    right,
+    "Detections",
+    f"{confident.sum()} of {len(confident)} have a score of at least 0.5",
+)
 course.show(
     figure,
-    f"Left: without the score threshold, {len(everything['boxes'])} boxes remain, and most of them "
-    f"have a score near 0. Right: {confident.sum()} detections. Each digit has one box with the right "
-    "class, and the box nearly covers the box of the ground truth.",
+    f"Left: without the score threshold, {len(everything['boxes'])} boxes remain, and "
+    f"most of them have a score near 0. Right: {confident.sum()} detections. Each digit "
+    "has one box with the right class, and the box nearly covers the box of the ground "
+    "truth.",
 )
 
 # %% funnel [markdown]
@@ -529,10 +573,10 @@ course.show(figure, f"The number of boxes decreases from step to step: {counts}.
 # %% strip
 course.show(
     plot.trace_strip(trace, class_names=pages.classes),
-    "All stages of this page in eight panels: image, feature map, anchors, objectness, proposals, the "
-    "sample points of a RoI, its pooled features, and the detections. The feature map and the "
-    f"objectness are bright at the digits; the {len(found['boxes'])} detections are boxes around the "
-    "digits with their classes.",
+    "All stages of this page in eight panels: image, feature map, anchors, objectness, "
+    "proposals, the sample points of a RoI, its pooled features, and the detections. The "
+    f"feature map and the objectness are bright at the digits; the {len(found['boxes'])} "
+    "detections are boxes around the digits with their classes.",
 )
 
 # %% precision-recall [markdown]
@@ -561,7 +605,11 @@ ax = figure.subplots()
 by_ap = np.argsort(-result.ap[1:]) + 1  # labels by descending AP
 for label in by_ap[[0, len(by_ap) // 2, -1]]:
     plot.precision_recall(
-        ax, result.recall[label], result.precision[label], f"digit {pages.classes[label]}", result.ap[label]
+        ax,
+        result.recall[label],
+        result.precision[label],
+        f"digit {pages.classes[label]}",
+        result.ap[label],
     )
 assert result.ap[by_ap[0]] > 0.999
 ax.set(xlim=(0.4, 1.01), ylim=(0.4, 1.01))
@@ -571,8 +619,8 @@ course.show(
     figure,
     "Precision-recall curves of the best, the median and the worst class, with the AP "
     f"{result.ap[by_ap[0]]:.3f}, {result.ap[by_ap[len(by_ap) // 2]]:.3f} and "
-    f"{result.ap[by_ap[-1]]:.3f}. The curve of the best class stays at precision 1 up to recall 1. The "
-    "curve of the worst class falls in steps.",
+    f"{result.ap[by_ap[-1]]:.3f}. The curve of the best class stays at precision 1 up to "
+    "recall 1. The curve of the worst class falls in steps.",
 )
 
 # %% by-hand [markdown]
@@ -582,20 +630,29 @@ course.show(
 # digit. Move the RoI by these deltas, and clip it to the page. The result is the first detection, so the difference
 # must be **0**.
 #
-# Also add the digits on the page by eye. The sum must be the printed one. The last code cell compares your
-# predictions with the actual shapes.
+# Also add up the digits on the page by eye, and compare your sum with the printed one. The check after it compares
+# your predictions with the actual shapes.
 
 # %% by-hand-check
 label = class_probability[roi, 1:].argmax() + 1
-mine = boxes.decode(trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights)
+mine = boxes.decode(
+    trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights
+)
 mine = boxes.clip(mine, trace.image_sizes[0])  # (1, 4)
 first = trace.detections[0]
 assert np.array_equal(mine[0], first["boxes"][0])
 
 print("by hand:             digit", pages.classes[label], mine[0].round(2))
-print("first detection:     digit", pages.classes[first["labels"][0]], first["boxes"][0].round(2))
+print(
+    "first detection:     digit",
+    pages.classes[first["labels"][0]],
+    first["boxes"][0].round(2),
+)
 print("largest difference: ", np.abs(mine[0] - first["boxes"][0]).max(), "pixels")
-print("sum of the digits:  ", sum(int(pages.classes[label]) for label in found["labels"][confident]))
+print(
+    "sum of the digits:  ",
+    sum(int(pages.classes[label]) for label in found["labels"][confident]),
+)
 
 # %% predictions-check points=2
 found_shapes = {
@@ -611,9 +668,18 @@ found_shapes = {
     "box_deltas": trace.box_deltas,
 }
 predicted = predict_shapes()
-assert isinstance(predicted, dict), "predict_shapes must return a dict that maps names to shapes"
-wrong = [name for name, array in found_shapes.items() if tuple(predicted.get(name, ())) != array.shape]
-assert not wrong, f"wrong predictions: {', '.join(wrong)}. Which setting or stage determines these shapes?"
+assert isinstance(predicted, dict), (
+    "predict_shapes must return a dict that maps names to shapes"
+)
+wrong = [
+    name
+    for name, array in found_shapes.items()
+    if tuple(predicted.get(name, ())) != array.shape
+]
+assert not wrong, (
+    f"wrong predictions: {', '.join(wrong)}. Which setting or stage determines these "
+    "shapes?"
+)
 print("all", len(found_shapes), "shapes as predicted")
 
 # %% learned [markdown]
@@ -636,8 +702,8 @@ print("all", len(found_shapes), "shapes as predicted")
 #
 # 3. Trace the page at twice the size, `image.repeat(2, axis=0).repeat(2, axis=1)`. Why do `batch` and `anchors` not
 #    change? What is the difference between `detections` and `outputs`?
-# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would change? Check
-#    your answer with `[(name, p.shape) for name, p in model.named_parameters()]`.
+# 4. Which shapes would change with five aspect ratios instead of two? Which weights of the network would change?
+#    Check your answer with `[(name, p.shape) for name, p in model.named_parameters()]`.
 #
 # **Stretch** (an evening)
 #
@@ -652,58 +718,63 @@ print("all", len(found_shapes), "shapes as predicted")
 
 # %% quiz
 course.quiz("""
-    An image with 128 × 256 pixels keeps its size in this detector. How many anchors does it have?
+    An image with 128 × 256 pixels keeps its size in this detector. How many anchors does it
+    have?
     [ ] 512
         This is the number of cells, 16 × 32. Each cell has six anchors.
     [ ] 1,536, as on every page
-        The number of anchors depends on the size of the feature map. Only pages of the same size have
-        the same number.
+        The number of anchors depends on the size of the feature map. Only pages of the same
+        size have the same number.
     [x] 3,072
         The stride is 8, so the map has 16 × 32 cells, and each of them has 3 × 2 anchors.
     [ ] 6,144
-        Only the width is twice as large, so the number of cells doubles. It does not become four times
-        as large.
+        Only the width is twice as large, so the number of cells doubles. It does not become
+        four times as large.
 
     The page is blank. What does the RPN head return?
     [x] One objectness and four deltas for each of the 1,536 anchors.
-        The shapes follow from the size of the page. On a blank page, the objectness is low everywhere.
+        The shapes follow from the size of the page. On a blank page, the objectness is low
+        everywhere.
     [ ] Nothing, because there is no object to propose.
         A network returns arrays of fixed shape. Later steps sort them and discard boxes.
     [ ] An objectness for each anchor, but no deltas.
-        The layer of the deltas reads the same features as the layer of the objectness. It knows nothing
-        about the result of the other layer.
+        The layer of the deltas reads the same features as the layer of the objectness. It
+        knows nothing about the result of the other layer.
 
-    The centre of a RoI is at x = 50, and the RoI is 20 pixels wide. For its class, dx is 1.0 in
-    `box_deltas`, and `bbox_reg_weights` is (10, 10, 5, 5). Where is the centre of the box after
-    decoding?
+    The centre of a RoI is at x = 50, and the RoI is 20 pixels wide. For its class, dx is
+    1.0 in `box_deltas`, and `bbox_reg_weights` is (10, 10, 5, 5). Where is the centre of
+    the box after decoding?
     [ ] x = 51
         dx is not in pixels. Its unit is the width of the RoI.
     [x] x = 52
-        Divide by the weight, 1.0 / 10 = 0.1, and multiply by the width: 0.1 · 20 = 2 pixels to the
-        right.
+        Divide by the weight, 1.0 / 10 = 0.1, and multiply by the width: 0.1 · 20 = 2 pixels
+        to the right.
     [ ] x = 70
         This is a whole width to the right: the division by the weight 10 is missing.
     [ ] x = 50.1
-        The division by the weight is right, but the result is in units of the width, not in pixels.
+        The division by the weight is right, but the result is in units of the width, not in
+        pixels.
 
-    You want to detect the 26 letters instead of the 10 digits, with the same settings otherwise. Which
-    of the arrays change their shapes?
+    You want to detect the 26 letters instead of the 10 digits, with the same settings
+    otherwise. Which of the arrays change their shapes?
     [ ] All arrays from the RPN head on.
-        The RPN does not know classes. Its shapes depend only on the map and on the anchors of a cell.
+        The RPN does not know classes. Its shapes depend only on the map and on the anchors
+        of a cell.
     [ ] Only `class_logits`.
         The second stage predicts separate deltas for each class, so the deltas change, too.
     [x] `class_logits` and `box_deltas`.
         They become (R, 27) and (R, 27, 4): 26 letters and the background.
 
-    A 4 gets two detections with nearly the same box: "4" with the score 0.8, and "9" with the score
-    0.3. Which change removes the second one?
+    A 4 gets two detections with nearly the same box: "4" with the score 0.8, and "9" with
+    the score 0.3. Which change removes the second one?
     [ ] A lower `box_nms_thresh`
-        This NMS runs separately in each class. A 4 never suppresses a 9, whatever the threshold is.
+        This NMS runs separately in each class. A 4 never suppresses a 9, whatever the
+        threshold is.
     [ ] A lower `rpn_nms_thresh`
         Both detections can come from one RoI, which has a score for each class.
     [ ] A smaller `rpn_post_nms_top_n_test`
-        The number of proposals decreases, but the RoI on the digit remains, with scores for both
-        classes.
+        The number of proposals decreases, but the RoI on the digit remains, with scores for
+        both classes.
     [x] A `box_score_thresh` of 0.5
         It removes all detections with a score of at most 0.5, so also the 9.
 """)

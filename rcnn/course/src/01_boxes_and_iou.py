@@ -59,7 +59,14 @@ from rcnn.course import widgets
 
 pages = data.Digits(split="val")
 image, target = pages[178]
-print("image", image.shape, image.dtype, "  boxes", target["boxes"].shape, target["boxes"].dtype)
+print(
+    "image",
+    image.shape,
+    image.dtype,
+    "  boxes",
+    target["boxes"].shape,
+    target["boxes"].dtype,
+)
 print("first box:", target["boxes"][0])
 
 figure = plot.figure(5, 4.6)
@@ -68,7 +75,8 @@ plot.boxes(ax, target["boxes"], target["labels"], class_names=pages.classes)
 plot.title(ax, "A page and its boxes", "each box is four numbers")
 course.show(
     figure,
-    f"A grey page with {len(target['boxes'])} handwritten digits, each in a tight box with its class.",
+    f"A grey page with {len(target['boxes'])} handwritten digits, each in a tight box "
+    "with its class.",
 )
 
 # %% formats [markdown]
@@ -84,7 +92,10 @@ course.show(
 #
 # The formats contain the same information, because
 #
-# $$ w = x_2 - x_1, \qquad h = y_2 - y_1, \qquad c_x = x_1 + \tfrac{w}{2}, \qquad c_y = y_1 + \tfrac{h}{2}. $$
+# $$ \begin{aligned}
+# w &= x_2 - x_1, & \quad h &= y_2 - y_1, \\
+# c_x &= x_1 + \tfrac{w}{2}, & \quad c_y &= y_1 + \tfrac{h}{2}.
+# \end{aligned} $$
 #
 # Coordinates are *continuous*: the left edge of the image is 0, and its right edge is the width of the image. The
 # pixel in row $r$ and column $c$ is the square from $c$ to $c + 1$ in x, and from $r$ to $r + 1$ in y. An integer
@@ -103,8 +114,8 @@ plot.title(
 )
 course.show(
     figure,
-    "A box on a grid of pixels. Its top left corner is (2, 1), its bottom right corner (7, 4), and "
-    "its centre (4.5, 2.5). Its width is 5, and its height 3.",
+    "A box on a grid of pixels. Its top left corner is (2, 1), its bottom right corner "
+    "(7, 4), and its centre (4.5, 2.5). Its width is 5, and its height 3.",
 )
 
 # %% order [markdown]
@@ -121,14 +132,14 @@ course.show(
 # %% order-picture
 x1, y1, x2, y2 = target["boxes"][0].astype(int)
 figure = plot.figure(7, 3.4)
-left, right = figure.subplots(1, 2)
+left, right = figure.subplots(1, 2, subplot_kw={"anchor": "N"})  # the tops are aligned
 right_way, wrong_way = image[y1:y2, x1:x2], image[x1:x2, y1:y2]
 plot.title(plot.image(left, right_way), "image[y1:y2, x1:x2]", f"{right_way.shape}")
 plot.title(plot.image(right, wrong_way), "image[x1:x2, y1:y2]", f"{wrong_way.shape}")
 course.show(
     figure,
-    "Left: the region with y first is a whole 3, higher than wide. Right: the region with x first is "
-    "wider than high, and shows mostly empty paper and a part of another digit.",
+    "Left: the region with y first is a whole 3, higher than wide. Right: the region with "
+    "x first is wider than high, and shows mostly empty paper and a part of another digit.",
 )
 
 # %% convert-words [markdown]
@@ -146,10 +157,11 @@ course.show(
 
 # %% convert-yours
 def convert(given, source, target):
-    """Return the boxes `given` (N, 4), converted from the format `source` to `target`: (N, 4) float.
+    """Return the boxes `given` (N, 4) in the format `target`: (N, 4) float.
 
-    Each format is "xyxy" (two corners), "xywh" (top left corner, width, height) or "cxcywh" (centre,
-    width, height). Both may be the same. N may be 0. `given` must not change.
+    source: the format of `given`. Each format is "xyxy" (two corners), "xywh" (top left
+    corner, width, height) or "cxcywh" (centre, width, height). Both formats may be the
+    same. N may be 0. `given` must not change.
     """
     ### BEGIN SOLUTION
     given = np.asarray(given, float)
@@ -158,7 +170,9 @@ def convert(given, source, target):
     corner = first - sides / 2 if source == "cxcywh" else first
     if target == "xyxy":
         return np.concatenate([corner, corner + sides], axis=1)
-    return np.concatenate([corner + sides / 2 if target == "cxcywh" else corner, sides], axis=1)
+    return np.concatenate(
+        [corner + sides / 2 if target == "cxcywh" else corner, sides], axis=1
+    )
     ### END SOLUTION
 
 
@@ -191,7 +205,11 @@ left, right = figure.subplots(1, 2)
 plot.pixel_grid(left, covered, (2, 1, 5, 3))
 plot.title(left, "Continuous coordinates: 2, 1, 5, 3", "5 - 2 = 3 pixels wide")
 plot.pixel_grid(right, covered, (2, 1, 4, 2))
-plot.title(right, "First and last pixel: 2, 1, 4, 2", "without + 1, the last row and column are missing")
+plot.title(
+    right,
+    "First and last pixel: 2, 1, 4, 2",
+    "without + 1, the last row and column are missing",
+)
 
 pairs = {
     "a point and itself": ([5, 5, 5, 5], [5, 5, 5, 5]),
@@ -209,9 +227,9 @@ assert table[0] == (0, 1) and table[1][0] == 0 < table[1][1]
 assert table[2][0] == table[3][0] and table[3][1] < 0.4 < table[2][1]
 course.show(
     figure,
-    "An object of two rows and three columns of pixels. Left: the box 2, 1, 5, 3 in continuous "
-    "coordinates covers all six pixels. Right: the numbers of the first and the last pixel, 2, 1, 4, "
-    "2, read as a box, cover only two of them.",
+    "An object of two rows and three columns of pixels. Left: the box 2, 1, 5, 3 in "
+    "continuous coordinates covers all six pixels. Right: the numbers of the first and "
+    "the last pixel, 2, 1, 4, 2, read as a box, cover only two of them.",
 )
 
 # %% derivation [markdown]
@@ -236,10 +254,9 @@ course.show(
 #
 # $$ |A \cap B| = o_x \, o_y. $$
 #
-# The sum of the two areas counts the intersection twice, and the union counts it once:
+# The sum of the two areas counts the intersection twice, and the union counts it once ([1] section 4.2):
 #
-# $$ \mathrm{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|} = \frac{o_x o_y}{|A| + |B| - o_x o_y}
-#    \qquad \text{([1] section 4.2)}. $$
+# $$ \mathrm{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|} = \frac{o_x o_y}{|A| + |B| - o_x o_y}. $$
 #
 # The IoU is 1 only for equal boxes (with a positive area), and 0 if the boxes share no area. It is symmetric, and it
 # has no unit: if both boxes become ten times as large, the IoU does not change.
@@ -258,9 +275,9 @@ for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
     plot.title(ax, name, f"min - max: {width} along x, {height} along y; IoU {value:.3f}")
 course.show(
     figure,
-    "Three pairs of squares with side 4. The first pair overlaps in 2 × 3 pixels, and its IoU is "
-    "0.231. The second pair shares an edge, and the third pair is apart along both axes; both have "
-    "the IoU 0.",
+    "Three pairs of squares with side 4. The first pair overlaps in 2 × 3 pixels, and its "
+    "IoU is 0.231. The second pair shares an edge, and the third pair is apart along both "
+    "axes; both have the IoU 0.",
 )
 
 # %% iou-words [markdown]
@@ -285,16 +302,19 @@ course.show(
 
 # %% iou-yours
 def iou(boxes1, boxes2):
-    """Return the IoU of each of `boxes1` (N, 4) with each of `boxes2` (M, 4), both xyxy: (N, M).
+    """Return the IoU (N, M) of each of `boxes1` (N, 4) with each of `boxes2` (M, 4).
 
-    The IoU is 0 for boxes that only touch, and for two boxes without area. The arguments must not change.
+    The boxes are xyxy. The IoU is 0 for boxes that only touch, and for two boxes without
+    area. The arguments must not change.
     """
     ### BEGIN SOLUTION
     boxes1, boxes2 = np.asarray(boxes1, float), np.asarray(boxes2, float)
     top_left = np.maximum(boxes1[:, None, :2], boxes2[:, :2])  # (N, M, 2)
     bottom_right = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])  # (N, M, 2)
     intersection = np.maximum(bottom_right - top_left, 0).prod(axis=2)  # (N, M)
-    areas1, areas2 = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes1, boxes2))  # (N,), (M,)
+    areas1, areas2 = (
+        (each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes1, boxes2)
+    )  # (N,), (M,)
     union = areas1[:, None] + areas2 - intersection  # (N, M)
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     ### END SOLUTION
@@ -315,17 +335,21 @@ print("iou: right")
 # %% stage-compared
 result = course.with_and_without("iou", iou)
 assert result.ap["mistake"] < result.ap["library"]
-counts = {key: sum(len(page["boxes"]) for page in each.detections) for key, each in result.outcomes.items()}
+counts = {
+    key: sum(len(page["boxes"]) for page in each.detections)
+    for key, each in result.outcomes.items()
+}
 print(
-    "detections:", ", ".join(f"{count} with {result.outcomes[key].name}" for key, count in counts.items())
+    "detections:",
+    ", ".join(f"{count} with {result.outcomes[key].name}" for key, count in counts.items()),
 )
 assert counts["mistake"] > 5 * counts["library"]
 result
 
 # %% stage-read [markdown]
 # The wrong IoU is at most 0.5, for two equal boxes. It never exceeds a threshold, so NMS removes nothing: each digit
-# keeps many boxes, and all but one of them count as wrong. Therefore the AP falls. The boxes themselves are as precise
-# as before.
+# keeps many boxes, and all but one of them count as wrong. Therefore the AP falls. The boxes themselves are as
+# precise as before.
 
 # %% reference [markdown]
 # ## 4  The same function in the library
@@ -350,8 +374,11 @@ course.source(boxes._iou)
 #
 # Move a square of side $s$ by $d$ along x. Both lengths along y are $s$, and the shared length along x is $s - d$:
 #
-# $$ \mathrm{IoU} = \frac{(s - d)\,s}{2 s^2 - (s - d)\,s} = \frac{s - d}{s + d}, \qquad\text{so the IoU is } t
-#    \text{ at}\qquad d = s\,\frac{1 - t}{1 + t}. $$
+# $$ \mathrm{IoU} = \frac{(s - d)\,s}{2 s^2 - (s - d)\,s} = \frac{s - d}{s + d}. $$
+#
+# So the IoU is $t$ at
+#
+# $$ d = s\,\frac{1 - t}{1 + t}. $$
 #
 # If the square moves by a third of its side, the IoU is one half. **Predict** the shape of the line on which the IoU
 # is 0.5, when the box can move in any direction. Which of the two costs more: a box that is too large, or one that is
@@ -363,23 +390,31 @@ dx, dy = np.meshgrid(slide, slide)  # (97, 97), rows are dy
 slid = np.stack([dx, dy, dx + side, dy + side], axis=-1).reshape(-1, 4)
 dx, grown = np.meshgrid(slide, scale)  # rows are scales
 sides = side * grown.ravel()
-centred = np.stack([side / 2 + dx.ravel(), np.full(grown.size, side / 2), sides, sides], axis=1)
+centred = np.stack(
+    [side / 2 + dx.ravel(), np.full(grown.size, side / 2), sides, sides], axis=1
+)
 scaled = boxes.convert(centred, "cxcywh", "xyxy")
 
 figure = plot.figure(10, 4.4)
 left, right = figure.subplots(1, 2)
 still = [[0, 0, side, side]]
-plot.iou_surface(left, boxes.iou(slid, still).reshape(97, 97), slide, slide, "dx, pixels", "dy, pixels")
+plot.iou_surface(
+    left, boxes.iou(slid, still).reshape(97, 97), slide, slide, "dx, pixels", "dy, pixels"
+)
 values = boxes.iou(scaled, still).reshape(97, 97)
 plot.iou_surface(right, values, slide, np.log2(scale), "dx, pixels", "log2 of the scale")
 plot.title(left, "A moved square", "side 20 pixels; white lines: IoU 0.3, 0.5, 0.7")
-plot.title(right, "A square moved along x and scaled", "log2 = 1: sides twice as long; -1: half as long")
+plot.title(
+    right,
+    "A square moved along x and scaled",
+    "log2 = 1: sides twice as long; -1: half as long",
+)
 course.show(
     figure,
-    "Left: the IoU as a function of the shift along x and y has a sharp peak at 0. The lines of equal "
-    "IoU are diamonds with curved sides, whose tips lie on the axes. Right: as a function of the "
-    "shift along x and the scale, the IoU is the same for half and double sides while the shift is "
-    "small.",
+    "Left: the IoU as a function of the shift along x and y has a sharp peak at 0. The "
+    "lines of equal IoU are diamonds with curved sides, whose tips lie on the axes. "
+    "Right: as a function of the shift along x and the scale, the IoU is the same for "
+    "half and double sides while the shift is small.",
 )
 
 # %% surface-read [markdown]
@@ -388,8 +423,8 @@ course.show(
 # lower half as long as the box does not move sideways: if one box is inside the other, the IoU is *smaller area /
 # larger area*, so twice as long and half as long cost the same. Notebook 06 uses this logarithm.
 #
-# If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders in
-# the next cell change all three numbers. (On a page that does not run Python, the cell shows a few positions.)
+# If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders
+# in the next cell change all three numbers. (On a page that does not run Python, the cell shows a few positions.)
 #
 # > **What people get wrong.** They use only $1 - \mathrm{IoU}$ as the loss of a box. If the boxes do not overlap, its
 # > gradient is 0, so the boxes never approach each other. Losses based on the IoU add a term for such pairs (for
@@ -401,9 +436,9 @@ widgets.box_iou(side=20)
 # %% thresholds [markdown]
 # ## 6  Boxes with an IoU of 0.3, 0.5 and 0.7
 #
-# Three thresholds are common. An anchor is background below 0.3, and an object from 0.7 ([4] section 3.1.2). A
-# detection is correct from 0.5 ([1] section 4.2). **Predict:** draw a digit and a box with an IoU of 0.5 on paper.
-# Then run the cell and compare.
+# Three thresholds are common. An anchor is background if its best IoU is below 0.3, and an object if it is at least
+# 0.7 ([4] section 3.1.2). A detection is correct if its IoU is at least 0.5 ([1] section 4.2). **Predict:** draw a
+# digit and a box with an IoU of 0.5 on paper. Then run the cell and compare.
 #
 # All boxes in a column have the same IoU. The rows show three kinds of error: the box moved along x, moved along both
 # axes by equal fractions of its sides, and enlarged around its centre.
@@ -428,9 +463,9 @@ for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
         plot.title(ax, f"IoU {boxes.iou([truth], [other])[0, 0]:.2f}", name)
 course.show(
     figure,
-    "Nine pairs of the box of a 0 and another box. At an IoU of 0.3, the moved box misses half of the "
-    "digit. At 0.5, it misses a third, and the enlarged box has twice the area of the object. At 0.7, "
-    "the boxes look similar.",
+    "Nine pairs of the box of a 0 and another box. At an IoU of 0.3, the moved box misses "
+    "half of the digit. At 0.5, it misses a third, and the enlarged box has twice the "
+    "area of the object. At 0.7, the boxes look similar.",
 )
 
 # %% small-words [markdown]
@@ -450,11 +485,15 @@ sides = 2.0 ** np.linspace(2, 8, 49)
 series = {}
 for d in (1, 2, 4):
     one = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
-    series[f"{d} pixel{'s' * (d > 1)} along x and y"] = [boxes.iou([a], [a + d])[0, 0] for a in one]
+    series[f"{d} pixel{'s' * (d > 1)} along x and y"] = [
+        boxes.iou([a], [a + d])[0, 0] for a in one
+    ]
 
 figure = plot.figure(8, 3.6)
 ax = figure.subplots()
-plot.lines(ax, sides, series, "side of the object, pixels", "IoU", levels=(0.5, 0.7), log=True)
+plot.lines(
+    ax, sides, series, "side of the object, pixels", "IoU", levels=(0.5, 0.7), log=True
+)
 plot.title(ax, "IoU after the same error", "dotted: IoU 0.5 and 0.7")
 smallest = np.interp(
     0.7, series["1 pixel along x and y"], sides
@@ -462,9 +501,9 @@ smallest = np.interp(
 assert round(smallest) == 11
 course.show(
     figure,
-    "Three rising curves of the IoU against the side of the object, for errors of 1, 2 and 4 pixels "
-    "along x and y. With an error of 1 pixel, the IoU is below 0.7 for objects smaller than "
-    f"{smallest:.0f} pixels. Twice the error needs twice the side.",
+    "Three rising curves of the IoU against the side of the object, for errors of 1, 2 "
+    "and 4 pixels along x and y. With an error of 1 pixel, the IoU is below 0.7 for "
+    f"objects smaller than {smallest:.0f} pixels. Twice the error needs twice the side.",
 )
 
 # %% slip-words [markdown]
@@ -472,16 +511,16 @@ course.show(
 #
 # In the plot, the answer is a side of 11 pixels: there, the curve for 1 pixel crosses the upper dotted line.
 #
-# Now solve the equation above for $d$: how far can a square of side $s$ move along both axes until its IoU is $t$? The
-# check draws random sides and thresholds, moves a box by your result, and computes the IoU.
+# Now solve the equation above for $d$: how far can a square of side $s$ move along both axes until its IoU is $t$?
+# The check draws random sides and thresholds, moves a box by your result, and computes the IoU.
 
 
 # %% slip-yours
 def slip(side, threshold):
-    """Return how many pixels a square can move along x, and also along y, until its IoU with its first
-    position is `threshold`.
+    """Return how many pixels a square can move along x, and also along y, until its IoU
+    with its first position is `threshold`.
 
-    side: side of the square in pixels. threshold: above 0, at most 1 (for 1, the result is 0).
+    side: side of the square in pixels. threshold: above 0, at most 1; for 1, return 0.
     """
     ### BEGIN SOLUTION
     return side * (1 - np.sqrt(2 * threshold / (1 + threshold)))
@@ -489,7 +528,9 @@ def slip(side, threshold):
 
 
 # %% slip-check points=1
-for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95, 19)], strict=True):
+for side, threshold in zip(
+    rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95, 19)], strict=True
+):
     d = slip(side, threshold)
     call = f"slip({side:.1f}, {threshold:.2f}) returns"
     if d is None or np.ndim(d) or not d >= 0:
@@ -498,8 +539,8 @@ for side, threshold in zip(rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95,
     if not np.isclose(reached, threshold):
         raise checks.CheckFailed(
             f"{call} {d:.3f}; after this move, the IoU is {reached:.3f}\n"
-            "Hint: the square moves along both axes. The intersection is (s - d) squared, and the union is "
-            "twice the area of the square minus the intersection"
+            "Hint: the square moves along both axes. The intersection is (s - d) squared, "
+            "and the union is twice the area of the square minus the intersection"
         )
 print("slip: right")
 print(f"{'side':>6}{'IoU 0.5':>12}{'IoU 0.7':>12}   pixels along x and y")
@@ -522,7 +563,7 @@ for side in (8, 12, 32, 96, 224):
 
 # %% number-check
 def count(box, other, size=(64, 64)):
-    "Return the IoU, computed by counting the pixels in both boxes and in at least one of them."
+    """Return the number of pixels in both boxes, divided by the number in at least one."""
     masks = np.zeros((2, *size), bool)
     for mask, (x1, y1, x2, y2) in zip(masks, (box, other), strict=True):
         mask[y1:y2, x1:x2] = True
@@ -534,9 +575,13 @@ print("counted:", count((0, 0, 4, 4), (2, 2, 6, 6)))
 corners = rng.integers(0, 32, (2, 1000, 2))
 sides = rng.integers(1, 32, (2, 1000, 2))
 one, other = np.concatenate([corners, corners + sides], axis=2)  # (1000, 4) each
-differences = [boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in zip(one, other, strict=True)]
+differences = [
+    boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in zip(one, other, strict=True)
+]
 print("largest difference over 1000 pairs:", np.abs(differences).max())
-assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and not np.any(differences)
+assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and not np.any(
+    differences
+)
 
 # %% learned [markdown]
 # ## What you have learned
@@ -577,38 +622,45 @@ assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and no
 
 # %% quiz
 course.quiz("""
-    An object fills the columns 3 to 7 of an image; the first column is 0. Which x1 and x2 does its box
-    have in continuous coordinates?
+    An object fills the columns 3 to 7 of an image; the first column is 0. Which x1 and x2
+    does its box have in continuous coordinates?
     [ ] 3 and 7
-        These are the indices of the first and the last column. The box then ends at the left edge of
-        the last column.
+        These are the indices of the first and the last column. The box then ends at the
+        left edge of the last column.
     [x] 3 and 8
-        Column 3 starts at x = 3, and column 7 ends at x = 8. The width is 8 - 3 = 5 columns.
+        Column 3 starts at x = 3, and column 7 ends at x = 8. The width is 8 - 3 = 5
+        columns.
     [ ] 4 and 8
-        These are the pixels counted from 1, as in VOC's files. In continuous coordinates, the first
-        column starts at 0.
+        These are the pixels counted from 1, as in VOC's files. In continuous coordinates,
+        the first column starts at 0.
     [ ] 3.5 and 7.5
-        These are the centres of the first and the last column. A box covers its pixels completely.
+        These are the centres of the first and the last column. A box covers its pixels
+        completely.
 
     What is the IoU of the boxes (0, 0, 2, 2) and (1, 0, 3, 2)?
     [ ] 1/2
-        This is the intersection divided by the area of one box. Divide by the area of the union.
+        This is the intersection divided by the area of one box. Divide by the area of the
+        union.
     [ ] 1/4
-        This is the intersection divided by the sum of the areas. The sum counts the intersection twice.
+        This is the intersection divided by the sum of the areas. The sum counts the
+        intersection twice.
     [x] 1/3
         The intersection is 1 · 2 = 2, and the union is 4 + 4 - 2 = 6.
 
-    Box B has half the width and half the height of box A, and lies inside A. You move B, but it stays
-    inside A. What happens to their IoU?
+    Box B has half the width and half the height of box A, and lies inside A. You move B,
+    but it stays inside A. What happens to their IoU?
     [ ] It is highest when both have the same centre, and decreases as B moves.
-        The IoU compares areas, not centres. The intersection is the whole of B in each position.
+        The IoU compares areas, not centres. The intersection is the whole of B in each
+        position.
     [ ] It stays at 0.5.
         The sides are half as long, but the area is a quarter.
     [x] It stays at 0.25.
-        The intersection is always B and the union is always A, so the IoU is the ratio of the areas.
+        The intersection is always B and the union is always A, so the IoU is the ratio of
+        the areas.
 
-    Your only test of an `iou` compares a set of three boxes, all with a positive area, with itself. It
-    only tests whether the diagonal of the result is 1. Which mistake does it find?
+    Your only test of an `iou` compares a set of three boxes, all with a positive area, with
+    itself. It only tests whether the diagonal of the result is 1. Which mistake does it
+    find?
     [ ] The result is transposed.
         The diagonal of a matrix and that of its transpose are equal.
     [ ] The maximum with 0 is taken after the product.
@@ -618,17 +670,20 @@ course.quiz("""
     [x] The intersection is divided by the sum of the areas.
         For a box and itself, the result is then 0.5.
 
-    A detector finds all objects, but each box is off by 2 pixels along x and along y. The objects are
-    squares with a side of 8 or 32 pixels. Which detections are correct at an IoU of 0.5?
+    A detector finds all objects, but each box is off by 2 pixels along x and along y. The
+    objects are squares with a side of 8 or 32 pixels. Which detections are correct at an
+    IoU of 0.5?
     [ ] All, because an error of 2 pixels is small.
-        Whether an error is small depends on the side of the object. Compute the IoU for a side of 8
-        pixels.
+        Whether an error is small depends on the side of the object. Compute the IoU for a
+        side of 8 pixels.
     [x] Only those of the large objects.
-        For a side of 32, the IoU is 900 / 1148 = 0.78. For a side of 8, it is 36 / 92 = 0.39.
+        For a side of 32, the IoU is 900 / 1148 = 0.78. For a side of 8, it is 36 / 92 =
+        0.39.
     [ ] None, because no box is exact.
         The IoU of two boxes that are not equal is below 1, but it can be far above 0.5.
     [ ] Only those of the small objects.
-        The same error is a larger part of a small object, so the IoU of the small object is lower.
+        The same error is a larger part of a small object, so the IoU of the small object is
+        lower.
 """)
 
 # %% next [markdown]

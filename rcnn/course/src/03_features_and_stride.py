@@ -69,16 +69,15 @@ assert trace.features[0].shape == (1, 64, 16, 16)
 
 figure = plot.figure(9, 4.2)
 left, right = figure.subplots(1, 2)
-plot.title(plot.image(left, image), "Input of the backbone", f"{trace.batch.shape[2:]} pixels")
-plot.title(
-    plot.feature_map(right, trace.features[0][0]),
-    "Its output, the feature map",
-    f"{trace.features[0].shape[2:]} cells; the largest of 64 channels",
-)
+plot.image(left, image)
+plot.title(left, "Input of the backbone", f"{trace.batch.shape[2:]} pixels")
+plot.feature_map(right, trace.features[0][0])
+caption = f"{trace.features[0].shape[2:]} cells; the largest of 64 channels"
+plot.title(right, "Its output, the feature map", caption)
 course.show(
     figure,
-    f"Left: a page of 128 × 128 pixels with {len(target['boxes'])} digits. Right: its feature map of "
-    "16 × 16 cells, in which the brightest cells lie on the digits.",
+    f"Left: a page of 128 × 128 pixels with {len(target['boxes'])} digits. Right: its "
+    "feature map of 16 × 16 cells, in which the brightest cells lie on the digits.",
 )
 
 # %% slide [markdown]
@@ -88,7 +87,10 @@ course.show(
 # moves to the next position. With stride $s$ and padding $p$ (rows and columns of zeros around the input), the output
 # is ([1] chapter 2; the first index of `x` and `out` is the image)
 #
-# $$ out_{n,o,i,j} = b_o + \sum_{c,u,v} w_{o,c,u,v}\; x_{n,\,c,\;i s + u - p,\;j s + v - p}. $$
+# $$ \begin{aligned}
+# out_{n,o,i,j} &= b_o + \sum_{c,u,v} w_{o,c,u,v}\; x_{n,c,a,b} \\
+# \text{with } a &= i s + u - p, \quad b = j s + v - p.
+# \end{aligned} $$
 #
 # Every input channel contributes to every output channel. The weights are the same at every position, so a digit
 # gives the same features in every part of the page, and the network accepts images of any size.
@@ -103,24 +105,36 @@ course.show(
 page = Tensor(image.mean(axis=2)[None, None] / 255)  # (1, 1, 128, 128), grey
 last_weight = np.zeros((1, 1, 1, 41))
 last_weight[..., -1] = 1
-vertical = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]])[
-    None, None
+vertical = np.zeros((1, 1, 3, 3))
+vertical[0, 0] = [
+    [1, 0, -1],
+    [2, 0, -2],
+    [1, 0, -1],
 ]  # positive if the left side is lighter
 moved = F.conv2d(page, Tensor(last_weight), padding=(0, 20))
 edges = F.conv2d(page, Tensor(vertical), padding=1)
 sparse = F.conv2d(page, Tensor(vertical), padding=1, stride=4)
 assert np.array_equal(moved.data[..., :-20], page.data[..., 20:])
-assert np.unravel_index(np.abs(edges.data[0, 0]).argmax(), (128, 128))[1] in (0, 127)  # at the padding
+largest = np.unravel_index(np.abs(edges.data[0, 0]).argmax(), (128, 128))  # row, column
+assert largest[1] in (0, 127)  # at the padding
 
 figure = plot.figure(8.6, 7.6)
-shown = {"Page": page, "Moved by the filter": moved, "Edges, stride 1": edges, "Edges, stride 4": sparse}
-for ax, (name, maps) in zip(figure.subplots(2, 2).flat, shown.items(), strict=True):
-    plot.title(plot.feature_map(ax, maps.data[0], 1, "value"), name, f"{maps.shape[2:]}")
+shown = {  # name: values, and the limits of the colours
+    "Page": (page, (0, 0.8)),
+    "Moved by the filter": (moved, (0, 0.8)),
+    "Edges, stride 1": (edges, (-1.5, 1.5)),
+    "Edges, stride 4": (sparse, (-1.5, 1.5)),
+}
+axes = figure.subplots(2, 2).flat
+for ax, (name, (maps, limits)) in zip(axes, shown.items(), strict=True):
+    plot.feature_map(ax, maps.data[0], 1, "value", limits=limits)
+    plot.title(ax, name, f"{maps.shape[2:]}")
 course.show(
     figure,
-    "Top: the page, and the page moved to the left by 20 pixels, with a dark strip of zeros at the "
-    "right. Bottom: the edge filter is positive at the left edges of the dark strokes, and negative at "
-    "their right edges. With stride 4, only every fourth pixel of every fourth row remains.",
+    "Top: the page, and the page moved to the left by 20 pixels, with a dark strip of "
+    "zeros at the right. Bottom: the edge filter is positive (yellow) at the left edges of "
+    "the dark strokes, and negative (blue) at their right edges. With stride 4, only every "
+    "fourth pixel of every fourth row remains.",
 )
 
 # %% size [markdown]
@@ -135,9 +149,9 @@ course.show(
 #
 # ### The size of the output
 #
-# Count the positions of the window along one side. The first window starts at $-p$, and no window may end beyond $H +
-# p$. **Predict** how many windows there are in each row of the three inputs below. Then run the cell and count the
-# dots.
+# Count the positions of the window along one side. The first window starts at $-p$, and no window may end beyond
+# $H + p$. **Predict** how many windows there are in each row of the three inputs below. Then run the cell and count
+# the dots.
 #
 # **Exercise.** Then write the formula for one side as `output_size`. In the third plot, the windows do not reach the
 # last row: if the division by the stride has a remainder, the remainder is not another window.
@@ -149,24 +163,28 @@ cases = {
     "8 × 8, stride 2, padding 0": ((8, 8), 2, 0),
 }
 figure = plot.figure(10, 4.2)
-for ax, (name, (size, stride, padding)) in zip(figure.subplots(1, 3), cases.items(), strict=True):
+axes = figure.subplots(1, 3)
+for ax, (name, (size, stride, padding)) in zip(axes, cases.items(), strict=True):
     plot.sliding_windows(ax, size, 3, stride, padding)
     plot.title(ax, name, "filter 3 × 3")
     plot.windows_legend(ax)
 course.show(
     figure,
-    "Three grids of cells with the first two windows of a 3 × 3 filter, and a dot at the centre of "
-    "every window. A white border of padding surrounds the first two grids. In the third grid, no "
-    "window reaches the last row and the last column, which are coloured.",
+    "Three grids of cells with the first two windows of a 3 × 3 filter, and a dot at the "
+    "centre of every window. A white border of padding surrounds the first two grids. In "
+    "the third grid, no window reaches the last row and the last column, which are "
+    "coloured.",
 )
 
 
 # %% size-yours
 def output_size(size, kernel, stride, padding):
-    """Return the number of positions of a window of `kernel` cells along a side of `size` cells, an int.
+    """Return the number of positions of a window along one side, an int.
 
-    The first window starts at -padding, and each further window starts `stride` cells later. Each window
-    must end within the `padding` zeros on the other side. At least one window fits.
+    size, kernel: lengths of the side and of the window, in cells.
+    The first window starts at -padding, and each further window starts `stride` cells
+    later. Each window must end within the `padding` zeros on the other side. At least one
+    window fits.
     """
     ### BEGIN SOLUTION
     return (size + 2 * padding - kernel) // stride + 1
@@ -182,8 +200,9 @@ for _ in range(100):
     counted = F.conv2d(column, window, None, (stride, 1), (padding, 0)).shape[2]
     given = output_size(size, kernel, stride, padding)
     assert given == counted, (
-        f"output_size({size}, {kernel}, {stride}, {padding}) returns {given}, expected {counted}. "
-        f"Write down where each window starts (the first at {-padding}), and where the last may start."
+        f"output_size({size}, {kernel}, {stride}, {padding}) returns {given}, expected "
+        f"{counted}. Write down where each window starts (the first at {-padding}), and "
+        "where the last may start."
     )
 print("output_size: right")
 
@@ -196,11 +215,13 @@ print("output_size: right")
 # section 1 is linear in the weights, in the bias and in the input. To get the derivative with respect to one number,
 # find all terms that contain this number, and add their contributions:
 #
-# $$ \frac{\partial L}{\partial b_o} = \sum_{n,i,j} g_{n,o,i,j}, \qquad
-#    \frac{\partial L}{\partial w_{o,c,u,v}} = \sum_{n,i,j} g_{n,o,i,j}\; x_{n,\,c,\;i s + u - p,\;j s + v - p}, $$
-#
-# $$ \frac{\partial L}{\partial x_{n,c,a,b}} = \sum_{o}\; \sum_{\substack{u,\,i\,:\; i s + u - p = a \\
-#    v,\,j\,:\; j s + v - p = b}} g_{n,o,i,j}\; w_{o,c,u,v}. $$
+# $$ \begin{aligned}
+# \frac{\partial L}{\partial b_o} &= \sum_{n,i,j} g_{n,o,i,j}, \\
+# \frac{\partial L}{\partial w_{o,c,u,v}} &= \sum_{n,i,j} g_{n,o,i,j}\; x_{n,c,a,b}
+#   \quad \text{with $a$, $b$ as above}, \\
+# \frac{\partial L}{\partial x_{n,c,a,b}} &= \sum_{o}\; \sum_{\substack{u,\,i\,:\; i s + u - p = a \\
+#   v,\,j\,:\; j s + v - p = b}} g_{n,o,i,j}\; w_{o,c,u,v}.
+# \end{aligned} $$
 #
 # The last sum is easier to compute by filter position than by pixel. Take one position $(u, v)$ of the filter. In all
 # windows together, this weight is multiplied by the elements of one slice of the padded input. The slice has the step
@@ -217,9 +238,10 @@ print("output_size: right")
 def conv2d_backward(grad_out, x, weight, stride, padding):
     """Return the gradients (g_x, g_weight, g_bias) of a convolution.
 
-    grad_out: (N, O, H', W'), the gradient with respect to the output. x: (N, C, H, W). weight:
-    (O, C, kh, kw). stride, padding: integers, the same along both sides; the padding is zeros.
-    The gradients have the shapes of x, weight and bias (O,). The arguments must not change.
+    grad_out: (N, O, H', W'), the gradient with respect to the output. x: (N, C, H, W).
+    weight: (O, C, kh, kw). stride, padding: integers, the same along both sides; the
+    padding is zeros. The gradients have the shapes of x, weight and bias (O,). The
+    arguments must not change.
     """
     ### BEGIN SOLUTION
     sides = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
@@ -228,13 +250,13 @@ def conv2d_backward(grad_out, x, weight, stride, padding):
     (rows, columns), (kernel_height, kernel_width) = grad_out.shape[2:], weight.shape[2:]
     for u in range(kernel_height):
         for v in range(kernel_width):
-            elements = np.s_[
-                :, :, u : u + stride * (rows - 1) + 1 : stride, v : v + stride * (columns - 1) + 1 : stride
-            ]  # (N, C, H', W') of the padded input
+            down = slice(u, u + stride * (rows - 1) + 1, stride)
+            across = slice(v, v + stride * (columns - 1) + 1, stride)
+            elements = np.s_[:, :, down, across]  # (N, C, H', W') of the padded input
             g_weight[:, :, u, v] = np.einsum("noij,ncij->oc", grad_out, maps[elements])
             g_maps[elements] += np.einsum("noij,oc->ncij", grad_out, weight[:, :, u, v])
-    height, width = x.shape[2:]
-    g_x = g_maps[:, :, padding : padding + height, padding : padding + width]  # (N, C, H, W)
+    down, across = (slice(padding, padding + side) for side in x.shape[2:])
+    g_x = g_maps[:, :, down, across]  # (N, C, H, W)
     return g_x, g_weight, grad_out.sum(axis=(0, 2, 3))
     ### END SOLUTION
 
@@ -246,10 +268,11 @@ print("conv2d_backward: right")
 # %% difference [markdown]
 # ### How to test a gradient
 #
-# Change one weight by $h$ in both directions, and compute the *central difference* of the loss: $(L(w + h) - L(w -
-# h)) / 2h$. In exact arithmetic, its error is proportional to $h^2$. In floating point, rounding adds an error
-# proportional to $\varepsilon / h$. The smallest $h$ is therefore not the best one. **Predict** which $h$ has the
-# smallest error in float64 ($\varepsilon \approx 10^{-16}$) and in float32 ($\varepsilon \approx 10^{-7}$).
+# Change one weight by $h$ in both directions, and compute the *central difference* of the loss:
+# $(L(w + h) - L(w - h)) / 2h$. In exact arithmetic, its error is proportional to $h^2$. In floating point, rounding
+# adds an error proportional to $\varepsilon / h$. The smallest $h$ is therefore not the best one. **Predict** which
+# $h$ has the smallest error in float64 ($\varepsilon \approx 10^{-16}$) and in float32
+# ($\varepsilon \approx 10^{-7}$).
 
 
 # %% difference-table
@@ -257,7 +280,7 @@ STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-8, 1e-10)
 
 
 def difference_error(h, dtype):
-    "Return the relative error of the central difference of one weight, compared with `backward()`."
+    """Return the relative error of a central difference, compared with `backward()`."""
 
     def loss(step, requires_grad=False):
         weights = kernel.astype(dtype)
@@ -274,7 +297,9 @@ def difference_error(h, dtype):
 
 rng = np.random.default_rng(4)
 maps, kernel = rng.normal(size=(1, 2, 9, 9)), 0.3 * rng.normal(size=(3, 2, 3, 3))
-errors = {dtype: [difference_error(h, dtype) for h in STEPS] for dtype in (np.float64, np.float32)}
+errors = {
+    dtype: [difference_error(h, dtype) for h in STEPS] for dtype in (np.float64, np.float32)
+}
 print("h          float64     float32")
 for h, *both in zip(STEPS, *errors.values(), strict=True):
     print(f"{h:<8.0e}{both[0]:>10.0e}{both[1]:>12.0e}")
@@ -294,37 +319,45 @@ assert STEPS[np.argmin(errors[np.float32])] in (1e-2, 1e-3)
 #
 # The cell compares the matrix product with the formula of section 1, one window at a time. Then it shows the
 # library's reference code. Read `_columns` first, then the line with `@` in `_convolve`. The gradients follow from
-# the same product. The output is $X W$, so the gradient of $W$ is $X^T g$, and the gradient of the windows is $g\,
-# W^T$. The gradient of each window is then added at the position from which the window was copied. In float32, the
-# library's kernels avoid the copies or need fewer multiplications; see `docs/speed.md`.
+# the same product. The output is $X W$, so the gradient of $W$ is $X^T g$, and the gradient of the windows is
+# $g\, W^T$. The gradient of each window is then added at the position from which the window was copied. In float32,
+# the library's kernels avoid the copies or need fewer multiplications; see `docs/speed.md`.
 
 
 # %% loop-or-product
 def by_definition(x, weight, stride, padding):
-    "Compute the formula of section 1 window by window, for x (N, C, H, W) and weight (O, C, kh, kw)."
+    """Compute the formula of section 1, one window at a time."""
     maps = np.pad(x, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
     kernel = weight.shape[2:]
     rows, columns = windows.output_size(maps.shape[2:], kernel, (stride, stride), (0, 0))
     out = np.empty((len(x), len(weight), rows, columns))
     for i, j in np.ndindex(rows, columns):
         top, left = i * stride, j * stride
-        window = maps[:, :, top : top + kernel[0], left : left + kernel[1]]  # (N, C, kh, kw)
+        bottom, right = top + kernel[0], left + kernel[1]
+        window = maps[:, :, top:bottom, left:right]  # (N, C, kh, kw)
         out[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, weight)
     return out
 
 
 rng = np.random.default_rng(0)
 x, weight = rng.normal(size=(1, 32, 64, 64)), rng.normal(size=(32, 32, 3, 3))
-slow, fast = by_definition(x, weight, 1, 1), F.conv2d(Tensor(x), Tensor(weight), padding=1).data
-calls = (lambda: by_definition(x, weight, 1, 1)), (lambda: F.conv2d(Tensor(x), Tensor(weight), padding=1))
-by_loop, by_product = (1000 * np.median(timeit.repeat(call, number=1, repeat=5)) for call in calls)
-print(
-    f"window by window {by_loop:.1f} ms, one product {by_product:.1f} ms, ratio {by_loop / by_product:.1f}"
+calls = (
+    lambda: by_definition(x, weight, 1, 1),
+    lambda: F.conv2d(Tensor(x), Tensor(weight), padding=1).data,
 )
+slow, fast = (call() for call in calls)
+by_loop, by_product = (
+    1000 * np.median(timeit.repeat(call, number=1, repeat=5)) for call in calls
+)
+print(f"window by window {by_loop:.1f} ms, one product {by_product:.1f} ms", end="; ")
+print(f"ratio {by_loop / by_product:.1f}")
 print(f"largest difference {np.abs(slow - fast).max():.0e}")
 assert np.allclose(slow, fast)
 course.source(
-    convolution._columns, convolution._convolve, convolution._input_gradient, convolution._weight_gradient
+    convolution._columns,
+    convolution._convolve,
+    convolution._input_gradient,
+    convolution._weight_gradient,
 )
 
 # %% field [markdown]
@@ -341,7 +374,10 @@ course.source(
 # A cell of map $l$ reads $k_l$ cells of map $l - 1$. Their distance is $j_{l-1}$ pixels, so the first and the last of
 # them are $(k_l - 1)\, j_{l-1}$ pixels apart. The field grows by this number:
 #
-# $$ r_l = r_{l-1} + (k_l - 1)\, j_{l-1}, \qquad j_l = j_{l-1}\, s_l. $$
+# $$ \begin{aligned}
+# r_l &= r_{l-1} + (k_l - 1)\, j_{l-1}, \\
+# j_l &= j_{l-1}\, s_l.
+# \end{aligned} $$
 #
 # The window of cell 0 starts at cell $-p_l$ of map $l - 1$, so its centre is at $(k_l - 1)/2 - p_l$, measured in
 # cells of map $l - 1$. Derive $c_l$ from this. The plot shows the first layers of our backbone along one row: two
@@ -377,20 +413,22 @@ figure = plot.figure(10, 3.4)
 plot.cells_and_pixels(figure.subplots(), stem, 24, cell=3, pixel=3)
 course.show(
     figure,
-    "A row of 24 pixels at the bottom, and three maps with 12, 6 and 6 cells above it. Blue lines "
-    "lead from cell 3 of the last map down to 3 cells, then to 7 cells, and then to 15 pixels, from 5 "
-    "to 19. Orange lines lead from pixel 3 up to 3 cells of the last map.",
+    "A row of 24 pixels at the bottom, and three maps with 12, 6 and 6 cells above it. "
+    "Blue lines lead from cell 3 of the last map down to 3 cells, then to 7 cells, and "
+    "then to 15 pixels, from 5 to 19. Orange lines lead from pixel 3 up to 3 cells of the "
+    "last map.",
 )
 
 
 # %% field-yours
 def receptive_field(layers):
-    """Return (size, stride, start) of the receptive field of a cell of the last layer, along one side.
+    """Return (size, stride, start) of the receptive field of a cell, along one side.
 
-    layers: (kernel, stride, padding) of each layer; the first layer reads the pixels.
+    layers: (kernel, stride, padding) of each layer. The first layer reads the pixels; the
+    cell belongs to the last layer.
     size: number of pixels that the field spans. stride: pixels between neighbouring cells.
-    start: index of the pixel at the centre of the field of cell 0, a float; it ends in .5 if the
-    size is even. Padding counts as pixels.
+    start: index of the pixel at the centre of the field of cell 0, a float; it ends in .5
+    if the size is even. Padding counts as pixels.
     """
     ### BEGIN SOLUTION
     size, step, start = 1, 1, 0.0
@@ -405,17 +443,19 @@ def receptive_field(layers):
 # %% field-check points=3
 rng = np.random.default_rng()
 hints = {
-    "size": "How many pixels apart are the cells that a window reads? Its own stride does not matter.",
+    "size": "How many pixels apart are the cells that a window reads? "
+    "Its own stride does not matter.",
     "stride": "How many pixels apart are the cells of the layer below? Multiply.",
-    "start": "Where is the centre of the first window, in cells of the layer below? And in pixels?",
+    "start": "Where is the centre of the first window, in cells of the layer below? "
+    "And in pixels?",
 }
 for count in sorted(4 * [1, 2, 3, 4, 5]):
     layers = [tuple(rng.integers((1, 1, 0), (6, 4, 3)).tolist()) for _ in range(count)]
     given, measured = receptive_field(layers), measured_field(layers)
     for (name, hint), one, other in zip(hints.items(), given, measured, strict=True):
         assert np.isclose(one, other), (
-            f"receptive_field({layers}) returns the {name} {one}, but the measured {name} is {other}. "
-            f"{hint}"
+            f"receptive_field({layers}) returns the {name} {one}, but the measured {name} "
+            f"is {other}. {hint}"
         )
 print("receptive_field: right")
 
@@ -427,7 +467,7 @@ print("receptive_field: right")
 # detector has nine 3 × 3 convolutions, with the strides 2, 2, 1, 1, 2, 1, 1, 1, 1. **Predict** the size of its field
 # with the formula.
 #
-# The cell averages the absolute gradient over 12 pages. The dashed square is the smallest square around the centre
+# The cell averages the absolute gradient over 12 pages. The orange square is the smallest square around the centre
 # that contains half of the total. Luo et al. ([2] section 2) explain why it is so small: the central pixels reach the
 # cell on many paths, and the outermost pixels on only one. The influence decreases like a bell curve. In a stack of
 # equal layers with stride 1, its width grows with the square root of the depth, whereas the field grows with the
@@ -442,25 +482,30 @@ print("receptive_field: right")
 
 # %% influence-measured
 def influence(network, images, cell):
-    "Return how much each pixel changes a cell (row, column), summed over the channels: (H, W)."
+    """Return how much each pixel changes the channels of a cell (row, column): (H, W)."""
     x = Tensor(images.astype(np.float64), requires_grad=True)
     network(x)[0, :, cell[0], cell[1]].sum().backward()
     return np.abs(x.grad[0]).sum(axis=0)
 
 
 def extent(gradient):
-    "Return the smallest box x1, y1, x2, y2 that contains all pixels whose gradient is not 0."
+    """Return the smallest box around all pixels whose gradient is not 0: x1, y1, x2, y2."""
     rows, columns = (np.flatnonzero(gradient.any(axis=axis)) for axis in (1, 0))
-    return tuple(int(side) for side in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    sides = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return tuple(int(side) for side in sides)
 
 
 backbone = rcnn.load_digits().backbone.eval().astype(np.float64)
-cell, pages, c = (8, 8), data.Digits(12, split="val"), 64  # the centre of the field is pixel (64, 64)
-mean = np.mean([influence(backbone, model.trace([page]).batch, cell) for page, _ in pages], axis=0)
-half = next(k for k in range(48) if mean[c - k : c + k + 1, c - k : c + k + 1].sum() >= mean.sum() / 2)
-in_training = extent(influence(rcnn.load_digits().backbone.train().astype(np.float64), trace.batch, cell))
-print("the field:", extent(mean), " in training mode:", in_training)
-assert extent(mean) == (17, 17, 112, 112) and in_training == (0, 0, 128, 128)  # 95 × 95 pixels, the page
+cell, c = (8, 8), 64  # the centre of the field of this cell is pixel (64, 64)
+batches = [model.trace([page]).batch for page, _ in data.Digits(12, split="val")]
+mean = np.mean([influence(backbone, batch, cell) for batch in batches], axis=0)
+central = [mean[c - k : c + k + 1, c - k : c + k + 1].sum() for k in range(48)]
+half = int(np.argmax(np.array(central) >= mean.sum() / 2))
+in_training = rcnn.load_digits().backbone.train().astype(np.float64)
+everything = extent(influence(in_training, trace.batch, cell))
+print("the field:", extent(mean), " in training mode:", everything)
+assert extent(mean) == (17, 17, 112, 112)  # 95 × 95 pixels
+assert everything == (0, 0, 128, 128)  # the page
 assert 2 * half + 1 == 27
 
 squares = {
@@ -471,21 +516,18 @@ squares = {
 squares = {f"{name}, {box[2] - box[0]:g} pixels": box for name, box in squares.items()}
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
-plot.boxes(
-    plot.image(left, image),
-    np.array(list(squares.values())),
-    labels=np.arange(1, 4),
-    class_names=["", "field", "half", "stride"],
-)
+plot.image(left, image)
+corners, tags = np.array(list(squares.values())), ["", "field", "half", "stride"]
+plot.boxes(left, corners, labels=np.arange(1, 4), class_names=tags)
 plot.title(left, f"Cell {cell} on the page", "the centre of its field is (64.5, 64.5)")
-plot.title(
-    plot.influence(right, mean, squares), "Influence of each pixel on the cell", "mean over 12 pages"
-)
+plot.influence(right, mean, squares)
+plot.title(right, "Influence of each pixel on the cell", "mean over 12 pages")
 course.show(
     figure,
-    "Three squares with the same centre: the receptive field of 95 pixels, which spans most of the "
-    "page, a square of 27 pixels that contains half of the influence, and one stride of 8 pixels. The "
-    "influence is a spot that is bright in the middle and fades long before the border of the field.",
+    "Three squares with the same centre: the receptive field of 95 pixels, which spans "
+    "most of the page, a square of 27 pixels that contains half of the influence, and one "
+    "stride of 8 pixels. The influence is a spot that is bright in the middle and fades "
+    "long before the border of the field.",
 )
 
 # %% centre [markdown]
@@ -494,8 +536,10 @@ course.show(
 # The centre of the field of a cell is the pixel with the *index* $c + \text{stride} \cdot \text{column}$; the same
 # holds for rows. In box coordinates, the image starts at 0, and the centre of pixel $q$ is at $q + 0.5$. So
 #
-# $$ x = c + 0.5 + \text{stride} \cdot \text{column}, \qquad
-#    \text{column} = \operatorname{round}\!\left(\frac{x - 0.5 - c}{\text{stride}}\right). $$
+# $$ \begin{aligned}
+# x &= c + 0.5 + \text{stride} \cdot \text{column}, \\
+# \text{column} &= \operatorname{round}\!\left(\frac{x - 0.5 - c}{\text{stride}}\right).
+# \end{aligned} $$
 #
 # The start $c$ follows from kernels and paddings, so it differs between networks. The next cell measures it. VGG-16,
 # a network of the first paper ([5] section 3.1), has pooling layers with kernel 2 and no padding, and its first cell
@@ -523,14 +567,17 @@ resnet = original = [(7, 2, 3), (3, 2, 1)]
 for stage, layers in convolutions.items():
     resnet = resnet + layers
     networks[f"ResNet-50, {stage}"] = resnet
-    first = [(1, 2, 0), conv] if layers[0][1] == 2 else layers[:1]  # the stride on a 1 × 1 convolution
+    # In the original, the stride is in the 1 × 1 convolution before the first 3 × 3 one.
+    first = [(1, 2, 0), conv] if layers[0][1] == 2 else layers[:1]
     original = original + first + layers[1:]
 fields = {name: measured_field(layers) for name, layers in networks.items()}
 print(f"{'':<20}{'size':>6}{'stride':>8}{'start':>8}   centre of cell 0, in strides")
 for name, (size, stride, start) in fields.items():
     print(f"{name:<20}{size:>6}{stride:>8}{start:>8}{(start + 0.5) / stride:>10.2f}")
-assert fields["digit detector"] == (95, 8, 0) and fields["VGG-16, conv5_3"] == (196, 16, 7.5)
-assert fields["ResNet-50, C5"] == (427, 32, 0) and measured_field(original) == (483, 32, 0)
+assert fields["digit detector"] == (95, 8, 0)
+assert fields["VGG-16, conv5_3"] == (196, 16, 7.5)
+assert fields["ResNet-50, C5"] == (427, 32, 0)
+assert measured_field(original) == (483, 32, 0)
 
 # %% strides [markdown]
 # Implementations of ResNet-50 differ. In [4], the stride of a stage is in its first 1 × 1 convolution; in torchvision
@@ -545,7 +592,9 @@ assert fields["ResNet-50, C5"] == (427, 32, 0) and measured_field(original) == (
 # one channel.
 
 # %% strides-table
-skeleton = nn.Sequential(nn.Conv2d(3, 1, 7, stride=2, padding=3), nn.MaxPool2d(3, stride=2, padding=1))
+skeleton = nn.Sequential(
+    nn.Conv2d(3, 1, 7, stride=2, padding=3), nn.MaxPool2d(3, stride=2, padding=1)
+)
 halves = [nn.Conv2d(1, 1, 3, stride=2, padding=1) for _ in range(3)]  # to C3, C4, C5
 padded = (800, 1216)  # (height, width)
 with no_grad():
@@ -554,7 +603,8 @@ with no_grad():
         levels.append(halve(levels[-1]))
     levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
 strides = [anchors.measure_stride(padded, level.shape[2:]) for level in levels]
-for name, level, stride in zip(("P2", "P3", "P4", "P5", "P6"), levels, strides, strict=True):
+names = "P2", "P3", "P4", "P5", "P6"
+for name, level, stride in zip(names, levels, strides, strict=True):
     print(f"{name}  map {level.shape[2:]!s:<12} stride (rows, columns) {stride}")
 assert [level.shape[2] for level in levels] == [200, 100, 50, 25, 13]
 assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
@@ -571,7 +621,10 @@ assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
 # pyramid adds the information of the late maps to the early maps ([3] section 3), from the coarsest level to the
 # finest:
 #
-# $$ M_l = \text{lateral}_l(C_l) + \text{upsample}(M_{l+1}), \qquad P_l = \text{output}_l(M_l). $$
+# $$ \begin{aligned}
+# M_l &= \text{lateral}_l(C_l) + \text{upsample}(M_{l+1}), \\
+# P_l &= \text{output}_l(M_l).
+# \end{aligned} $$
 #
 # The *lateral connection* is a 1 × 1 convolution, which gives every level the same number of channels. *Upsample*
 # repeats the nearest neighbour. *Output* is a 3 × 3 convolution, which reduces the blocks that the upsampling causes.
@@ -588,8 +641,8 @@ assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
 def top_down(finer, coarser):
     """Return finer (N, C, H, W) plus coarser (N, C, h, w), upsampled to (N, C, H, W).
 
-    Row i of the upsampled map is row floor(i * h / H) of the coarser map; the same holds for columns.
-    H and W may be odd.
+    Row i of the upsampled map is row floor(i * h / H) of the coarser map; the same holds
+    for columns. H and W may be odd.
     """
     ### BEGIN SOLUTION
     height, width = finer.shape[2:]
@@ -605,11 +658,11 @@ print("top_down: right. The library's loop over the levels:")
 course.source(FPN.forward)
 
 # %% pyramid-maps [markdown]
-# The library computes this sum level by level, from the coarsest to the finest. The next cell computes it for two maps
-# of the digit detector's backbone, with stride 4 and stride 8. In a pyramid, the lateral connections are learned. Here
-# they only copy their input (the finer map has 16 fewer channels; these are 0), so the plots show the sum alone, before
-# the 3 × 3 convolution. **Predict** where each of the two maps is bright: along the strokes, or in the middle of a
-# digit? And the sum?
+# The library computes this sum level by level, from the coarsest to the finest. The next cell computes it for two
+# maps of the digit detector's backbone, with stride 4 and stride 8. In a pyramid, the lateral connections are
+# learned. Here they only copy their input (the finer map has 16 fewer channels; these are 0), so the plots show the
+# sum alone, before the 3 × 3 convolution. **Predict** where each of the two maps is bright: along the strokes, or in
+# the middle of a digit? And the sum?
 
 # %% pyramid-picture
 modules = list(backbone.stem)
@@ -630,12 +683,14 @@ shown = {
     "Sum, stride 4": (lateral + upsampled, "the finer map plus the upsampled map"),
 }
 for ax, (name, (maps, caption)) in zip(figure.subplots(1, 3), shown.items(), strict=True):
-    plot.title(plot.feature_map(ax, maps[0], image=image), name, f"{maps.shape[2:]} cells; {caption}")
+    plot.feature_map(ax, maps[0], image=image)
+    plot.title(ax, name, f"{maps.shape[2:]} cells; {caption}")
 course.show(
     figure,
-    "Three maps with the digits as a shadow. The finer map is brightest along the strokes. The "
-    "coarser map has larger cells and is brightest in the middle of the digits. The sum has the small "
-    "cells of the finer map, and is bright both along the strokes and in the middle of the digits.",
+    "Three maps with the digits as a shadow. The finer map is brightest along the "
+    "strokes. The coarser map has larger cells and is brightest in the middle of the "
+    "digits. The sum has the small cells of the finer map, and is bright both along the "
+    "strokes and in the middle of the digits.",
 )
 
 # %% pyramid-field [markdown]
@@ -643,8 +698,8 @@ course.show(
 #
 # We can also measure what the pyramid changes. In the table below, C is a map of the backbone, and P is the level of
 # the pyramid with the same size. The pyramid has random weights; the size of a field does not depend on them.
-# **Predict** the size of the field of the finer P. Its 3 × 3 convolution reads three of its own cells along each side,
-# which copy two cells of the coarser map.
+# **Predict** the size of the field of the finer P. Its 3 × 3 convolution reads three of its own cells along each
+# side, which copy two cells of the coarser map.
 
 # %% pyramid-field-table
 rcnn.seed(0)
@@ -670,8 +725,8 @@ for index, (stride, cell) in enumerate(((4, (16, 16)), (8, (8, 8)))):
         x1, y1, x2, y2 = extent(influence(Level(index, with_pyramid), trace.batch, cell))
         measured.append((x2 - x1, (x1 + x2) / 2))
         print(
-            f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} pixels, "
-            f"centre {(x1 + x2) / 2}"
+            f"{name}, stride {stride}: cell {cell!s:<9} sees {x2 - x1:>3} × {y2 - y1:<3} "
+            f"pixels, centre {(x1 + x2) / 2}"
         )
 assert measured == [(23, 64.5), (103, 60.5), (95, 64.5), (111, 64.5)]
 
@@ -737,8 +792,8 @@ assert measured == [(23, 64.5), (103, 60.5), (95, 64.5), (111, 64.5)]
 
 # %% quiz
 course.quiz("""
-    A convolution has a 5 × 5 filter, stride 2 and padding 2. Its input has 32 rows. How many rows does
-    its output have?
+    A convolution has a 5 × 5 filter, stride 2 and padding 2. Its input has 32 rows. How
+    many rows does its output have?
     [x] 16
         (32 + 2 · 2 - 5) / 2 = 15.5 is rounded down to 15. Add 1 for the first window.
     [ ] 15
@@ -746,54 +801,61 @@ course.quiz("""
     [ ] 17
         (32 + 4 - 5) / 2 = 15.5 is rounded down. The remainder is not another window.
     [ ] 14
-        The padding is missing. With two rows of zeros at the top and at the bottom, the input has 36
-        rows.
+        The padding is missing. With two rows of zeros at the top and at the bottom, the
+        input has 36 rows.
 
-    Two 3 × 3 convolutions follow each other, the first with stride 2, the second with stride 1. How
-    many pixels does a cell of the last map see along one side?
+    Two 3 × 3 convolutions follow each other, the first with stride 2, the second with
+    stride 1. How many pixels does a cell of the last map see along one side?
     [ ] 5
-        This is the field for two convolutions with stride 1. Here, the cells that the second one reads
-        are two pixels apart.
+        This is the field for two convolutions with stride 1. Here, the cells that the
+        second one reads are two pixels apart.
     [ ] 6
-        The field is not the stride times the kernel: 2 · 3 = 6. The outer windows extend beyond that.
+        The field is not the stride times the kernel: 2 · 3 = 6. The outer windows extend
+        beyond that.
     [x] 7
-        The first adds 2 · 1, and the second adds 2 · 2, because its input has the stride 2: 1 + 2 + 4 =
-        7.
+        The first adds 2 · 1, and the second adds 2 · 2, because its input has the stride 2:
+        1 + 2 + 4 = 7.
     [ ] 9
-        This is 3 · 3. The windows of neighbouring cells overlap, so the sizes do not multiply.
+        This is 3 · 3. The windows of neighbouring cells overlap, so the sizes do not
+        multiply.
 
-    In the backbone of the digit detector, you change the stride of the third convolution with stride 2
-    to 1, and nothing else. What happens?
+    In the backbone of the digit detector, you change the stride of the third convolution
+    with stride 2 to 1, and nothing else. What happens?
     [ ] The map gets more cells, and the field of a cell does not change.
-        The five convolutions from there on add 2 × the stride before them. For four of them, this
-        stride is now 4 instead of 8.
+        The five convolutions from there on add 2 × the stride before them. For four of
+        them, this stride is now 4 instead of 8.
     [ ] The field of a cell grows, because the map is finer.
         A finer map has more cells, but each layer now adds fewer pixels to the field.
     [x] The stride of the map becomes 4, and the field shrinks from 95 to 63 pixels.
-        After 31 pixels, the last four convolutions add 4 · 2 · 4 = 32 pixels instead of 4 · 2 · 8 = 64.
+        After 31 pixels, the last four convolutions add 4 · 2 · 4 = 32 pixels instead of 4 ·
+        2 · 8 = 64.
 
-    `top_down` upsamples a column with the values a, b, c to five rows. Which values does it add?
+    `top_down` upsamples a column with the values a, b, c to five rows. Which values does it
+    add?
     [x] a, a, b, b, c
         Row i copies row floor(3 i / 5): 0, 0, 1, 1, 2.
     [ ] a, a, b, b, c, c
         This is `repeat(2)`. It has six rows, and cannot be added to a map with five rows.
     [ ] a, b, b, c, c
-        Here, the index is rounded to the nearest integer: 0, 0.6, 1.2, 1.8, 2.4 become 0, 1, 1, 2, 2.
+        Here, the index is rounded to the nearest integer: 0, 0.6, 1.2, 1.8, 2.4 become 0,
+        1, 1, 2, 2.
     [ ] a, (a + b) / 2, b, (b + c) / 2, c
-        This is linear interpolation. The pyramid copies the nearest neighbour, and computes no means.
+        This is linear interpolation. The pyramid copies the nearest neighbour, and computes
+        no means.
 
-    You compare your gradient with central differences in float32, with a step of 1e-6. They differ by
-    about 10 %. What do you conclude?
+    You compare your gradient with central differences in float32, with a step of 1e-6. They
+    differ by about 10 %. What do you conclude?
     [ ] The gradient is wrong, because 10 % is much more than rounding.
         In float32, rounding causes an error of about 1e-7 / 1e-6, which is 10 %.
     [x] Nothing yet. Repeat the test in float64.
-        The error of the difference itself is about 10 % here. In float64, with a step near 5e-6, it is
-        negligible.
+        The error of the difference itself is about 10 % here. In float64, with a step near
+        5e-6, it is negligible.
     [ ] The gradient is right, because it has the right order of magnitude.
-        A missing term can also change a gradient by only 10 %. The test must be precise enough to show
-        it.
+        A missing term can also change a gradient by only 10 %. The test must be precise
+        enough to show it.
     [ ] The step is too large. Repeat the test with 1e-8.
-        A smaller step makes it worse: the error of rounding is inversely proportional to the step.
+        A smaller step makes it worse: the error of rounding is inversely proportional to
+        the step.
 """)
 
 # %% next [markdown]

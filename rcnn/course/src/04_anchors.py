@@ -69,10 +69,11 @@ stride = (8, 8)  # a backbone with three convolutions with stride 2
 def coverage(sizes, ratios, stride=stride, offset=0.0):
     "Return how well these anchors cover the objects of all pages."
     generator = anchors.AnchorGenerator(sizes, ratios, offset)
-    return evaluate.coverage(drawn, generator, [stride], min_size=128, max_size=128, progress=False)
+    return evaluate.coverage(drawn, generator, [stride], 128, 128, progress=False)
 
 
-print("objects:", sum(len(target["boxes"]) for _, target in drawn), "on", len(drawn), "pages")
+number = sum(len(target["boxes"]) for _, target in drawn)
+print(f"objects: {number:,} on {len(drawn)} pages")
 
 # %% from-what [markdown]
 # ## 1  Why one output per cell is not enough
@@ -80,9 +81,10 @@ print("objects:", sum(len(target["boxes"]) for _, target in drawn), "on", len(dr
 # Suppose that each cell has one output of four numbers, and learns the box of the object at this cell. Now two
 # objects have the same centre: one is tall, the other is wide. The cell sees both, but can predict only one box.
 #
-# If it is trained with the squared error, it learns the mean of its targets, because $\frac{1}{2}\left[(t - b_1)^2 +
-# (t - b_2)^2\right]$ is smallest at $t = (b_1 + b_2) / 2$. **Predict:** one box is 20 pixels wide and 60 pixels high,
-# the other is 60 pixels wide and 20 pixels high. What is the mean box, and what is its IoU with each of them?
+# If it is trained with the squared error, it learns the mean of its targets, because
+# $\frac{1}{2}\left[(t - b_1)^2 + (t - b_2)^2\right]$ is smallest at $t = (b_1 + b_2) / 2$. **Predict:** one box is 20
+# pixels wide and 60 pixels high, the other is 60 pixels wide and 20 pixels high. What is the mean box, and what is
+# its IoU with each of them?
 
 # %% mean-box
 tall, wide = np.array([54.0, 34, 74, 94]), np.array([34.0, 54, 94, 74])
@@ -90,9 +92,8 @@ both, mean = np.stack([tall, wide]), (tall + wide) / 2  # (2, 4), (4,)
 pair = anchors.cell_anchors((32,), (3, 1 / 3)) + 64  # (2, 4), one anchor for each object
 
 answers = {"One output: the mean box": mean[None], "Two anchors: two outputs": pair}
-assert np.allclose(boxes.iou(mean[None], both), 0.4) and np.allclose(
-    boxes.iou(pair, both).max(axis=0), 0.84
-)
+assert np.allclose(boxes.iou(mean[None], both), 0.4)
+assert np.allclose(boxes.iou(pair, both).max(axis=0), 0.84)
 figure = plot.figure(8, 4.2)
 for ax, (name, answer) in zip(figure.subplots(1, 2), answers.items(), strict=True):
     plot.boxes(ax, both, color="white", linestyle="--")
@@ -101,9 +102,9 @@ for ax, (name, answer) in zip(figure.subplots(1, 2), answers.items(), strict=Tru
     plot.title(ax, name, f"IoU with the objects (dashed): {best[0]:.2f} and {best[1]:.2f}")
 course.show(
     figure,
-    "Left: the mean box is a square that crosses a tall and a wide object; its IoU is 0.40 with both. "
-    "Right: a tall and a wide anchor have nearly the shapes of the objects; their IoU with them is "
-    "0.84.",
+    "Left: the mean box is a square that crosses a tall and a wide object; its IoU is "
+    "0.40 with both. Right: a tall and a wide anchor have nearly the shapes of the "
+    "objects; their IoU with them is 0.84.",
 )
 
 # %% why-anchors [markdown]
@@ -121,7 +122,10 @@ course.show(
 # height divided by width ([1] section 3.1.1 uses the words scale and aspect ratio). These are two equations with two
 # unknowns:
 #
-# $$ w h = s^2, \qquad \frac{h}{w} = r \qquad\Longrightarrow\qquad w = \frac{s}{\sqrt r}, \qquad h = s \sqrt r. $$
+# $$ \begin{aligned}
+# w h &= s^2, & \frac{h}{w} &= r, \\
+# \text{so} \quad w &= \frac{s}{\sqrt r}, & \quad h &= s \sqrt r.
+# \end{aligned} $$
 #
 # Around the origin, the corners are $(-w/2, -h/2, w/2, h/2)$. Like torchvision, rcnn rounds them to integers, and
 # halves to the even neighbour, because public checkpoints were trained with exactly these anchors.
@@ -138,9 +142,9 @@ course.show(
 def cell_anchors(sizes, ratios):
     """Return the anchors of one cell, centred on (0, 0): (R × S, 4), x1, y1, x2, y2.
 
-    sizes (S,): square roots of the areas, in pixels. ratios (R,): height / width.
-    All sizes of the first ratio come first, then all sizes of the second ratio, and so on.
-    Corners are rounded to integers, halves to the even neighbour, like np.round and np.rint.
+    sizes (S,): square roots of the areas, in pixels. ratios (R,): height / width. All sizes
+    of the first ratio come first, then all sizes of the second ratio, and so on. Corners
+    are rounded to integers, halves to the even neighbour, like np.round and np.rint.
     """
     ### BEGIN SOLUTION
     roots = np.sqrt(np.asarray(ratios, float))[:, None]  # (R, 1)
@@ -163,8 +167,10 @@ print("cell_anchors: right")
 # %% rounding-shown
 for size in range(12, 18):
     x1, y1, x2, y2 = anchors.cell_anchors((size,), (1,))[0]
-    area = (x2 - x1) * (y2 - y1)
-    print(f"size {size}: from {x1:g} to {x2:g}, width {x2 - x1:g}, area / size² {area / size**2:.2f}")
+    share = (x2 - x1) * (y2 - y1) / size**2
+    print(
+        f"size {size}: from {x1:g} to {x2:g}, width {x2 - x1:g}, area / size² {share:.2f}"
+    )
 rounded = anchors.cell_anchors((13, 15, 16, 17), (1,))
 assert np.array_equal(rounded[1], rounded[2]) and np.array_equal(rounded[2], rounded[3])
 assert round(1 - boxes.area(rounded[:1])[0] / 13**2, 2) == 0.15
@@ -175,14 +181,13 @@ figure = plot.figure(10, 3.8)
 left, right = figure.subplots(1, 2)
 plot.cell_anchors(left, paper, (16, 16))
 plot.title(left, "Anchors of the paper", f"{paper.shape}, stride 16")
-plot.title(
-    plot.cell_anchors(right, small, stride), "Anchors of the digit detector", f"{small.shape}, stride 8"
-)
+plot.cell_anchors(right, small, stride)
+plot.title(right, "Anchors of the digit detector", f"{small.shape}, stride 8")
 course.show(
     figure,
-    "Left: the paper's nine anchors have three sizes and three ratios. They are much larger than the "
-    "cell of 16 × 16 pixels. Right: the smallest of the six anchors of the digit detector is not much "
-    "larger than its cell of 8 × 8 pixels.",
+    "Left: the paper's nine anchors have three sizes and three ratios. They are much "
+    "larger than the cell of 16 × 16 pixels. Right: the smallest of the six anchors of "
+    "the digit detector is not much larger than its cell of 8 × 8 pixels.",
 )
 
 # %% grid [markdown]
@@ -195,8 +200,10 @@ course.show(
 # and the image width divided by the number of columns. The anchors of a cell are the cell anchors, moved to the
 # position of the cell. For row $i$, column $j$, strides $(d_y, d_x)$ and an *offset* $o$,
 #
-# $$ \text{centre} = \left( (j + o)\, d_x, \; (i + o)\, d_y \right), \qquad
-# \text{index} = (i \, W + j)\, k + a, $$
+# $$ \begin{aligned}
+# \text{centre} &= \left( (j + o)\, d_x, \; (i + o)\, d_y \right), \\
+# \text{index} &= (i \, W + j)\, k + a,
+# \end{aligned} $$
 #
 # where $a$ is the index within the cell. The order is therefore row, column, cell anchor; the cell anchor changes
 # fastest. By default, $o = 0$. Section 7 discusses this choice.
@@ -207,14 +214,17 @@ course.show(
 
 # %% grid-anchors-yours
 def grid_anchors(cell, feature_size, stride, offset=0.0):
-    """Return the anchors of every cell of a map: (H × W × k, 4), by row, then column, then cell anchor.
+    """Return the anchors of all cells: (H × W × k, 4), by row, column and cell anchor.
 
-    cell (k, 4): anchors around (0, 0). feature_size (H, W). stride (rows, columns) in pixels.
-    offset: position of the centres within a cell, in strides: 0 is the corner, 0.5 is the centre.
+    cell (k, 4): anchors around (0, 0). feature_size (H, W). stride (rows, columns) in
+    pixels.
+    offset: position of the centres within a cell, in strides: 0 is the corner, 0.5 is the
+    centre.
     """
     ### BEGIN SOLUTION
     (rows, columns), (down, right) = feature_size, stride
-    y, x = (np.arange(rows) + offset) * down, (np.arange(columns) + offset) * right  # (H,) and (W,)
+    y = (np.arange(rows) + offset) * down  # (H,)
+    x = (np.arange(columns) + offset) * right  # (W,)
     y, x = np.meshgrid(y, x, indexing="ij")  # (H, W)
     shifts = np.stack([x, y, x, y], axis=-1)[:, :, None]  # (H, W, 1, 4)
     return (shifts + np.asarray(cell)).reshape(-1, 4)  # (H × W × k, 4)
@@ -225,14 +235,16 @@ def grid_anchors(cell, feature_size, stride, offset=0.0):
 checks.grid_anchors(grid_anchors)
 print("grid_anchors: right")
 
-few = np.asarray(grid_anchors(anchors.cell_anchors((12,), (1, 2)), (2, 3), (18, 20)))  # (12, 4)
+pair = anchors.cell_anchors((12,), (1, 2))  # (2, 4)
+few = np.asarray(grid_anchors(pair, (2, 3), (18, 20)))  # (12, 4)
 figure = plot.figure(8, 3.9)
 ax = plot.anchor_order(figure.subplots(), few, color_of=np.tile([0, 1], 6))
-plot.title(ax, "Indices of the anchors", f"a map of 2 × 3 cells, 2 anchors per cell: {few.shape}")
+caption = f"a map of 2 × 3 cells, 2 anchors per cell: {few.shape}"
+plot.title(ax, "Indices of the anchors", caption)
 course.show(
     figure,
-    "Each of the 2 × 3 cells has a square and a tall anchor. The indices are 0 to 5 in the first row of "
-    "cells, from left to right, and 6 to 11 in the second row.",
+    "Each of the 2 × 3 cells has a square and a tall anchor. The indices are 0 to 5 in "
+    "the first row of cells, from left to right, and 6 to 11 in the second row.",
 )
 
 # %% why-order [markdown]
@@ -250,7 +262,9 @@ course.show(
 
 # %% own-anchors
 inverted = course.with_and_without("cell_anchors", cell_anchors, pages=20)
-print(inverted, end="\n\n")
+print("cell_anchors: AP on 20 pages")
+for outcome in inverted.outcomes.values():
+    print(f"  {outcome.name}: {outcome.problem or f'{outcome.ap:.3f}'}")
 reordered = course.with_and_without("grid_anchors", grid_anchors, pages=20)
 assert inverted.ap["mistake"] > 0.95 > 0.6 > reordered.ap["mistake"]
 reordered
@@ -297,21 +311,24 @@ maps = [(448 // d, 640 // d) for d in (4, 8, 16, 32, 64)]
 one_size_each = anchors.AnchorGenerator(((32,), (64,), (128,), (256,), (512,)), (0.5, 1, 2))
 pyramid = one_size_each(photo.shape[:2], maps)  # [(H_l × W_l × 3, 4)]
 
-figure = plot.figure(10, 5.8)
+figure = plot.figure(10, 7)
 *axes, last = figure.subplots(2, 3).flat
 for ax, level, size in zip(axes, pyramid, maps, strict=True):
     plot.anchor_level(ax, photo, level)
     plot.title(ax, f"{size[0]} × {size[1]} cells", f"{len(level):,} anchors")
+for ax in axes:  # the last level needs the most room; draw all levels at its scale
+    ax.set(xlim=axes[-1].get_xlim(), ylim=axes[-1].get_ylim())
 names = [f"{rows} × {columns}" for rows, columns in maps]
 plot.funnel(last, dict(zip(names, map(len, pyramid), strict=True)))
 plot.title(last, "Anchors of each level", f"{sum(map(len, pyramid)):,} in total")
 assert round(len(pyramid[0]) / sum(map(len, pyramid)), 2) == 0.75
 course.show(
     figure,
-    "Five levels over the same photo. From level to level, the centres of the anchors are twice as far "
-    "apart, and the anchors of a cell are twice as large: on the finest level, they cover a part of a "
-    f"roof; on the coarsest, they extend beyond the photo. Bars: the levels have {len(pyramid[0]):,} to "
-    f"{len(pyramid[-1])} anchors, four times fewer from level to level.",
+    "Five levels over the same photo. From level to level, the centres of the anchors "
+    "are twice as far apart, and the anchors of a cell are twice as large: on the finest "
+    "level, they cover a part of a roof; on the coarsest, they extend beyond the photo. "
+    f"Bars: the levels have {len(pyramid[0]):,} to {len(pyramid[-1])} anchors, four times "
+    "fewer from level to level.",
 )
 
 # %% reference [markdown]
@@ -319,11 +336,17 @@ course.show(
 # level, because small objects can be at more different positions than large ones.
 #
 # The next cell shows how the library generates a grid: two broadcast sums, without a loop. It has no kernel, because
-# the anchors depend only on the size of the image and can be computed once. The comparison with the objects, $A
-# \times G$ IoUs, is more expensive. It has a kernel, and the cell first measures this kernel.
+# the anchors depend only on the size of the image and can be computed once. The comparison with the objects,
+# $A \times G$ IoUs, is more expensive. It has a kernel, and the cell first measures this kernel.
+
 
 # %% reference-source
-grid = anchors.AnchorGenerator((14, 24, 40), (1, 1.7))((128, 128), [(16, 16)])[0]  # (1536, 4)
+def page_anchors(sizes, ratios, offset=0.0):
+    "Return the anchors of a page of 128 × 128 pixels with the stride 8: (A, 4)."
+    return anchors.AnchorGenerator(sizes, ratios, offset)((128, 128), [(16, 16)])[0]
+
+
+grid = page_anchors((14, 24, 40), (1, 1.7))  # (1536, 4)
 objects = np.concatenate([target["boxes"] for _, target in drawn[:100]])
 print("boxes.iou, anchors", grid.shape, "objects", objects.shape)
 course.compare(boxes.iou, grid, objects)
@@ -359,27 +382,29 @@ assert np.array_equal(np.round(1 - np.sqrt(2 * t / (1 + t)), 2), [0.18, 0.09])
 
 s, r = np.geomspace(8, 64, 61), np.geomspace(0.25, 4, 61)
 root = np.sqrt(r)[:, None]
-half = np.stack([s / root, s * root], axis=-1) / 2  # (61, 61, 2): half the width, half the height
+half = np.stack([s / root, s * root], axis=-1) / 2  # (61, 61, 2): half of width and height
+labels = "size of the object, pixels", "height / width"
 
 figure, above = plot.figure(10, 4.2), []
 names = {64: "Object centred on an anchor", 68: "Object between four centres"}
 for ax, (centre, name) in zip(figure.subplots(1, 2), names.items(), strict=True):
-    objects = np.concatenate([centre - half, centre + half], axis=-1).reshape(-1, 4)  # (3721, 4)
-    best = boxes.iou(grid, objects).max(axis=0).reshape(61, 61)
-    plot.coverage_map(ax, s, r, best, "size of the object, pixels", "height / width", log=True)
+    objects = np.concatenate([centre - half, centre + half], axis=-1)  # (61, 61, 4)
+    best = boxes.iou(grid, objects.reshape(-1, 4)).max(axis=0).reshape(61, 61)
+    plot.coverage_map(ax, s, r, best, *labels, log=True)
     above.append(np.mean(best >= 0.5))
     plot.title(ax, name, f"IoU of at least 0.5: {above[-1]:.0%} of the area")
 
-square = np.array([[62.0, 62, 74, 74]])  # 12 × 12 pixels, centred on (68, 68), between four centres
-every_size = anchors.AnchorGenerator(tuple(range(8, 41, 2)), (1,))((128, 128), [(16, 16)])[0]
+square = np.array([[62.0, 62, 74, 74]])  # 12 × 12 pixels; (68, 68) is between four centres
+every_size = page_anchors(tuple(range(8, 41, 2)), (1,))
 iou = boxes.iou(every_size, square)[:, 0]
 assert np.isclose(iou.max(), 0.36) and boxes.area(every_size)[iou.argmax()] == 20**2
 course.show(
     figure,
-    "Best IoU by size and aspect ratio of the object. Left, for an object that is centred on an anchor: "
-    f"six peaks of 1, one for each cell anchor, and an IoU of at least 0.5 in {above[0]:.0%} of the "
-    f"area. Right, for an object between four centres: no peaks of 1, and at least 0.5 in {above[1]:.0%} "
-    "of the area, only for large objects.",
+    "Best IoU by size and aspect ratio of the object. Left, for an object that is "
+    "centred on an anchor: six peaks of 1, one for each cell anchor, and an IoU of at "
+    f"least 0.5 in {above[0]:.0%} of the area. Right, for an object between four centres: "
+    f"no peaks of 1, and at least 0.5 in {above[1]:.0%} of the area, only for large "
+    "objects.",
 )
 
 # %% place [markdown]
@@ -402,9 +427,10 @@ objects = np.concatenate([centres - 12, centres + 12], axis=1)  # (4225, 4)
 
 figure, extremes = plot.figure(10, 4.2), []
 for ax, offset in zip(figure.subplots(1, 2), (0.0, 0.5), strict=True):
-    moved = anchors.AnchorGenerator((14, 24, 40), (1, 1.7), offset)((128, 128), [(16, 16)])[0]
+    moved = page_anchors((14, 24, 40), (1, 1.7), offset)
     best = boxes.iou(moved, objects).max(axis=0).reshape(65, 65)
-    plot.coverage_map(ax, at, at, best, "x of the centre, pixels", "y of the centre, pixels")
+    labels = "x of the centre, pixels", "y of the centre, pixels"
+    plot.coverage_map(ax, at, at, best, *labels)
     extremes.append((best.min(), best[:-1, :-1].mean()))
     plot.title(ax, f"Offset {offset:g}", "lowest {:.3f}, mean {:.3f}".format(*extremes[-1]))
 assert np.allclose(extremes[0], extremes[1])
@@ -412,19 +438,20 @@ assert np.allclose(extremes[0], extremes[1])
 corner, centre = (coverage((14, 24, 40), (1, 1.7), offset=offset) for offset in (0.0, 0.5))
 in_errors = []  # the differences, in standard errors
 for threshold in (0.5, 0.7):
-    change = (centre.best_iou >= threshold).astype(float) - (corner.best_iou >= threshold)  # (G,)
-    in_errors.append(change.mean() / (change.std() / np.sqrt(len(change))))
+    before, after = (each.best_iou >= threshold for each in (corner, centre))  # (G,) each
+    change = after.astype(float) - before  # (G,)
+    error = change.std() / np.sqrt(len(change))
+    in_errors.append(change.mean() / error)
     print(
-        f"recall at {threshold}: offset 0 {corner.recall(threshold):.3f}, "
-        f"offset 0.5 {centre.recall(threshold):.3f}, "
-        f"difference {change.mean():+.3f} ± {change.std() / np.sqrt(len(change)):.3f}"
+        f"recall at {threshold}: offset 0 {before.mean():.3f}, offset 0.5 "
+        f"{after.mean():.3f}, difference {change.mean():+.3f} ± {error:.3f}"
     )
 assert -3.2 < in_errors[0] < -2.5 and abs(in_errors[1]) < 1
 course.show(
     figure,
-    "Best IoU by the position of a square of 24 pixels. With offset 0, it is 1 at multiples of 8 pixels "
-    f"and {extremes[0][0]:.2f} in the middle between them. With offset 0.5, the same pattern is moved by "
-    "4 pixels along both axes.",
+    "Best IoU by the position of a square of 24 pixels. With offset 0, it is 1 at "
+    f"multiples of 8 pixels and {extremes[0][0]:.2f} in the middle between them. With "
+    "offset 0.5, the same pattern is moved by 4 pixels along both axes.",
 )
 
 # %% offset [markdown]
@@ -432,8 +459,7 @@ course.show(
 # Only the borders differ. With offset 0, the first anchors are centred on the edge of the image, and the last anchors
 # one stride before the other edge. With offset 0.5, both borders are alike. At 0.7, the difference is smaller than
 # its standard error. At 0.5, it is nearly three standard errors. Before you draw a conclusion from one set of pages,
-# repeat the measurement with others (see the first
-# exercise without a solution).
+# repeat the measurement with others (exercise 1 at the end).
 #
 # The position at which the *network* looks is more important (notebook 03). A 3 × 3 convolution with stride 2 and
 # padding 1 centres its output $j$ on input $2j$. After three of them, output $j$ is centred on pixel $8j$, whose
@@ -459,21 +485,24 @@ settings = {
 }
 recalls = []
 figure = plot.figure(11, 6.2)
-for column, (name, (sizes, ratios)) in zip(figure.subplots(2, 3).T, settings.items(), strict=True):
+columns = figure.subplots(2, 3).T
+for column, (name, (sizes, ratios)) in zip(columns, settings.items(), strict=True):
     found = coverage(sizes, ratios)
     recalls.append(found.recall(0.7))
     cell = anchors.cell_anchors(sizes, ratios)
     plot.coverage(column[0], found.sizes, found.ratios, found.best_iou, cell)
+    column[0].set(xlim=(4, 512), ylim=(0.25, 4))  # the same in all three plots
     plot.title(column[0], name, f"sizes {sizes}, ratios {ratios}")
     plot.coverage_histogram(column[1], found.best_iou)
 assert recalls[0] == 0 < recalls[1] < recalls[2] and round(recalls[2], 2) == 0.23
 assert np.mean(found.ratios < 1) < 0.02
 course.show(
     figure,
-    "Objects by size and ratio, with the anchors as squares, and histograms of the best IoU. The "
-    f"paper's anchors are all larger than the objects, and their recall at 0.7 is {recalls[0]:.0%}. "
-    "Divided by 8, they are among the objects, but three of them are wide, and the recall is "
-    f"{recalls[1]:.0%}. The six anchors of the digit detector reach {recalls[2]:.0%}.",
+    "Objects by size and ratio, with the anchors as squares, and histograms of the best "
+    "IoU. The paper's anchors are all larger than the objects, and their recall at 0.7 "
+    f"is {recalls[0]:.0%}. Divided by 8, they are among the objects, but three of them "
+    f"are wide, and the recall is {recalls[1]:.0%}. The six anchors of the digit detector "
+    f"reach {recalls[2]:.0%}.",
 )
 
 # %% explorer [markdown]
@@ -496,21 +525,21 @@ widgets.anchor_painter(data.Digits(80, seed=4), index=3)
 #
 # **Exercise.** With a stride of 8 and **at most six anchors per cell**, reach a recall of **0.33 at an IoU of 0.7**.
 # The digit detector's six anchors reach about 0.23. The check uses new pages, so leave a margin. The number of
-# anchors is the number of sizes times the number of ratios: six anchors can be $3 \times 2$, $2 \times 3$, $6 \times
-# 1$ or $1 \times 6$. In the scatter plots above, along which axis do the objects vary most? What does the table of
-# section 6 say about this axis? `coverage(sizes, ratios).recall(0.7)` measures your choice on the pages of this
-# notebook.
+# anchors is the number of sizes times the number of ratios: six anchors can be $3 \times 2$, $2 \times 3$,
+# $6 \times 1$ or $1 \times 6$. In the scatter plots above, along which axis do the objects vary most? What does the
+# table of section 6 say about this axis? `coverage(sizes, ratios).recall(0.7)` measures your choice on the pages of
+# this notebook.
 
 
 # %% choose-yours
 def my_anchors():
-    """Return (sizes, ratios), two tuples with at most six pairs, for example (16, 32), (1, 2).
+    """Return (sizes, ratios), two tuples with at most six pairs.
 
-    Sizes are in pixels, ratios are height / width.
+    Sizes are in pixels, ratios are height / width. For example: (16, 32), (1, 2).
     """
     ### BEGIN SOLUTION
-    # The sizes of the digits vary by a factor of four, but most ratios are between 1.2 and 2. One ratio
-    # in the middle is within a factor of 1.47 of nearly all, so use six sizes close to each other.
+    # The sizes of the digits vary by a factor of four, but most ratios are between 1.2 and
+    # 2. One ratio in the middle is within a factor of 1.47 of nearly all, so use six sizes.
     return (12, 14, 17, 21, 27, 36), (1.4,)
     ### END SOLUTION
 
@@ -525,8 +554,8 @@ new = data.Digits(400, seed=int(np.random.default_rng().integers(10_000, 1_000_0
 found = evaluate.coverage(new, generator, [stride], 128, 128, progress=False)
 if found.recall(0.7) < 0.33:
     raise checks.CheckFailed(
-        f"my_anchors: the recall at 0.7 is {found.recall(0.7):.3f}, expected at least 0.33; "
-        f"details:\n{found}"
+        f"my_anchors: the recall at 0.7 is {found.recall(0.7):.3f}, expected at least 0.33"
+        f"; details:\n{found}"
     )
 print("my_anchors: recall of at least 0.33 on new pages")
 
@@ -538,8 +567,9 @@ plot.title(left, "My anchors", f"sizes {sizes}, ratios {ratios}")
 plot.coverage_histogram(right, mine.best_iou)
 course.show(
     figure,
-    f"My {count} anchors among the objects, by size and ratio, and a histogram of the best IoU. The "
-    f"recall is {mine.recall(0.5):.0%} at an IoU of 0.5, and {mine.recall(0.7):.0%} at 0.7.",
+    f"My {count} anchors among the objects, by size and ratio, and a histogram of the "
+    f"best IoU. The recall is {mine.recall(0.5):.0%} at an IoU of 0.5, and "
+    f"{mine.recall(0.7):.0%} at 0.7.",
 )
 
 # %% number [markdown]
@@ -552,8 +582,10 @@ course.show(
 # both axes. There, an anchor with exactly the object's shape has $u = d / 2s$ in the table of section 6. Solve for
 # the smallest square that has an IoU of at least $t$ at *every* position with the nearest anchor of its own shape:
 #
-# $$ \left(1 - \frac{d}{2s}\right)^2 \ge \frac{2t}{1 + t} \qquad\Longleftrightarrow\qquad
-# s \ge \frac{d}{2 \left(1 - \sqrt{2t / (1 + t)}\right)}. $$
+# $$ \begin{aligned}
+# && \left(1 - \frac{d}{2s}\right)^2 &\ge \frac{2t}{1 + t} \\
+# &\Longleftrightarrow & s &\ge \frac{d}{2 \left(1 - \sqrt{2t / (1 + t)}\right)}.
+# \end{aligned} $$
 #
 # For $t = 0.7$, this is **5.4 strides**, and for $t = 0.5$, it is **2.7 strides**. Half of the digits are smaller
 # than 2.3 strides. With a stride of 8, even an anchor with exactly their shape may not reach 0.5. The cell compares
@@ -565,12 +597,26 @@ for threshold in (0.5, 0.7):
     for size in np.arange(12, 60, 0.1):
         square = np.array([[-size, -size, size, size]]) / 2
         grid = anchors.grid_anchors(square, (5, 5), stride)
-        if boxes.iou(grid, square + 20).max() >= threshold:  # (20, 20) is between four centres
+        if (
+            boxes.iou(grid, square + 20).max() >= threshold
+        ):  # (20, 20): between four centres
             break
-    print(f"IoU {threshold}: from {by_formula:.2f} pixels by the formula, {size:.1f} on the grid")
-    assert abs(by_formula - size) < 0.1 and round(by_formula / 8, 1) == {0.5: 2.7, 0.7: 5.4}[threshold]
+    print(
+        f"IoU {threshold}: from {by_formula:.2f} pixels by the formula, {size:.1f} on the "
+        "grid"
+    )
+    assert abs(by_formula - size) < 0.1
+    assert round(by_formula / 8, 1) == {0.5: 2.7, 0.7: 5.4}[threshold]
 print(f"half of the digits are smaller than {np.median(corner.sizes) / 8:.1f} strides")
 assert round(np.median(corner.sizes) / 8, 1) == 2.3
+
+square = np.array([[-8, -8, 8, 8]])  # for question 4: squares of 16 pixels at all positions
+at = np.linspace(40, 48, 80, endpoint=False)
+places = np.stack(np.meshgrid(at, at), axis=-1).reshape(-1, 2)  # (6400, 2)
+for step, expected in ((8, 0.3), (4, 0.9)):
+    grid = anchors.grid_anchors(square, (88 // step, 88 // step), (step, step))
+    covered = boxes.iou(grid, square + np.tile(places, 2)).max(axis=0) >= 0.7
+    assert round(covered.mean(), 1) == expected
 
 # %% learned [markdown]
 # ## What you have learned
@@ -581,7 +627,7 @@ assert round(np.median(corner.sizes) / 8, 1) == 2.3
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Repeat the measurement of section 7 with other pages, `data.Digits(400, seed=5)` and further seeds. Is the
 #    difference between the two offsets at 0.5 always as large?
@@ -591,19 +637,19 @@ assert round(np.median(corner.sizes) / 8, 1) == 2.3
 #    that calls `anchors.grid_anchors` with this offset, and compare:
 #    `course.with_and_without("grid_anchors", anchors.grid_anchors, yours, pages=20)`.
 #
-# **Core**
+# **Core** (half an hour)
 #
-# 1. Repeat the exercise of section 9 with a stride of 4, `coverage(sizes, ratios, (4, 4))`. How many anchors per cell
+# 4. Repeat the exercise of section 9 with a stride of 4, `coverage(sizes, ratios, (4, 4))`. How many anchors per cell
 #    replace a finer grid? Compare the total numbers of anchors.
-# 2. At the worst position, an anchor with the object's own shape is not the best one. How large must the anchor be
+# 5. At the worst position, an anchor with the object's own shape is not the best one. How large must the anchor be
 #    for a square of 24 pixels there, and what IoU does it reach? (In the cell of "A number to check", change `square`
 #    only for the grid.)
-# 3. Anchors extend beyond the image. Count these anchors for the photo, level by level. ([1] section 3.3 excludes
+# 6. Anchors extend beyond the image. Count these anchors for the photo, level by level. ([1] section 3.3 excludes
 #    them from training; torchvision and rcnn do not.)
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
-# 1. [3] chooses anchors by k-means: the distance of two shapes is 1 - IoU, if both have the same centre. Write it for
+# 7. [3] chooses anchors by k-means: the distance of two shapes is 1 - IoU, if both have the same centre. Write it for
 #    six shapes (width, height). Start with six different shapes of objects, and keep the old shape if a cluster becomes
 #    empty. `anchors.grid_anchors` also takes cell anchors that are not a product of sizes and ratios. Is the recall at
 #    0.7 higher than that of your anchors? To which of the two plots of section 6 does this distance correspond, and
@@ -616,61 +662,67 @@ assert round(np.median(corner.sizes) / 8, 1) == 2.3
 
 # %% quiz
 course.quiz("""
-    A map has 4 rows and 5 columns, and 3 anchors per cell. Rows, columns and cell anchors are counted
-    from 0. Which index does cell anchor 1 of row 2 and column 3 have?
+    A map has 4 rows, 5 columns and 3 anchors per cell. Rows, columns and cell anchors are
+    counted from 0. What is the index of cell anchor 1 in row 2, column 3?
     [ ] 43
-        This is (3 · 4 + 2) · 3 + 1, so the order is column, row, cell anchor. The columns of a row follow
-        each other.
+        This is (3 · 4 + 2) · 3 + 1, so the order is column, row, cell anchor. The columns
+        of a row follow each other.
     [ ] 33
-        This is 1 · 20 + 2 · 5 + 3, so all cells of one cell anchor follow each other. The cell anchor
-        changes fastest.
+        This is 1 · 20 + 2 · 5 + 3, so all cells of one cell anchor follow each other. The
+        cell anchor changes fastest.
     [x] 40
-        (2 · 5 + 3) · 3 + 1 = 40: before this cell, there are two full rows of 5 cells and 3 cells of its
-        own row.
+        (2 · 5 + 3) · 3 + 1 = 40: before this cell, there are two full rows of 5 cells and 3
+        cells of its own row.
 
-    Which width and height has an anchor with size 20 and aspect ratio 4, before rounding?
+    An anchor has the size 20 and the aspect ratio 4. What are its width and height before
+    rounding?
     [x] 10 and 40
-        The width is 20 / 2 and the height is 20 · 2, because the root of 4 is 2. The area is 400, the
-        square of 20.
+        The width is 20 / 2 and the height is 20 · 2, because the root of 4 is 2. The area
+        is 400, the square of 20.
     [ ] 40 and 10
         The area is right, but the ratio is height / width, so 4 is a tall anchor.
     [ ] 5 and 20
         The ratio is right, but the area is 100. Divide the size by the *root* of the ratio.
     [ ] 20 and 80
-        The ratio is right, but the area is 1600. Both sides change, so that the area stays the same.
+        The ratio is right, but the area is 1600. Both sides change, so that the area stays
+        the same.
 
-    "The recall of our anchors at 0.7 is 0.4, so our detector finds at most 40 % of the objects." What is
-    wrong with this claim?
+    "The recall of our anchors at 0.7 is 0.4, so our detector finds at most 40 % of the
+    objects." What is wrong with this claim?
     [ ] Nothing. No later stage can add a box.
-        This is true for the number of boxes, but the deltas move every box, so a box can reach an object
-        that its anchor does not reach.
-    [x] The deltas move the boxes, and the best anchor of an object is a positive example, even below 0.7.
-        The digit detector finds nearly all digits, although the recall of its anchors at 0.7 is 0.23.
+        This is true for the number of boxes, but the deltas move every box, so a box can
+        reach an object that its anchor does not reach.
+    [x] The deltas move the boxes, and training uses the best anchor even below 0.7.
+        The best anchor of an object is a positive example. The digit detector finds nearly
+        all digits, although the recall of its anchors at 0.7 is 0.23.
     [ ] The recall is too low to be true. Anchors of several sizes always reach 0.7.
-        Even an anchor with exactly the shape of the object can be too far from it. The stride limits the
-        recall.
+        Even an anchor with exactly the shape of the object can be too far from it. The
+        stride limits the recall.
 
-    All objects are squares of 16 pixels at arbitrary positions. The stride is 8, and the only anchor of a
-    cell is a square of 16 pixels. Which change increases the recall at 0.7 most?
+    All objects are squares of 16 pixels at arbitrary positions. The stride is 8, and the
+    only anchor of a cell is a square of 16 pixels. Which change increases the recall at 0.7
+    most?
     [ ] Add the sizes 14 and 18.
-        The shape is already right. The best anchor of most objects is too far away, and other sizes do
-        not move it.
+        The shape is already right. The best anchor of most objects is too far away, and
+        other sizes do not move it.
     [ ] Add the ratios 0.8 and 1.25.
         The anchors get a wrong shape at the same positions.
     [ ] Set the offset to 0.5.
         The centres of all anchors move, but the distance between them stays 8 pixels.
     [x] Use a stride of 4.
-        In this example, the recall increases from about 0.3 to about 0.9, because the nearest anchor is
-        now at most 2 pixels away along each axis.
+        In this example, the recall increases from about 0.3 to about 0.9, because the
+        nearest anchor is now at most 2 pixels away along each axis.
 
-    The anchors of a cell are squares of 20 and 40 pixels. A square of 28.3 pixels (20 times the root of
-    2) has the same centre. What is its best IoU?
+    The anchors of a cell are squares of 20 and 40 pixels. A square of 28.3 pixels (20 times
+    the root of 2) has the same centre. What is its best IoU?
     [ ] 0.71, because its side is 0.71 times the larger side
         The ratio of the sides must be squared, because the IoU is a ratio of areas.
     [x] 0.5, for both anchors
-        One box lies inside the other, so the IoU is the ratio of the areas: 400 / 800 and 800 / 1600.
+        One box lies inside the other, so the IoU is the ratio of the areas: 400 / 800 and
+        800 / 1600.
     [ ] 0.5 with the smaller and 0.25 with the larger anchor
-        800 / 1600 is 0.5, too. The factor is the same in both directions, and so is the IoU.
+        800 / 1600 is 0.5, too. The factor is the same in both directions, and so is the
+        IoU.
 """)
 
 # %% next [markdown]

@@ -25,7 +25,7 @@
 #
 # *Prerequisites.* Notebooks 01 (IoU) and 04 (anchors). You need logarithms and the derivative of a simple function.
 #
-# *Time.* About 2 hours.
+# *Time.* About two hours.
 #
 # **The question.** For a page of 128 × 128 pixels, the region proposal network (RPN) predicts 1,536 times whether an
 # anchor contains an object. To train the RPN, we need the correct answer for each anchor, but the annotation of this
@@ -35,7 +35,7 @@
 # | array | shape | contents |
 # |---|---|---|
 # | `all_anchors` | (A, 4) | the anchors of a page |
-# | `objects` | (G, 4) | the ground truth boxes of a page; G may be 0 |
+# | `objects` | (G, 4) | the ground-truth boxes of a page; G may be 0 |
 # | `iou` | (A, G) | intersection over union; a row for each anchor, a column for each object |
 # | `matches` | (A,) | for each anchor: the index of its object, -1 for background, or -2 for ignored |
 # | `labels` | (A,) | 1 positive, 0 negative, -1 ignored |
@@ -57,8 +57,9 @@ from rcnn import anchors, boxes, checks, course, data, matching, plot
 rcnn.set_num_threads(1)  # the arrays are small, so a second thread does not help
 pages = data.Digits(300, seed=4)
 drawn = [pages[i] for i in range(len(pages))]  # pairs (image, target)
-all_anchors = anchors.AnchorGenerator((14, 24, 40), (1, 1.7))((128, 128), [(16, 16)])[0]  # (1536, 4)
-all_iou = [boxes.iou(all_anchors, target["boxes"]) for _, target in drawn]  # one (A, G) for each page
+generator = anchors.AnchorGenerator((14, 24, 40), (1, 1.7))
+all_anchors = generator((128, 128), [(16, 16)])[0]  # (1536, 4)
+all_iou = [boxes.iou(all_anchors, target["boxes"]) for _, target in drawn]  # (A, G) each
 
 image, target = drawn[3]
 objects, iou = target["boxes"], all_iou[3]
@@ -82,18 +83,19 @@ plot.title(left, "The best anchor of each object", f"out of {len(all_anchors):,}
 plot.match_bands(right, iou.max(axis=1), high=0.7, low=0.3)
 plot.title(right, "Best IoU of each anchor", "dashed lines: the thresholds 0.3 and 0.7")
 
-best = np.concatenate([page.max(axis=0) for page in all_iou if page.shape[1]])  # for every object
-print(
-    f"objects without an anchor of IoU 0.7: {(iou.max(axis=0) < 0.7).sum()} of 5 on this page, "
-    f"{np.mean(best < 0.7):.0%} of {len(best):,} on {len(drawn)} pages"
-)
+best = np.concatenate(
+    [page.max(axis=0) for page in all_iou if page.shape[1]]
+)  # all objects
+print("objects whose best IoU is below 0.7:")
+print(f"  on this page {(iou.max(axis=0) < 0.7).sum()} of {len(objects)}")
+print(f"  on {len(drawn)} pages {np.mean(best < 0.7):.0%} of {len(best):,}")
 assert (np.histogram(iou.max(axis=1), [0, 0.3, 0.7, 1.01])[0] == [1402, 133, 1]).all()
 assert (iou.max(axis=0) < 0.7).sum() == 4 and 0.74 < np.mean(best < 0.7) < 0.78
 course.show(
     figure,
-    "Left: five digits, each with its best anchor; the IoUs are 0.52 to 0.71, and only one reaches 0.7. "
-    "Right: a histogram of the best IoU of all 1,536 anchors on a logarithmic axis; most anchors are "
-    "below 0.3, 133 are ignored, and one is positive.",
+    "Left: five digits, each with its best anchor; the IoUs are 0.52 to 0.71, and only "
+    "one reaches 0.7. Right: a histogram of the best IoU of all 1,536 anchors on a "
+    "logarithmic axis; most anchors are below 0.3, 133 are ignored, and one is positive.",
 )
 
 # %% best-rule [markdown]
@@ -104,11 +106,12 @@ course.show(
 # ## 2  The exact rules
 #
 # Let $o_{ag}$ be the IoU of anchor $a$ with object $g$. Let $m_a = \max_g o_{ag}$ be the best IoU of the anchor, and
-# $g_a$ the first object with this IoU. Then
+# $g_a$ the first object with this IoU. Let $b_g = \max_a o_{ag}$ be the best IoU of the object. Then
 #
 # $$ \text{matches}_a = \begin{cases}
-# g_a & \text{if } m_a \ge 0.7 \text{, or if } o_{ag} = \max_{a'} o_{a'g} > 0 \text{ for some } g \\
-# -1 & \text{otherwise, if } m_a < 0.3 \\
+# g_a & \text{if } m_a \ge 0.7, \\
+# g_a & \text{if } o_{ag} = b_g > 0 \text{ for some } g, \\
+# -1 & \text{otherwise, if } m_a < 0.3, \\
 # -2 & \text{otherwise.} \end{cases} $$
 #
 # The paper leaves some cases open, and implementations differ:
@@ -131,13 +134,13 @@ course.show(
 def match(iou, high, low, force_best=False):
     """Return the index of the object that each anchor is matched to, (A,) integers.
 
-    iou (A, G). The best object of an anchor is the object with the highest IoU; ties keep the first object.
-    An anchor is matched to its best object if their IoU is at least `high`. It is -1 (background) if the
-    IoU is below `low`, and -2 (ignored) in between.
-    force_best: also match every anchor that has the highest IoU of some object, including ties. Such an
-    anchor is matched to its own best object. An object whose highest IoU is 0 forces no anchor.
-    Without objects (G = 0), every anchor is -1. Without anchors (A = 0), the result is empty.
-    Do not change `iou`.
+    iou (A, G). The best object of an anchor is the object with the highest IoU; ties keep
+    the first object. An anchor is matched to its best object if their IoU is at least
+    `high`. It is -1 (background) if the IoU is below `low`, and -2 (ignored) in between.
+    force_best: also match every anchor that has the highest IoU of some object, including
+    ties. Such an anchor is matched to its own best object. An object whose highest IoU is 0
+    forces no anchor. Without objects (G = 0), every anchor is -1. Without anchors (A = 0),
+    the result is empty. Do not change `iou`.
     """
     ### BEGIN SOLUTION
     iou = np.asarray(iou)
@@ -166,10 +169,10 @@ for ax, force_best in zip(figure.subplots(1, 2), (False, True), strict=True):
     plot.title(ax, name, f"{found} of {len(objects)} objects have a positive anchor")
 course.show(
     figure,
-    "The positive anchors of a page with five digits. Left, with thresholds alone: a single positive "
-    "anchor, on one of the digits. Right, with the best-anchor rule: six positive anchors, at least one "
-    "on every digit. In both, orange dots of ignored anchors lie on and around the digits, and grey "
-    "dots of negative anchors elsewhere.",
+    "The positive anchors of a page with five digits. Left, with thresholds alone: a "
+    "single positive anchor, on one of the digits. Right, with the best-anchor rule: six "
+    "positive anchors, at least one on every digit. In both, orange dots of ignored "
+    "anchors lie on and around the digits, and grey dots of negative anchors elsewhere.",
 )
 
 # %% own-match-text [markdown]
@@ -219,13 +222,10 @@ for name, (matrix, force_best) in cases.items():
 
 assert list(results.values()) == [[0, -2], [0, 0, -1], [0, -1], [0, -1, -1]]
 
-seven_tenths = boxes.iou(np.float32([[0, 0, 10, 1]]), np.float32([[0, 0, 7, 1]]))[0, 0]  # 7 of 10 pixels
-print(
-    "7/10 in float32 >= 0.7:",
-    bool(seven_tenths >= 0.7),
-    " converted to float64:",
-    float(seven_tenths) >= 0.7,
-)
+ten, seven = np.float32([[0, 0, 10, 1]]), np.float32([[0, 0, 7, 1]])  # pixels
+seven_tenths = boxes.iou(ten, seven)[0, 0]
+print("7/10 in float32 >= 0.7:", bool(seven_tenths >= 0.7), end="; ")
+print("converted to float64:", float(seven_tenths) >= 0.7)
 assert seven_tenths >= 0.7 and float(seven_tenths) < 0.7
 
 # %% corners-text [markdown]
@@ -258,20 +258,20 @@ total = sum(len(target["boxes"]) for _, target in shapes)
 print(f"objects without an anchor: {len(unmatched)} of {total:,}")
 
 number, index, its_best, taken_by = unmatched[0]
-crowded, both = shapes[number][0], shapes[number][1]["boxes"][[index, taken_by]]
-missed, other = (dataset.classes[shapes[number][1]["labels"][i]] for i in (index, taken_by))
+crowded, target = shapes[number]
+both = target["boxes"][[index, taken_by]]
+missed, other = (dataset.classes[target["labels"][i]] for i in (index, taken_by))
 of_both = boxes.iou(single[[its_best]], both)[0]  # (2,)
 figure = plot.figure(5, 5)
-ax = plot.best_anchors(figure.subplots(), crowded, both[:1], single[[its_best]], of_both[:1])
-plot.title(
-    ax,
-    f"The {missed} has no positive anchor",
-    f"its best anchor has a higher IoU with the {other}: {of_both[1]:.2f}",
-)
+ax = figure.subplots()
+plot.best_anchors(ax, crowded, both[:1], single[[its_best]], of_both[:1])
+caption = f"its best anchor has a higher IoU with the {other}: {of_both[1]:.2f}"
+plot.title(ax, f"The {missed} has no positive anchor", caption)
 course.show(
     figure,
-    f"A {missed} on a {other}. The best anchor of the {missed} contains it and a part of the {other}: "
-    f"its IoU is {of_both[0]:.2f} with the {missed}, and {of_both[1]:.2f} with the {other}.",
+    f"A {missed} on a {other}. The best anchor of the {missed} contains it and a part of "
+    f"the {other}: its IoU is {of_both[0]:.2f} with the {missed}, and {of_both[1]:.2f} "
+    f"with the {other}.",
 )
 
 # %% reference [markdown]
@@ -281,7 +281,7 @@ course.show(
 # itself consists of a few NumPy operations and has no kernel.
 
 # %% reference-source
-every = np.concatenate([target["boxes"] for _, target in drawn[:50]])  # the objects of fifty pages
+every = np.concatenate([target["boxes"] for _, target in drawn[:50]])  # of fifty pages
 print("boxes.iou, anchors", all_anchors.shape, "objects", every.shape)
 course.compare(boxes.iou, all_anchors, every)
 course.source(matching.match, matching.best_for_some_object)
@@ -294,7 +294,8 @@ course.source(matching.match, matching.best_for_some_object)
 
 # %% nothing-shown
 blank = next(i for i, (_, target) in enumerate(drawn) if not len(target["boxes"]))
-print("page", blank, " objects", drawn[blank][1]["boxes"].shape, " iou", all_iou[blank].shape)
+objects_of = drawn[blank][1]["boxes"]
+print("page", blank, " objects", objects_of.shape, " iou", all_iou[blank].shape)
 try:
     all_iou[blank].max(axis=1)
 except ValueError as error:
@@ -310,8 +311,8 @@ print("match:", np.unique(matching.match(all_iou[blank], 0.7, 0.3, force_best=Tr
 def anchor_labels(anchors, objects):
     """Return the RPN's label of each anchor, (A,): 1 positive, 0 negative, -1 ignored.
 
-    anchors (A, 4); objects (G, 4), where G may be 0. The thresholds are 0.7 and 0.3, with the best-anchor
-    rule. Use `boxes.iou` and your `match`.
+    anchors (A, 4); objects (G, 4), where G may be 0. Use `boxes.iou` and your `match`.
+    The thresholds are 0.7 and 0.3, with the best-anchor rule.
     """
     ### BEGIN SOLUTION
     matches = match(boxes.iou(anchors, objects), 0.7, 0.3, force_best=True)  # (A,)
@@ -321,12 +322,16 @@ def anchor_labels(anchors, objects):
 
 # %% labels-check points=2
 fresh = data.Digits(40, seed=int(np.random.default_rng().integers(10_000, 1_000_000)))
-for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros((0, 4), np.float32)]:
+page_boxes = [fresh[i][1]["boxes"] for i in range(len(fresh))]
+for objects_of in [*page_boxes, np.zeros((0, 4), np.float32)]:
     got = np.asarray(anchor_labels(all_anchors, objects_of))
-    expected = matching.match(boxes.iou(all_anchors, objects_of), 0.7, 0.3, force_best=True)
+    overlaps = boxes.iou(all_anchors, objects_of)
+    expected = matching.match(overlaps, 0.7, 0.3, force_best=True)
     where = f"on a page with {len(objects_of)} objects"
     if got.shape != expected.shape:
-        raise checks.CheckFailed(f"anchor_labels: got shape {got.shape} {where}, expected {expected.shape}")
+        raise checks.CheckFailed(
+            f"anchor_labels: got shape {got.shape} {where}, expected {expected.shape}"
+        )
     for name, members, label in (
         ("matched to object 0", expected == 0, 1),
         ("matched to an object", expected > 0, 1),
@@ -337,8 +342,8 @@ for objects_of in [fresh[i][1]["boxes"] for i in range(len(fresh))] + [np.zeros(
             raise checks.CheckFailed(
                 f"anchor_labels: {where}, an anchor that is {name} has the label "
                 f"{got[members][got[members] != label][0]}, expected {label}\n"
-                "Hint: match returns indices, -1 and -2. Which label belongs to each of them?\n"
-                "And did you turn the best-anchor rule on?"
+                "Hint: match returns indices, -1 and -2. Which label belongs to each of "
+                "them? And did you turn the best-anchor rule on?"
             )
 print("anchor_labels: correct on 40 new pages and on an empty page")
 
@@ -350,18 +355,15 @@ print("anchor_labels: correct on 40 new pages and on an empty page")
 
 # %% imbalance-shown
 matches = [matching.match(page, 0.7, 0.3, force_best=True) for page in all_iou]
-counts = np.array([[(m >= 0).sum(), (m == -2).sum(), (m == -1).sum()] for m in matches])  # (300, 3)
+kinds = [[(m >= 0).sum(), (m == -2).sum(), (m == -1).sum()] for m in matches]
+counts = np.array(kinds)  # (300, 3)
 positives, ignored, negatives = counts.mean(axis=0)
 share = positives / (positives + negatives)
 lowest = -share * np.log(share) - (1 - share) * np.log(1 - share)
-print(
-    f'"no object" is right for {1 - share:.2%} of the labelled anchors; '
-    f"negative anchors per positive anchor: {negatives / positives:.0f}"
-)
-print(
-    f"best constant prediction: probability {share:.4f}, logit {np.log(share / (1 - share)):.1f}, "
-    f"loss {lowest:.3f}"
-)
+logit = np.log(share / (1 - share))
+print(f'"no object" is right for {1 - share:.2%} of the labelled anchors')
+print(f"negative anchors per positive anchor: {negatives / positives:.0f}")
+print(f"best constant: probability {share:.4f}, logit {logit:.1f}, loss {lowest:.3f}")
 assert round(negatives / positives) == 179 and round(lowest, 3) == 0.034
 assert round(negatives / 1536, 2) == 0.92
 
@@ -369,9 +371,9 @@ figure = plot.figure(9, 1.7)
 ax = plot.match_shares(figure.subplots(), counts.mean(axis=0)[None], ["mean of the pages"])
 course.show(
     figure,
-    f"One bar of all anchors of a page: {negatives:.0f} negative anchors fill 92 % of it and "
-    f"{ignored:.0f} ignored anchors nearly all of the rest; the part of the {positives:.1f} positive "
-    "anchors is hardly visible.",
+    f"One bar of all anchors of a page: {negatives:.0f} negative anchors fill 92 % of it "
+    f"and {ignored:.0f} ignored anchors nearly all of the rest; the part of the "
+    f"{positives:.1f} positive anchors is barely visible.",
 )
 
 # %% imbalance-text [markdown]
@@ -382,7 +384,10 @@ course.show(
 # $+\frac12$. In the sum over all anchors, the negative anchors outweigh the positive ones, 179 to 1, so each training
 # step decreases the logit. The sum is 0 where
 #
-# $$ P \, (\sigma(s) - 1) + N \, \sigma(s) = 0 \quad\Longleftrightarrow\quad \sigma(s) = \frac{P}{P + N}. $$
+# $$ \begin{aligned}
+# && P \, (\sigma(s) - 1) + N \, \sigma(s) &= 0 \\
+# &\Longleftrightarrow & \sigma(s) &= \frac{P}{P + N}.
+# \end{aligned} $$
 #
 # There, the mean loss is 0.034, although the network has learned nothing about any image. Everything else that it
 # learns can reduce the mean loss by at most 0.034, and nearly all terms of the mean belong to negative anchors.
@@ -393,9 +398,10 @@ course.show(
 
 # %% first-come
 zeros = [np.flatnonzero(m == -1) for m in matches]  # ascending, of each page
+rng = np.random.default_rng(0)
 choices = {
     "The first 128 negative anchors": zeros[3][:128],
-    "128 random negative anchors": np.random.default_rng(0).choice(zeros[3], 128, replace=False),
+    "128 random negative anchors": rng.choice(zeros[3], 128, replace=False),
 }
 
 
@@ -409,12 +415,12 @@ for ax, (name, chosen) in zip(figure.subplots(1, 2), choices.items(), strict=Tru
     shown = np.concatenate([np.flatnonzero(matches[3] >= 0), chosen])
     plot.matched_anchors(ax, image, all_anchors[shown], matches[3][shown], objects)
     plot.title(ax, name, f"in {len(rows_of(chosen))} of 16 rows of the feature map")
-assert all(rows_of(page[:128]).max() <= 2 for page in zeros)  # on every page, among the first three rows
+assert all(rows_of(page[:128]).max() <= 2 for page in zeros)  # in the first three rows
 course.show(
     figure,
-    "The chosen negative anchors as dots. Left, the first 128: all are at the upper edge of the page, "
-    f"in {len(rows_of(zeros[3][:128]))} rows. Right, 128 random ones: they are distributed over the "
-    "whole page, between the digits.",
+    "The chosen negative anchors as dots. Left, the first 128: all are at the upper edge "
+    f"of the page, in {len(rows_of(zeros[3][:128]))} rows. Right, 128 random ones: they "
+    "are distributed over the whole page, between the digits.",
 )
 
 # %% sampling [markdown]
@@ -429,13 +435,13 @@ course.show(
 
 # %% sample-yours
 def sample(labels, size, positive_fraction, rng):
-    """Return (positive, negative), the indices of at most `size` random anchors, each ascending.
+    """Return (positive, negative), the ascending indices of at most `size` random anchors.
 
-    labels (A,): 1 and above are positive, 0 is negative, and anchors with labels below 0 are never chosen.
-    At most int(size * positive_fraction) of the chosen anchors are positive. Negative anchors fill the
-    sample up to `size`, if there are enough of them.
-    rng: a np.random.Generator, the only source of randomness. Draw without replacement, so that all sets
-    of the same number of anchors are equally likely.
+    labels (A,): 1 and above are positive, 0 is negative, and anchors with labels below 0
+    are never chosen. At most int(size * positive_fraction) of the chosen anchors are
+    positive. Negative anchors fill the sample up to `size`, if there are enough of them.
+    rng: a np.random.Generator, the only source of randomness. Draw without replacement, so
+    that all sets of the same number of anchors are equally likely.
     """
     ### BEGIN SOLUTION
     labels = np.asarray(labels)
@@ -458,15 +464,15 @@ rows = [counts.mean(axis=0)]
 for size in (256, 64, 16):
     rng = np.random.default_rng(0)
     chosen = [sample(labels, size, 0.5, rng) for labels in page_labels]
-    rows.append(np.mean([(len(positive), 0, len(negative)) for positive, negative in chosen], axis=0))
+    rows.append(np.mean([(len(p), 0, len(n)) for p, n in chosen], axis=0))
 figure = plot.figure(9, 2.8)
 names = ["all anchors", "sample of 256", "sample of 64", "sample of 16"]
 ax = plot.match_shares(figure.subplots(), np.array(rows), names)
 course.show(
     figure,
-    "Four bars with the shares of positive and negative anchors. Of all anchors, a barely visible part "
-    "is positive. In a sample of 256, 3 % are positive; in a sample of 64, about an eighth; in a sample "
-    "of 16, two fifths.",
+    "Four bars with the shares of positive and negative anchors. Of all anchors, a barely "
+    "visible part is positive. In a sample of 256, 3 % are positive; in a sample of 64, "
+    "about an eighth; in a sample of 16, two fifths.",
 )
 
 # %% ignored [markdown]
@@ -478,9 +484,10 @@ course.show(
 # changes.
 
 # %% all-steps
-by_threshold, final = (matching.match(iou, 0.7, 0.3, force_best) for force_best in (False, True))
+by_threshold, final = (matching.match(iou, 0.7, 0.3, forced) for forced in (False, True))
 labels_of_page = np.where(final >= 0, 1, np.where(final == -1, 0, -1))
-in_sample = np.concatenate(matching.sample(labels_of_page, 256, 0.5, np.random.default_rng(0)))
+rng = np.random.default_rng(0)
+in_sample = np.concatenate(matching.sample(labels_of_page, 256, 0.5, rng))
 nothing = np.zeros(len(all_anchors), bool)
 steps = [  # matches so far, and the anchors that are decided
     (by_threshold, nothing),
@@ -491,27 +498,39 @@ steps = [  # matches so far, and the anchors that are decided
     (final, np.isin(np.arange(len(final)), in_sample)),
 ]
 captions = [
-    "No anchor is decided, so none is drawn. There are 1,536 anchors, 6 in each of 16 × 16 cells.",
-    "The best IoU of 1,402 anchors is below 0.3. They are negative: they must predict background.",
-    "The best IoU of one anchor is at least 0.7. It is positive, but four objects still have no anchor.",
+    "No anchor is decided, so none is drawn. There are 1,536 anchors, 6 in each of 16 × "
+    "16 cells.",
+    "The best IoU of 1,402 anchors is below 0.3. They are negative: they must predict "
+    "background.",
+    "The best IoU of one anchor is at least 0.7. It is positive, but four objects still "
+    "have no anchor.",
     "The best-anchor rule adds five positive anchors. Each object now has at least one.",
-    "The other 128 anchors are ignored. They lie on the digits and near them, and no loss includes them.",
-    "The sample contains all 6 positive and 250 random negative anchors. Only these 256 are in the loss.",
+    "The other 128 anchors are ignored. They lie on the digits and near them, and no loss "
+    "includes them.",
+    "The sample contains all 6 positive and 250 random negative anchors. Only these 256 "
+    "are in the loss.",
 ]
-numbers = [[(m[done] >= 0).sum(), (m[done] == -2).sum(), (m[done] == -1).sum()] for m, done in steps]
+numbers = [
+    [(m[done] >= 0).sum(), (m[done] == -2).sum(), (m[done] == -1).sum()]
+    for m, done in steps
+]
 assert numbers[1:4] == [[0, 0, 1402], [1, 0, 1402], [6, 0, 1402]]
 assert numbers[4:] == [[6, 128, 1402], [6, 0, 250]] and numbers[0] == [0, 0, 0]
 
 
 def draw(figure, step):
-    """Draw the anchors that are decided after a step, and how many of each kind there are."""
+    """Draw the anchors that are decided after a step, and the number of each kind."""
     left, right = figure.subplots(1, 2)
     found, decided = steps[step]
     plot.matched_anchors(left, image, all_anchors[decided], found[decided], objects)
     positive, ignored, negative = numbers[step]
     waiting = len(all_anchors) - positive - ignored - negative
-    others = {"not decided": waiting} if step < 5 else {"not sampled": waiting}
-    plot.funnel(right, {**others, "negative": negative, "ignored": ignored, "positive": positive})
+    bars = {"not decided" if step < 5 else "not sampled": waiting}
+    bars |= {"negative": negative, "ignored": ignored, "positive": positive}
+    plot.funnel(right, bars)
+    right.set(
+        xlim=(0.5, 4000), xlabel="anchors (logarithmic)"
+    )  # the same axis in all steps
 
 
 course.player(draw, captions, size=(9, 4.4), seconds=3)
@@ -527,11 +546,13 @@ highest = np.concatenate([page.max(axis=1, initial=0) for page in all_iou])  # (
 of_all = np.concatenate(matches)  # (300 × 1536,)
 middle, positive = highest[of_all == -2], highest[of_all >= 0]
 print(f"ignored anchors per positive anchor: {len(middle) / len(positive):.0f}")
-print(f"best IoU of the ignored anchors:  mean {middle.mean():.2f}, largest {middle.max():.4f}")
-print(f"best IoU of the positive anchors: mean {positive.mean():.2f}, smallest {positive.min():.4f}")
+print("best IoU with an object:")
+print(f"  ignored anchors:  mean {middle.mean():.2f}, largest {middle.max():.4f}")
+print(f"  positive anchors: mean {positive.mean():.2f}, smallest {positive.min():.4f}")
 better = np.mean(middle > np.quantile(positive, 0.1))
-print(f"ignored anchors with a higher IoU than the worst tenth of the positive anchors: {better:.0%}")
-assert round(positives) == 8 and round(positives / 256, 2) == 0.03 and round(share, 3) == 0.006
+print(f"{better:.0%} of the ignored anchors fit better than a tenth of the positive ones")
+assert round(positives) == 8 and round(positives / 256, 2) == 0.03
+assert round(share, 3) == 0.006
 assert rcnn.load_digits().config.rpn_batch_size_per_image == 128
 assert round(len(middle) / len(positive)) == 14 and 0.2 < better < 0.3
 
@@ -549,41 +570,34 @@ assert round(len(middle) / len(positive)) == 14 and 0.2 < better < 0.3
 # %% thresholds-moved
 trials = [(0.7, 0.3, True), (0.5, 0.3, True), (0.5, 0.5, False), (0.9, 0.1, True)]
 figure = plot.figure(10, 9.8)
-results = []  # of each trial: positive and ignored anchors per page, objects without one, mean IoU
-print("thresholds   best anchor   positive   ignored   IoU of the positive   objects without one")
+results = []  # positive and ignored anchors per page, objects without one, mean IoU
+print("            best     positive   ignored    IoU of the   objects without")
+print("thresholds  anchor   anchors    anchors    positive     a positive anchor")
 for ax, (high, low, force_best) in zip(figure.subplots(2, 2).flat, trials, strict=True):
-    each = [matching.match(page, high, low, force_best) for page in all_iou]  # one (A,) for each page
+    each = [matching.match(page, high, low, force_best) for page in all_iou]  # (A,) each
     positive = np.mean([(m >= 0).sum() for m in each])
     ignored = np.mean([(m == -2).sum() for m in each])
-    fits = [page.max(axis=1, initial=0)[m >= 0] for page, m in zip(all_iou, each, strict=True)]
+    pairs = zip(all_iou, each, strict=True)
+    fits = np.concatenate([page.max(axis=1, initial=0)[m >= 0] for page, m in pairs])
     missing = 1 - sum(len(np.unique(m[m >= 0])) for m in each) / len(best)
-    rule = "yes" if force_best else "no"
-    print(
-        f"{high}, {low}     {rule:<11}{positive:11.1f}{ignored:10.1f}{np.concatenate(fits).mean():22.2f}"
-        f"{missing:22.1%}"
-    )
-    results.append((positive, ignored, missing, np.concatenate(fits).mean()))
+    numbers = f"{positive:8.1f}{ignored:11.1f}{fits.mean():14.2f}{missing:20.1%}"
+    print(f"{high}, {low}    {'yes' if force_best else 'no':<9}{numbers}")
+    results.append((positive, ignored, missing, fits.mean()))
     here = matching.match(iou, high, low, force_best)
     assert (here >= 0).sum() == (6 if high > 0.5 else 19)
     plot.matched_anchors(ax, image, all_anchors, here, objects)
-    plot.title(
-        ax,
-        f"Thresholds {high} and {low}",
-        "with the best-anchor rule" if force_best else "thresholds alone",
-    )
+    rule = "with the best-anchor rule" if force_best else "thresholds alone"
+    plot.title(ax, f"Thresholds {high} and {low}", rule)
 assert round(results[1][0] / results[0][0]) == 3 and round(1 / results[2][2]) == 7
 assert results[1][3] < results[0][3] and results[2][3] < results[0][3]
-assert (
-    results[3][0] < results[0][0]
-    and np.mean(np.concatenate(fits) < 0.9) > 0.95
-    and round(results[3][1] / 1536, 1) == 0.3
-)
+assert results[3][0] < results[0][0] and round(results[3][1] / 1536, 1) == 0.3
+assert np.mean(fits < 0.9) > 0.95  # with 0.9, almost all positive anchors are forced
 course.show(
     figure,
-    "The same page with four pairs of thresholds. With 0.7 and 0.3, there are six positive anchors. "
-    "With 0.5 and 0.3, there are 19, and several boxes lie around each digit. With 0.5 and 0.5, there "
-    "are the same 19, but no ignored anchors. With 0.9 and 0.1, there are six again, and dots of "
-    "ignored anchors surround the digits widely.",
+    "The same page with four pairs of thresholds. With 0.7 and 0.3, there are six "
+    "positive anchors. With 0.5 and 0.3, there are 19, and several boxes lie around each "
+    "digit. With 0.5 and 0.5, there are the same 19, but no ignored anchors. With 0.9 and "
+    "0.1, there are six again, and dots of ignored anchors surround the digits widely.",
 )
 
 # %% number [markdown]
@@ -633,14 +647,14 @@ for step, moved, expected in ((4, 0, 5), (4, 2, 4), (8, 0, 1)):
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. How many positive anchors does the object of 40 pixels have with a stride of 2? First compute the number by hand:
 #    the IoU is a function of $(40 - d_x)(40 - d_y)$ alone.
 # 2. Draw 1,000 samples of the page above. How often is each negative anchor drawn? Which number do you expect, and
 #    which deviations from it can be chance?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. Remove the best-anchor rule, and count by size which digits have no positive anchor. With which high threshold do
 #    95 % of them have one, and how well do these positive anchors fit?
@@ -650,7 +664,7 @@ for step, moved, expected in ((4, 0, 5), (4, 2, 4), (8, 0, 1)):
 #    `scipy.optimize.linear_sum_assignment(-iou)` finds the assignment with the largest sum of IoUs, in which no anchor
 #    is used twice. Compare.
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. ATSS (arXiv 1912.02424) needs no fixed thresholds. For each object, take the anchors of the 9 cells whose centres
 #    are nearest. Their IoUs with the object have a mean and a standard deviation, and the sum of both is the threshold
@@ -665,20 +679,22 @@ for step, moved, expected in ((4, 0, 5), (4, 2, 4), (8, 0, 1)):
 
 # %% quiz
 course.quiz("""
-    Four anchors have these IoUs with two objects: (0.75, 0.10), (0.40, 0.25), (0.20, 0.28) and (0.05,
-    0.02). What is `match(iou, 0.7, 0.3, force_best=True)`?
+    Four anchors have these IoUs with two objects: (0.75, 0.10), (0.40, 0.25), (0.20, 0.28)
+    and (0.05, 0.02). What is `match(iou, 0.7, 0.3, force_best=True)`?
     [ ] `[0, -2, -1, -1]`
-        The best IoU of object 1 is 0.28. The best-anchor rule makes this anchor positive, although it is
-        below 0.3.
+        The best IoU of object 1 is 0.28. The best-anchor rule makes this anchor positive,
+        although it is below 0.3.
     [x] `[0, -2, 1, -1]`
-        Anchor 0 reaches 0.7. Anchor 1 is between the thresholds. Anchor 2 is the best anchor of object 1.
+        Anchor 0 reaches 0.7. Anchor 1 is between the thresholds. Anchor 2 is the best
+        anchor of object 1.
     [ ] `[0, -1, 1, -1]`
-        The best IoU of anchor 1 is 0.40, between the thresholds. It is ignored, not negative.
+        The best IoU of anchor 1 is 0.40, between the thresholds. It is ignored, not
+        negative.
     [ ] `[0, 0, 1, -1]`
         Anchor 1 overlaps object 0 by 0.40, but anchor 0 is the best anchor of this object.
 
-    A page has 3 positive, 60 ignored and 100 negative anchors. How many anchors does `sample(labels, 256,
-    0.5, rng)` return?
+    A page has 3 positive, 60 ignored and 100 negative anchors. How many anchors does
+    `sample(labels, 256, 0.5, rng)` return?
     [ ] 256: 128 positive and 128 negative
         Only 3 anchors are positive, and `sample` draws without replacement.
     [ ] 6: 3 positive and 3 negative
@@ -686,28 +702,29 @@ course.quiz("""
     [ ] 163: 3 positive and 160 others
         Ignored anchors are never chosen, even if the sample is not full.
     [x] 103: 3 positive and 100 negative
-        There are fewer anchors than the sample may contain, so all positive and all negative ones are
-        chosen.
+        There are fewer anchors than the sample may contain, so all positive and all
+        negative ones are chosen.
 
-    In a training set, an object has no positive anchor, although `force_best` is true. Its highest IoU
-    with an anchor is 0.37. Is this a bug?
+    In a training set, an object has no positive anchor, although `force_best` is true. Its
+    highest IoU with an anchor is 0.37. Is this a bug?
     [x] Not necessarily. Its best anchor can have a higher IoU with another object.
-        An anchor is matched to its own best object only. Then another object gets the anchor that this
-        object forces.
+        An anchor is matched to its own best object only. Then another object gets the
+        anchor that this object forces.
     [ ] Yes. The best-anchor rule gives each object an anchor of its own.
-        It makes an anchor positive for each object, but two objects can share their best anchor.
+        It makes an anchor positive for each object, but two objects can share their best
+        anchor.
     [ ] No. An IoU of 0.37 is below the threshold of 0.7.
         This would be right without the best-anchor rule. The rule exists for these objects.
 
-    You lower the high threshold from 0.7 to 0.5. The low threshold stays at 0.3. What happens to the
-    number of negative anchors?
+    You lower the high threshold from 0.7 to 0.5. The low threshold stays at 0.3. What
+    happens to the number of negative anchors?
     [ ] It increases.
         Negative anchors have a best IoU below 0.3, and this threshold has not changed.
     [ ] It decreases, because there are more positive anchors.
         The new positive anchors were ignored before, not negative.
     [x] It stays the same.
-        The new positive anchors have a best IoU between 0.5 and 0.7. Before, they were ignored, unless
-        they were forced.
+        The new positive anchors have a best IoU between 0.5 and 0.7. Before, they were
+        ignored, unless they were forced.
 
     Someone writes `labels = np.where(matches > 0, 1, 0)`. Which labels are wrong?
     [ ] Only those of anchors that are matched to object 0.
@@ -715,8 +732,8 @@ course.quiz("""
     [ ] Only those of ignored anchors.
         These are wrong, but there are others: index 0 is an object, too.
     [x] Those of ignored anchors, and of anchors that are matched to object 0.
-        Both become 0, so the network learns that they are background. On pages with one object, no anchor
-        is positive.
+        Both become 0, so the network learns that they are background. On pages with one
+        object, no anchor is positive.
     [ ] Those of all anchors with -1.
         These are background, and their label is 0.
 """)

@@ -25,7 +25,7 @@
 #
 # *Prerequisites.* Notebooks 01 (boxes) and 05 (matching). You need logarithms and standard deviations.
 #
-# *Time.* About 2 hours.
+# *Time.* About two hours.
 #
 # **The question.** An anchor lies on a digit, but not exactly: it is too small and too far left. The network has
 # features of this region and can predict where the digit really is. Which four numbers should it predict?
@@ -49,6 +49,7 @@
 # 2015 (arXiv 1504.08083). [3] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497).
 
 # %% setting-up
+import textwrap
 import timeit
 
 import numpy as np
@@ -61,19 +62,23 @@ rcnn.set_num_threads(1)  # the pages are small, so a second thread does not help
 model = rcnn.load_digits()
 pages = data.Digits(split="val")
 image, target = pages[178]
-make_anchors = anchors.AnchorGenerator(model.config.anchor_sizes, model.config.aspect_ratios)
+sizes, ratios = model.config.anchor_sizes, model.config.aspect_ratios
+make_anchors = anchors.AnchorGenerator(sizes, ratios)
 (grid,) = make_anchors((128, 128), [(16, 16)])  # (A, 4), one level of 16 × 16 cells
 
-matches = matching.match(boxes.iou(grid, target["boxes"]), high=0.7, low=0.3, force_best=True)  # (A,)
+iou = boxes.iou(grid, target["boxes"])  # (A, G)
+matches = matching.match(iou, high=0.7, low=0.3, force_best=True)  # (A,)
 positive = np.flatnonzero(matches >= 0)
 figure = plot.figure(5.5, 5.8)
-ax = plot.moves(figure.subplots(), image, grid[positive], target["boxes"][matches[positive]])
-plot.title(ax, "Positive anchors and their objects", f"{len(positive)} of {len(grid)} anchors are positive")
+ax = figure.subplots()
+plot.moves(ax, image, grid[positive], target["boxes"][matches[positive]])
+caption = f"{len(positive)} of {len(grid):,} anchors are positive"
+plot.title(ax, "Positive anchors and their objects", caption)
 course.show(
     figure,
-    f"A page with digits and the {len(positive)} positive anchors around them. Arrows lead from the "
-    "centre of each anchor to the centre of its object; the shifts are short, compared with the sides, "
-    "and have all directions.",
+    f"A page with digits and the {len(positive)} positive anchors around them. Arrows "
+    "lead from the centre of each anchor to the centre of its object; the shifts are "
+    "short, compared with the sides, and have all directions.",
 )
 
 # %% relative [markdown]
@@ -93,31 +98,38 @@ course.show(
 # and in sides?
 
 # %% collect
-proposals, objects, predicted = (
-    [],
-    [],
-    [],
-)  # with each proposal: its object, and the deltas that the network predicts
+# For each proposal, its object, and the deltas that the network predicts:
+proposals, objects, predicted = [], [], []
 for number in range(60):
     page, target = pages[number]
     trace = model.trace([page], [target], rng=np.random.default_rng(0))
-    matches = matching.match(boxes.iou(trace.rois, trace.gt_boxes[0]), high=0.5, low=0.5)  # (R,)
+    iou = boxes.iou(trace.rois, trace.gt_boxes[0])  # (R, G)
+    matches = matching.match(iou, high=0.5, low=0.5)  # (R,)
     matched = np.flatnonzero(matches >= 0)
+    labels = trace.gt_labels[0][matches[matched]]
     proposals.append(trace.rois[matched])
     objects.append(trace.gt_boxes[0][matches[matched]])
-    predicted.append(trace.box_deltas[matched, trace.gt_labels[0][matches[matched]]])  # of the true class
-proposals, objects, predicted = (np.concatenate(each) for each in (proposals, objects, predicted))  # (N, 4)
+    predicted.append(trace.box_deltas[matched, labels])  # of the true class
+proposals, objects, predicted = map(
+    np.concatenate, (proposals, objects, predicted)
+)  # (N, 4)
 
-pixels = boxes.convert(objects, "xyxy", "cxcywh")[:, :2] - boxes.convert(proposals, "xyxy", "cxcywh")[:, :2]
+pixels = boxes.convert(objects, "xyxy", "cxcywh") - boxes.convert(
+    proposals, "xyxy", "cxcywh"
+)
 deltas = boxes.encode(objects, proposals)  # (N, 4)
 side = np.sqrt(boxes.area(proposals))
 shifts = []  # standard deviations in pixels and in sides, for each range of sizes
 print(f"{'side of the proposal':<24}{'number':>8}{'std in pixels':>18}{'std in sides':>18}")
 for low, high in ((0, 16), (16, 24), (24, 36), (36, 128)):
     some = (side >= low) & (side < high)
-    shifts.append((pixels[some].std(), deltas[some, :2].std()))
-    print(f"{low:>3} to {high:>3} pixels{some.sum():>17}{shifts[-1][0]:>18.2f}{shifts[-1][1]:>18.3f}")
-assert shifts[3][0] > 2.5 * shifts[0][0] and 0.8 * shifts[0][1] < shifts[3][1] < 1.2 * shifts[0][1]
+    in_pixels, in_sides = pixels[some, :2].std(), deltas[some, :2].std()
+    shifts.append((in_pixels, in_sides))
+    print(
+        f"{low:>3} to {high:>3} pixels{some.sum():>17}{in_pixels:>18.2f}{in_sides:>18.3f}"
+    )
+assert shifts[3][0] > 2.5 * shifts[0][0]
+assert 0.8 * shifts[0][1] < shifts[3][1] < 1.2 * shifts[0][1]
 
 # %% logarithm [markdown]
 # The two columns on the right are standard deviations of the shift. In pixels, it is more than twice as large for the
@@ -149,12 +161,13 @@ figure = plot.figure(8, 3.6)
 ax = figure.subplots()
 factors = {"exp(d)": np.exp(d), "1 + d": 1 + d, "d": d}
 plot.lines(ax, d, factors, "prediction d", "new width / old width", levels=(0, 1))
-plot.title(ax, "How a prediction changes the width", "dotted lines: width 0, and the old width")
+caption = "dotted lines: width 0, and the old width"
+plot.title(ax, "How a prediction changes the width", caption)
 course.show(
     figure,
-    "The factor of the width, by the prediction d. The curve exp(d) is always above 0 and goes through "
-    "1 at d = 0. The line 1 + d goes through 1 at the same point, but is negative below -1. The line d "
-    "is 0 at d = 0, and negative below.",
+    "The factor of the width, by the prediction d. The curve exp(d) is always above 0 and "
+    "goes through 1 at d = 0. The line 1 + d goes through 1 at the same point, but is "
+    "negative below -1. The line d is 0 at d = 0, and negative below.",
 )
 
 # %% encode-words [markdown]
@@ -174,12 +187,14 @@ def encode(gt_boxes, boxes, weights=(1, 1, 1, 1)):
 
     gt_boxes, boxes (N, 4): xyxy, with sides above 0. N may be 0.
     dx, dy: shift of the centre, in widths and heights of boxes[i].
-    dw, dh: natural logarithms of the new width / the old width, and of the new height / the old height.
-    Multiply each delta by its weight. Do not limit the deltas, and do not change the arguments.
+    dw, dh: natural logarithms of new width / old width and of new height / old height.
+    Multiply each delta by its weight. Do not limit the deltas, and do not change the
+    arguments.
     """
     ### BEGIN SOLUTION
     gt_boxes, boxes = np.asarray(gt_boxes, float), np.asarray(boxes, float)
-    gt_sides, sides = gt_boxes[:, 2:] - gt_boxes[:, :2], boxes[:, 2:] - boxes[:, :2]  # (N, 2), (N, 2)
+    gt_sides = gt_boxes[:, 2:] - gt_boxes[:, :2]  # (N, 2)
+    sides = boxes[:, 2:] - boxes[:, :2]  # (N, 2)
     shift = (gt_boxes[:, :2] + gt_sides / 2 - boxes[:, :2] - sides / 2) / sides
     return np.concatenate([shift, np.log(gt_sides / sides)], axis=1) * weights
     ### END SOLUTION
@@ -222,15 +237,16 @@ with np.errstate(over="ignore", invalid="ignore"):
     unlimited = decode_without_clamp(growing, start)
     with_itself = np.diag(boxes.iou(unlimited, unlimited))
 clamped = boxes.decode(growing, np.repeat([start], len(growing), axis=0))
-widths = [each[:, 2] - each[:, 0] for each in (unlimited, boxes.clip(unlimited, (128, 128)), clamped)]
+three = unlimited, boxes.clip(unlimited, (128, 128)), clamped
+widths = [each[:, 2] - each[:, 0] for each in three]
 names = ("dw = dh", "width, no clamp", "IoU with itself", "then clipped", "width, clamp")
 print("{:>9}{:>17}{:>18}{:>16}{:>16}".format(*names))
 for row in zip(dw, widths[0], with_itself, *widths[1:], strict=True):
     print("{:>9g}{:>17.4g}{:>18.3g}{:>16.4g}{:>16.4g}".format(*row))
-assert np.isinf(widths[0][4:]).all() and np.isnan(with_itself[4:]).all() and (widths[1][4:] == 128).all()
-assert np.isclose(np.exp(100), 2.7e43, rtol=0.01) and np.isclose(
-    np.finfo(np.float32).max, 3.4e38, rtol=0.01
-)
+assert np.isinf(widths[0][4:]).all() and np.isnan(with_itself[4:]).all()
+assert (widths[1][4:] == 128).all()
+assert np.isclose(np.exp(100), 2.7e43, rtol=0.01)
+assert np.isclose(np.finfo(np.float32).max, 3.4e38, rtol=0.01)
 
 # %% decode-words [markdown]
 # If the areas are infinite, the union is $\infty + \infty - \infty$, which is NaN, and so is the IoU. Every comparison
@@ -248,11 +264,11 @@ assert np.isclose(np.exp(100), 2.7e43, rtol=0.01) and np.isclose(
 
 # %% decode-yours
 def decode(deltas, boxes, weights=(1, 1, 1, 1)):
-    """Return the boxes, xyxy, that `deltas` make from `boxes` (N, 4), in the shape of `deltas`.
+    """Return the boxes (xyxy) that `deltas` make from `boxes`, in the shape of `deltas`.
 
-    deltas (N, 4) or (N, L, 4).
-    Invert `encode`: divide by the weights, then limit dw and dh (not dx and dy) to at most log(1000/16).
-    Do not clip the boxes to an image, and do not change the arguments. N may be 0.
+    deltas (N, 4) or (N, L, 4), boxes (N, 4). Invert `encode`: divide by the weights, then
+    limit dw and dh (not dx and dy) to at most log(1000/16). Do not clip the boxes to an
+    image, and do not change the arguments. N may be 0.
     """
     ### BEGIN SOLUTION
     unit, boxes = np.asarray(deltas, float) / weights, np.asarray(boxes, float)
@@ -270,8 +286,9 @@ def decode(deltas, boxes, weights=(1, 1, 1, 1)):
 checks.decode(decode)
 print("decode: correct")
 moved = decode(predicted, proposals, model.config.bbox_reg_weights)
-for name, each in (("proposals", proposals), ("proposals, moved by your decode", moved)):
-    print(f"mean IoU with the objects, {name}: {np.diag(boxes.iou(each, objects)).mean():.3f}")
+print("mean IoU with the objects:")
+for name, each in (("proposals", proposals), ("moved by your decode", moved)):
+    print(f"  {name:<22}{np.diag(boxes.iou(each, objects)).mean():.3f}")
 
 # %% own-decode-text [markdown]
 # ### Your `decode` in the detector
@@ -301,8 +318,15 @@ decoded_by
 
 # %% reference-source
 many = trace.rpn_deltas[0][0]  # (A, 4), the deltas that the RPN predicts for one page
-alone = min(timeit.repeat(lambda: boxes.decode(many, trace.anchors[0]), number=20, repeat=5)) / 20
-whole = min(timeit.repeat(lambda: model.predict([image]), number=1, repeat=5))
+
+
+def seconds(function, number):
+    """Return the time of one call, the shortest of five measurements."""
+    return min(timeit.repeat(function, number=number, repeat=5)) / number
+
+
+alone = seconds(lambda: boxes.decode(many, trace.anchors[0]), number=20)
+whole = seconds(lambda: model.predict([image]), number=1)
 print(f"decoding all {len(many)} anchors of a page: {alone * 1e6:.0f} µs")
 print(f"the whole detector: {whole * 1e3:.1f} ms; decoding takes {alone / whole:.1%} of it")
 assert alone < whole / 10
@@ -326,7 +350,8 @@ course.source(boxes.encode, boxes.decode, boxes._centre_and_sides)
 # %% round-trip-six
 def pixels_of(start):
     """Return the factors that convert shifts in sides to shifts in pixels, (N, 4)."""
-    return np.concatenate([boxes.convert(start, "xyxy", "xywh")[:, 2:], np.ones((len(start), 2))], axis=1)
+    sides = boxes.convert(start, "xyxy", "xywh")[:, 2:]  # (N, 2)
+    return np.concatenate([sides, np.ones_like(sides)], axis=1)
 
 
 def ratios(d):
@@ -341,7 +366,10 @@ two = np.array([1, 1, np.log(2), np.log(2)])
 pairs = {  # T, and its inverse; d: deltas, s: boxes from which the deltas lead, w: weights
     "no mistake": (lambda d, s, w: d, lambda d, s, w: d),
     "logarithm to base 2": (lambda d, s, w: d / two, lambda d, s, w: d * two),
-    "height before width": (lambda d, s, w: d[:, [0, 1, 3, 2]], lambda d, s, w: d[:, [0, 1, 3, 2]]),
+    "height before width": (
+        lambda d, s, w: d[:, [0, 1, 3, 2]],
+        lambda d, s, w: d[:, [0, 1, 3, 2]],
+    ),
     "no logarithm": (lambda d, s, w: ratios(d / w) * w, lambda d, s, w: logs(d / w) * w),
     "wrong signs": (lambda d, s, w: -d, lambda d, s, w: -d),
     "shift in pixels": (lambda d, s, w: d * pixels_of(s), lambda d, s, w: d / pixels_of(s)),
@@ -365,7 +393,8 @@ def mean_iou(moved):
 
 weights = model.config.bbox_reg_weights
 after = {}
-print(f"{'mistake':<28}{'round trip':>12}{'checks.encode':>15}{'mean IoU after decoding':>25}")
+heads = "mistake", "round trip", "checks.encode", "mean IoU after decoding"
+print("{:<28}{:>12}{:>15}{:>25}".format(*heads))
 for name, (there, back) in pairs.items():
 
     def wrong_encode(gt, start, weights=(1, 1, 1, 1), there=there):
@@ -373,7 +402,8 @@ for name, (there, back) in pairs.items():
 
     trip = back(wrong_encode(objects, proposals, weights), proposals, weights)
     error = np.abs(boxes.decode(trip, proposals, weights) - objects).max()
-    after[name] = mean_iou(boxes.decode(back(predicted, proposals, weights), proposals, weights))
+    read = back(predicted, proposals, weights)  # as the wrong decoder reads the predictions
+    after[name] = mean_iou(boxes.decode(read, proposals, weights))
     round_trip = "passes" if error < 1e-3 else "fails"
     checked = result_of_check(wrong_encode)
     print(f"{name:<28}{round_trip:>12}{checked:>15}{after[name]:>25.3f}")
@@ -419,27 +449,17 @@ surface = boxes.iou(decoded, unit).reshape(len(dw), len(dx))
 
 figure = plot.figure(7, 4.6)
 ax = figure.subplots()
-plot.iou_surface(
-    ax,
-    surface,
-    dx,
-    dw,
-    "dx, in widths of the box",
-    "dw, natural logarithm of the ratio",
-    levels=(0.5, 0.7),
-    points=deltas[::3, [0, 2]],
-)
-plot.title(
-    ax,
-    "The matching rule limits the deltas",
-    "IoU of a box with itself moved by dx and dw; dots: every third proposal",
-)
+labels = "dx, in widths of the box", "dw, natural logarithm of the ratio"
+dots = deltas[::3, [0, 2]]
+plot.iou_surface(ax, surface, dx, dw, *labels, levels=(0.5, 0.7), points=dots)
+caption = "IoU of a box with itself moved by dx and dw; dots: every third proposal"
+plot.title(ax, "The matching rule limits the deltas", caption)
 course.show(
     figure,
-    "IoU of a box with a copy that is moved by dx and dw. The region of an IoU of at least 0.5 is a "
-    "trapezium with curved sides: dw is between -0.69 and 0.69, and |dx| is at most 0.25 at the lower "
-    "edge and 0.5 at the upper edge. All dots of the proposals are inside. The region of 0.7 is about "
-    "half as wide and high.",
+    "IoU of a box with a copy that is moved by dx and dw. The region of an IoU of at "
+    "least 0.5 is a trapezium with curved sides: dw is between -0.69 and 0.69, and |dx| "
+    "is at most 0.25 at the lower edge and 0.5 at the upper edge. All dots of the "
+    "proposals are inside. The region of 0.7 is about half as wide and high.",
 )
 
 # %% histograms
@@ -453,10 +473,12 @@ plot.title(right, "With weights", "10, 10, 5, 5")
 assert (deltas.std(axis=0)[:2] / deltas.std(axis=0)[2] < 0.6).all()
 course.show(
     figure,
-    "Left, without weights: dx and dy have narrow peaks around 0, dw and dh wider ones; the standard "
-    f"deviations are {deltas.std(axis=0).min():.2f} to {deltas.std(axis=0).max():.2f}. Right, with "
-    "weights: all four have about the width of the drawn normal distribution, with standard deviations "
-    f"of {wanted.std(axis=0).min():.2f} to {wanted.std(axis=0).max():.2f}, but with higher peaks at 0.",
+    "Left, without weights: dx and dy have narrow peaks around 0, dw and dh wider ones; "
+    f"the standard deviations are {deltas.std(axis=0).min():.2f} to "
+    f"{deltas.std(axis=0).max():.2f}. Right, with weights: all four have about the width "
+    "of the drawn normal distribution, with standard deviations of "
+    f"{wanted.std(axis=0).min():.2f} to {wanted.std(axis=0).max():.2f}, but with higher "
+    "peaks at 0.",
 )
 
 # %% deviations [markdown]
@@ -467,31 +489,32 @@ course.show(
 # The next cell prints the standard deviations for the proposals and for the positive anchors. It also prints the loss
 # of a network that predicts 0 for all deltas and so moves no box. The loss is smooth L1 with beta 1/9, as in training
 # (notebook 07). For comparison, the cross-entropy over 11 classes starts at $\log 11 \approx 2.4$. At most a quarter of
-# the sampled RoIs are positive, so only a quarter of the printed loss counts.
+# the sampled RoIs are positive, so at most a quarter of the printed loss counts.
 
 # %% deviations-measured
 rpn = []  # targets of the RPN
 for number in range(60):
     gt_boxes = pages[number][1]["boxes"]
-    matches = matching.match(boxes.iou(grid, gt_boxes), high=0.7, low=0.3, force_best=True)
+    iou = boxes.iou(grid, gt_boxes)
+    matches = matching.match(iou, high=0.7, low=0.3, force_best=True)
     positive = np.flatnonzero(matches >= 0)  # empty on a page without objects
     rpn.append(boxes.encode(gt_boxes[matches[positive]], grid[positive]))
 
 
 def loss_of_zero(wanted):
-    """Return smooth L1 of predictions that are all 0, as a mean over the boxes."""
-    return nn.functional.smooth_l1_loss(nn.Tensor(0 * wanted), wanted, beta=1 / 9).item() / len(wanted)
+    """Return smooth L1 for predictions of 0, as a mean over the boxes."""
+    total = nn.functional.smooth_l1_loss(nn.Tensor(0 * wanted), wanted, beta=1 / 9)
+    return total.item() / len(wanted)
 
 
 print(f"{'standard deviation of':<24}{'dx':>8}{'dy':>8}{'dw':>8}{'dh':>8}{'loss of 0':>12}")
 unweighted = {"proposals, no weights": deltas, "positive anchors": np.concatenate(rpn)}
 for name, each in {**unweighted, "proposals, weights": wanted}.items():
-    print(f"{name:<24}", *(f"{value:>7.3f}" for value in each.std(axis=0)), f"{loss_of_zero(each):>11.3f}")
+    deviations = " ".join(f"{value:>7.3f}" for value in each.std(axis=0))
+    print(f"{name:<24} {deviations} {loss_of_zero(each):>11.3f}")
 print(f"{'1 / weights':<24}{0.1:>8}{0.1:>8}{0.2:>8}{0.2:>8}")
-assert (
-    28 < np.log(11) / (loss_of_zero(deltas) / 4) < 34
-    and 2.8 < np.log(11) / (loss_of_zero(wanted) / 4) < 3.4
-)
+assert 28 < np.log(11) / (loss_of_zero(deltas) / 4) < 34
+assert 2.8 < np.log(11) / (loss_of_zero(wanted) / 4) < 3.4
 assert np.all(np.abs(wanted.std(axis=0) - 1) < 0.2)
 
 # %% weights [markdown]
@@ -535,17 +558,17 @@ cases = {
 missing = []
 for name, (gt, start) in cases.items():
     layer = nn.Linear(8, 4)
-    loss = nn.functional.smooth_l1_loss(
-        layer(nn.Tensor(features)), encode_without_validation(gt, start), beta=1 / 9
-    )
+    targets = encode_without_validation(gt, start)
+    loss = nn.functional.smooth_l1_loss(layer(nn.Tensor(features)), targets, beta=1 / 9)
     loss.backward()
     missing.append(np.isnan(layer.weight.grad).sum())
-    print(f"{name:<24}loss {loss.item() / 64:<8.3f}gradients that are NaN: {missing[-1]} of 32")
+    print(f"{name:<24}loss {loss.item() / 64:<8.3f}gradients that are NaN: ", end="")
+    print(f"{missing[-1]} of 32")
 assert missing == [0, 0, 16]
 try:
     boxes.encode(thin, proposals[:64])
 except ValueError as error:
-    print("rcnn:", error)
+    print(textwrap.fill(f"rcnn: {error}", 88))
 
 # %% degenerate-words [markdown]
 # *Another trap.* In the second case, the loss is infinite, but the gradient stays finite, because smooth L1 limits it.
@@ -570,7 +593,8 @@ largest = np.abs(deltas).max(axis=0)
 print("by hand:  ", by_hand.round(3))
 print("encode:   ", encoded.round(3))
 print("largest |dx|, |dy|, |dw|, |dh| of", len(deltas), "proposals:", largest.round(3))
-assert np.allclose(encoded, by_hand) and np.all(largest <= [0.5, 0.5, np.log(2), np.log(2)])
+limits = 0.5, 0.5, np.log(2), np.log(2)
+assert np.allclose(encoded, by_hand) and np.all(largest <= limits)
 
 # %% learned [markdown]
 # ## What you have learned
@@ -581,28 +605,28 @@ assert np.allclose(encoded, by_hand) and np.all(largest <= [0.5, 0.5, np.log(2),
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Write a seventh wrong pair that passes the round trip. Does `checks.encode` reject it?
 # 2. `boxes.MAX_LOG_SCALE` is the clamp. How much can you decrease it before the detections of a page change? How is
 #    this related to the last row that the cell above prints? Why is the clamp higher? (Restore it afterwards.)
 #
-# **Core**
+# **Core** (half an hour)
 #
-# 1. Collect only the proposals whose IoU with an object is at least 0.7. What are the limits now, and which weights are
+# 3. Collect only the proposals whose IoU with an object is at least 0.7. What are the limits now, and which weights are
 #    suitable? (Cascade R-CNN increases the threshold from stage to stage, and the weights with it.)
-# 2. Use the moved boxes of the second stage as RoIs again: `model.forward` takes `rois` and `roi_images`. (Call it
+# 4. Use the moved boxes of the second stage as RoIs again: `model.forward` takes `rois` and `roi_images`. (Call it
 #    within `with nn.no_grad(), nn.evaluation():`.) Does the mean IoU increase a second time?
-# 3. `course.with_and_without("encode", encode)` trains three detectors for 40 steps, the third with swapped deltas.
+# 5. `course.with_and_without("encode", encode)` trains three detectors for 40 steps, the third with swapped deltas.
 #    Predict its result. Then replace the mistake by one of section 4, as the third argument. Which one costs most?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
-# 1. *A wrong pair can work.* Take `load_digits()` and the pair with wrong signs. Run the detector within
-#    `with rcnn.replace("encode", wrong_encode), rcnn.replace("decode", wrong_decode):`, and compute the AP on 20 pages
-#    with `evaluate.evaluate_detections`. Then train it within the same block for 100 steps with `train.fit`, a constant
-#    learning rate of 0.001 and no warm-up, call `model.eval()`, and compute the AP again. Which layers must change most?
-#    Repeat this with the pair for the logarithm to base 2.
+# 6. *A wrong pair can work.* Take `load_digits()` and the pair with wrong signs. Run the detector within `with
+#    rcnn.replace("encode", wrong_encode), rcnn.replace("decode",
+#    wrong_decode):`, and compute the AP on 20 pages with `evaluate.evaluate_detections`. Then train it within the
+#    same block for 100 steps with `train.fit`, a constant learning rate of 0.001 and no warm-up, call `model.eval()`,
+#    and compute the AP again. Which layers must change most? Repeat this with the pair for the logarithm to base 2.
 
 # %% questions [markdown]
 # ## Five questions
@@ -611,25 +635,28 @@ assert np.allclose(encoded, by_hand) and np.all(largest <= [0.5, 0.5, np.log(2),
 
 # %% quiz
 course.quiz("""
-    The box is (0, 0, 10, 20) and the object is (6, 0, 26, 20). What are dx, dy, dw, dh, without weights?
+    The box is (0, 0, 10, 20) and the object is (6, 0, 26, 20). What are dx, dy, dw, dh,
+    without weights?
     [ ] 0.6, 0, 0.69, 0
-        This is the shift of the left edge. The delta is the shift of the centre: from 5 to 16.
+        This is the shift of the left edge. The delta is the shift of the centre: from 5 to
+        16.
     [ ] 0.55, 0, 0.69, 0
-        The shift is divided by the width of the *box*, because `decode` does not know the width of the
-        object.
+        The shift is divided by the width of the *box*, because `decode` does not know the
+        width of the object.
     [x] 1.1, 0, 0.69, 0
-        The centre moves by 11 pixels, and the box is 10 pixels wide. The width doubles, and log 2 is
-        0.69.
+        The centre moves by 11 pixels, and the box is 10 pixels wide. The width doubles, and
+        log 2 is 0.69.
     [ ] 1.1, 0, 2, 1
         These are the ratios of the sides. The deltas are their logarithms, log 2 and log 1.
 
-    An image is enlarged by a factor of 2, together with its proposals and objects. How do the deltas
-    change?
+    An image is enlarged by a factor of 2, together with its proposals and objects. How do
+    the deltas change?
     [x] Not at all.
-        Shifts and sides are doubled, so their quotients stay the same, and so do the ratios of the sides.
+        Shifts and sides are doubled, so their quotients stay the same, and so do the ratios
+        of the sides.
     [ ] dx and dy are doubled, dw and dh stay the same.
-        This would be right for shifts in pixels. The shifts are measured in sides of the box, which are
-        doubled, too.
+        This would be right for shifts in pixels. The shifts are measured in sides of the
+        box, which are doubled, too.
     [ ] dw and dh increase by log 2, dx and dy stay the same.
         The object is twice as wide, but so is the box. Only the ratio of both counts.
 
@@ -643,24 +670,26 @@ course.quiz("""
     [x] `encode` multiplies by the weights, and `decode` ignores them.
         This pair is not inverse: the shifts are 10 times too large after decoding.
 
-    The second stage has the weights (10, 10, 5, 5). It predicts dw = 25 for a proposal that is 10 pixels
-    wide. How wide is the decoded box?
+    The second stage has the weights (10, 10, 5, 5). It predicts dw = 25 for a proposal that
+    is 10 pixels wide. How wide is the decoded box?
     [ ] About 1484 pixels
         This is 10 times the exponential of 5, so the clamp is missing.
     [x] 625 pixels
         25 / 5 = 5 is above log(1000/16), so it is limited. The factor is 1000/16 = 62.5.
     [ ] About 23 pixels
-        Here, the clamp comes first: 4.135 / 5 = 0.83. But the limit holds for the delta after division by
-        its weight.
+        Here, the clamp comes first: 4.135 / 5 = 0.83. But the limit holds for the delta
+        after division by its weight.
 
-    You increase the matching threshold of the second stage from 0.5 to 0.6. How large can |dx| be for a
-    positive proposal?
+    You increase the matching threshold of the second stage from 0.5 to 0.6. How large can
+    |dx| be for a positive proposal?
     [ ] At most 0.25
-        This is (1 - t) / (1 + t), the limit for equal widths. A wider object allows a larger shift.
+        This is (1 - t) / (1 + t), the limit for equal widths. A wider object allows a
+        larger shift.
     [ ] At most 0.5, as before
         This is (1 - t) / 2t for t = 0.5. A higher threshold gives a lower limit.
     [x] At most 0.33
-        (1 - 0.6) / (2 · 0.6) = 1/3. The deltas become smaller, so larger weights are suitable.
+        (1 - 0.6) / (2 · 0.6) = 1/3. The deltas become smaller, so larger weights are
+        suitable.
 """)
 
 # %% next [markdown]

@@ -26,7 +26,7 @@
 # *Prerequisites.* Notebooks 03 (convolutions), 05 (labels) and 06 (deltas). You need logarithms, derivatives and the
 # chain rule.
 #
-# *Time.* About 3 hours.
+# *Time.* About three hours.
 #
 # **The question.** Each anchor of a page has a label: object, background, or not sampled. Each positive anchor also has
 # target deltas. An untrained network predicts a probability of about one half for every anchor. How does it learn to
@@ -38,9 +38,9 @@
 #
 # | array | shape | contents |
 # |---|---|---|
-# | `features[l]` | (N, C, H_l, W_l) | feature map of level l |
-# | `objectness[l]` | (N, A_l) | a logit for each anchor; A_l = H_l × W_l × k |
-# | `rpn_deltas[l]` | (N, A_l, 4) | deltas for each anchor |
+# | `features[l]` | $(N, C, H_l, W_l)$ | feature map of level l |
+# | `objectness[l]` | $(N, A_l)$ | a logit for each anchor; $A_l = H_l \times W_l \times k$ |
+# | `rpn_deltas[l]` | $(N, A_l, 4)$ | deltas for each anchor |
 # | `labels` | (A,) | labels of one image: 1 object, 0 background, -1 not sampled |
 #
 # *History.* Fast R-CNN [2] took its regions from a separate algorithm, Selective Search, which was slower than the
@@ -68,7 +68,7 @@ print("rpn_deltas[0]", trace.rpn_deltas[0].shape)
 # %% head [markdown]
 # ## 1  The head: a small network for every cell
 #
-# The input is a feature map (N, C, H_l, W_l). First, a 3 × 3 convolution with C channels and a ReLU combine each cell
+# The input is a feature map $(N, C, H_l, W_l)$. First, a 3 × 3 convolution with C channels and a ReLU combine each cell
 # with its neighbours. Then there are two parallel 1 × 1 convolutions ([1] section 3.1). `cls_logits` has k channels,
 # one logit for each of the k anchors of a cell. `bbox_pred` has 4k channels, the deltas of these anchors. A 1 × 1
 # convolution is a linear layer that is applied to every cell. If there are several levels, all of them use the same
@@ -89,22 +89,23 @@ course.source(rpn.RPNHead.forward)
 # %% permutation [markdown]
 # ## 2  A bug that no shape check can catch
 #
-# The convolution returns (N, k, H_l, W_l). The anchors are ordered by row, then by column, then by the anchor within
-# the cell. So `transpose(0, 2, 3, 1)` must move the channels to the end before `reshape` makes (N, A_l). Without the
+# The convolution returns $(N, k, H_l, W_l)$. The anchors are ordered by row, then by column, then by the anchor within
+# the cell. So `transpose(0, 2, 3, 1)` must move the channels to the end before `reshape` makes $(N, A_l)$. Without the
 # transpose, the reshape also works, and the shape is the same. But then the logits of the first anchor of all cells
 # come first, then those of the second anchor. Logit 17 no longer belongs to anchor 17.
 #
 # The plots show the 20 anchors with the highest logits in both orders, from the same weights.
 #
 # > **What people get wrong.** Without the transpose, there is no error, and the training loss even decreases, because
-# > the network memorises the pages. But on other pages, it finds few digits (the first core exercise at the end). If a
+# > the network memorises the pages. But on other pages, it finds few digits (exercise 3 at the end). If a
 # > detector finds nothing, plot its best anchors before you change the learning rate.
 
 # %% permutation-picture
 with nn.no_grad():
     hidden = trained.rpn.head.conv(nn.Tensor(trace.features[0]))  # (N, C, H_l, W_l)
     channels = trained.rpn.head.cls_logits(hidden).data  # (N, k, H_l, W_l)
-right, wrong = channels.transpose(0, 2, 3, 1).reshape(1, -1)[0], channels.reshape(1, -1)[0]  # (A_l,) both
+right = channels.transpose(0, 2, 3, 1).ravel()  # (A_l,)
+wrong = channels.ravel()  # (A_l,)
 
 figure = plot.figure(10, 4.8)
 orders = {"With transpose": right, "Without transpose": wrong}
@@ -113,17 +114,18 @@ for ax, (name, logits) in zip(figure.subplots(1, 2), orders.items(), strict=True
     best = np.argsort(-logits)[:20]
     mean_iou.append(boxes.iou(trace.anchors[0][best], target["boxes"]).max(axis=1).mean())
     plot.proposals(ax, image, trace.anchors[0][best], F.sigmoid_of(logits[best]))
-    plot.title(
-        ax,
-        f"{name}: shape {logits.shape}",
-        f"the 20 best anchors; mean of their best IoU with an object: {mean_iou[-1]:.2f}",
+    caption = (
+        f"the 20 best anchors; mean of their best IoU with an object: {mean_iou[-1]:.2f}"
     )
-assert np.array_equal(right, trace.objectness[0][0]) and mean_iou[0] > 0.5 and mean_iou[1] < 0.2
+    plot.title(ax, f"{name}: shape {logits.shape}", caption)
+assert np.array_equal(right, trace.objectness[0][0])
+assert mean_iou[0] > 0.5 and mean_iou[1] < 0.2
 course.show(
     figure,
-    "The 20 anchors with the highest logits, with two orders of the same outputs. With the transpose, "
-    f"they lie on the digits, and the mean of their best IoU is {mean_iou[0]:.2f}. Without it, they are "
-    f"scattered over the page, and the mean is {mean_iou[1]:.2f}.",
+    "The 20 anchors with the highest logits, with two orders of the same outputs. With "
+    "the transpose, they lie on the digits, and the mean of their best IoU is "
+    f"{mean_iou[0]:.2f}. Without it, they are scattered over the page, and the mean is "
+    f"{mean_iou[1]:.2f}.",
 )
 
 # %% logit [markdown]
@@ -135,7 +137,7 @@ course.show(
 # They also minimise its negative logarithm, divided by the number $n$ of anchors, which is a sum instead of a product
 # ([1] section 3.1.2, $L_{cls}$):
 #
-# $$ L = -\frac{1}{n} \sum_i \left[ t_i \log p_i + (1 - t_i) \log (1 - p_i) \right]. $$
+# $$ L = -\frac{1}{n} \sum_i \bigl[ t_i \log p_i + (1 - t_i) \log (1 - p_i) \bigr]. $$
 #
 # This is the *binary cross-entropy*. In exact arithmetic, the formula is enough. In floating point, it is not. The next
 # cell computes it as written, for background anchors ($t = 0$), in float32. **Predict** the correct loss for a logit of
@@ -143,19 +145,17 @@ course.show(
 
 # %% overflow
 as_written, through_p = {}, {}
+print("logit           p     loss as written     exact loss     derivative through p")
 with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
     for logit in np.array([2, 10, 20, 100, -100], np.float32):
         p = 1 / (1 + np.exp(-logit))
-        as_written[int(logit)] = -np.log(1 - p)
-        through_p[int(logit)] = (p - 0) / (p * (1 - p)) * (p * (1 - p))  # the chain rule through p
-        exact = np.logaddexp(0, np.float64(logit))
-        print(
-            f"logit {logit:5.0f}: p {p:.8f}, loss as written {as_written[int(logit)]:9.5f}, "
-            f"exact {exact:9.5f}, derivative through p {through_p[int(logit)]:8.5f}"
-        )
+        loss, exact = -np.log(1 - p), np.logaddexp(0, np.float64(logit))
+        derivative = (p - 0) / (p * (1 - p)) * (p * (1 - p))  # the chain rule through p
+        print(f"{logit:5.0f}  {p:10.8f}{loss:20.5f}{exact:15.5f}{derivative:25.5f}")
+        as_written[int(logit)], through_p[int(logit)] = loss, derivative
     assert np.isinf(as_written[20]) and np.isnan([through_p[20], through_p[-100]]).all()
-    assert [round(float(F.sigmoid_of(np.array(x))), 2) for x in (0.0, 1.0)] == [0.5, 0.73]
     assert as_written[-100] == 0 and np.isinf(np.exp(np.float32(100)))
+assert [round(float(F.sigmoid_of(np.array(x))), 2) for x in (0.0, 1.0)] == [0.5, 0.73]
 
 # %% stable-form [markdown]
 # At a logit of 20, $p$ is exactly 1 in float32, so the loss is $-\log 0 = \infty$, and the derivative is 0/0. At -100,
@@ -164,7 +164,10 @@ with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
 #
 # The solution is to avoid $p$. Insert $\sigma$ into the loss of one anchor and simplify, for $t = 1$ and $t = 0$:
 #
-# $$ -\log \sigma(s) = \log (1 + e^{-s}), \qquad -\log (1 - \sigma(s)) = \log (1 + e^{s}). $$
+# $$ \begin{aligned}
+# -\log \sigma(s) &= \log (1 + e^{-s}), \\
+# -\log (1 - \sigma(s)) &= \log (1 + e^{s}).
+# \end{aligned} $$
 #
 # The second form still overflows if $s$ is large, and the first one if $-s$ is large. But one of $e^{s}$ and $e^{-s}$
 # is at most 1. Factor the larger one out of the logarithm, so that only $e^{-|s|}$ remains inside. Derive this form
@@ -184,7 +187,8 @@ def binary_cross_entropy(logits, labels):
     """
     ### BEGIN SOLUTION
     logits = np.asarray(logits, np.float64)
-    loss = np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))  # (A,)
+    rest = np.log1p(np.exp(-np.abs(logits)))  # (A,)
+    loss = np.maximum(logits, 0) - logits * labels + rest  # (A,)
     return loss.sum() / max(loss.size, 1)
     ### END SOLUTION
 
@@ -217,9 +221,9 @@ print("binary_cross_entropy: correct")
 def rpn_loss_gradient(logits, labels):
     """Return the derivative of the objectness loss with respect to each logit, (A,).
 
-    logits (A,): any real numbers. labels (A,): 1 object, 0 background, -1 not sampled.
-    The loss is the mean binary cross-entropy over the sampled anchors. If no anchor is sampled, all
-    derivatives are 0.
+    logits (A,): any real numbers. labels (A,): 1 object, 0 background, -1 not sampled. The
+    loss is the mean binary cross-entropy over the sampled anchors. If no anchor is sampled,
+    all derivatives are 0.
     """
     ### BEGIN SOLUTION
     small = np.exp(-np.abs(np.asarray(logits, np.float64)))  # at most 1
@@ -252,19 +256,16 @@ print("rpn_loss_gradient: correct")
 
 # %% differences-curve
 rng = np.random.default_rng(0)
-logits, labels = rng.normal(0, 2, 32), rng.integers(0, 2, 32)  # 32 losses of one anchor each
+logits, labels = rng.normal(0, 2, 32), rng.integers(0, 2, 32)  # 32 losses of one anchor
 exact = F.sigmoid_of(logits) - labels  # (32,)
 steps = 10.0 ** np.arange(-12, 0.5, 0.5)
 
 
 def losses_at(logits, dtype):
     """Return the separate loss of each anchor, (32,), computed in `dtype`."""
-    return np.array(
-        [
-            F.binary_cross_entropy_with_logits(nn.Tensor(np.array([logit], dtype)), [label]).item()
-            for logit, label in zip(logits, labels, strict=True)
-        ]
-    )
+    tensors = [nn.Tensor(np.array([logit], dtype)) for logit in logits]
+    pairs = zip(tensors, labels, strict=True)
+    return np.array([F.binary_cross_entropy_with_logits(t, [k]).item() for t, k in pairs])
 
 
 def largest_error(step, dtype):
@@ -275,18 +276,20 @@ def largest_error(step, dtype):
 
 figure = plot.figure(7.5, 3.8)
 ax = figure.subplots()
-errors = {dtype: [largest_error(step, dtype) for step in steps] for dtype in ("float64", "float32")}
+dtypes = "float64", "float32"
+errors = {dtype: [largest_error(step, dtype) for step in steps] for dtype in dtypes}
 plot.gradient_errors(ax, steps, errors)
-plot.title(ax, "The error is smallest for a medium step", "largest error of 32 central differences")
+caption = "largest error of 32 central differences"
+plot.title(ax, "The error is smallest for a medium step", caption)
 best_step = {dtype: steps[np.argmin(values)] for dtype, values in errors.items()}
 assert errors["float32"][0] > 0.9
 assert 1e-6 < best_step["float64"] < 1e-4 and 1e-3 < best_step["float32"] < 1e-1
 course.show(
     figure,
-    "Error by step size, both axes logarithmic. Each curve has the shape of a V: the error falls up to "
-    f"a step of about {best_step['float64']:.0e} in float64 and {best_step['float32']:.0e} in float32, "
-    "and then both rise along the same line. With very small steps, float32 has an error of about 1 or "
-    "more.",
+    "Error by step size, both axes logarithmic. Each curve has the shape of a V: the "
+    f"error falls up to a step of about {best_step['float64']:.0e} in float64 and "
+    f"{best_step['float32']:.0e} in float32, and then both rise along the same line. With "
+    "very small steps, float32 has an error of about 1 or more.",
 )
 
 
@@ -319,7 +322,8 @@ assert np.array_equal(x, before), (
 )
 error = np.abs(found - weight * np.cos(x)).max()
 assert error < 2e-8, (
-    f"the error is {error:.1e} for a sum of sines; central differences with step 1e-5 reach 1e-10"
+    f"the error is {error:.1e} for a sum of sines; central differences with step 1e-5 "
+    "reach 1e-10"
 )
 print(f"central_differences: correct, largest error {error:.0e}")
 
@@ -332,8 +336,12 @@ print(f"central_differences: correct, largest error {error:.0e}")
 # is as large as far away. *Smooth L1* ([2] equation 3, there with $\beta = 1$) is quadratic near the target, and linear
 # far from it:
 #
-# $$ \ell_\beta(d) = \begin{cases} d^2 / (2 \beta) & |d| < \beta \\ |d| - \beta / 2 & \text{otherwise} \end{cases}
-# \qquad \ell_\beta'(d) = \begin{cases} d / \beta & |d| < \beta \\ \mathrm{sign}(d) & \text{otherwise.} \end{cases} $$
+# $$ \begin{aligned}
+# \ell_\beta(d) &= \begin{cases} d^2 / (2 \beta) & |d| < \beta, \\
+#   |d| - \beta / 2 & \text{otherwise,} \end{cases} \\
+# \ell_\beta'(d) &= \begin{cases} d / \beta & |d| < \beta, \\
+#   \mathrm{sign}(d) & \text{otherwise.} \end{cases}
+# \end{aligned} $$
 #
 # At $|d| = \beta$, both parts have the same value and the same slope. Verify this.
 #
@@ -344,7 +352,8 @@ print(f"central_differences: correct, largest error {error:.0e}")
 # with $\beta = 1/9$.
 
 # %% smooth-l-one-picture
-all_anchors, rng, size = trace.anchors[0], np.random.default_rng(0), trained.config.rpn_batch_size_per_image
+all_anchors, rng = trace.anchors[0], np.random.default_rng(0)
+size = trained.config.rpn_batch_size_per_image
 found = [
     rpn.find_targets(all_anchors, objects["boxes"], batch_size=size, rng=rng).deltas
     for _, objects in data.Digits(64)
@@ -357,16 +366,27 @@ for beta in (1, 1 / 9):
     mean_slope[beta] = np.abs(predicted.grad).mean()
     below = np.mean(np.abs(wanted) < beta)
     print(
-        f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} target deltas are below it; "
-        f"for predictions of 0, the mean slope is {mean_slope[beta]:.2f}"
+        f"beta {beta:.3f}: {below:.0%} of {wanted.size:,} target deltas are below it",
+        end="",
     )
+    print(f"; the mean slope is {mean_slope[beta]:.2f}")
+print("(mean slope: for predictions of 0)")
 assert np.abs(wanted).max() < 1 and round(mean_slope[1 / 9] / mean_slope[1]) == 5
-assert round(len(wanted) / 64) == 8 and len(wanted) / 64 / size < 0.1  # positive anchors per page
+positives = len(wanted) / 64  # per page
+assert round(positives) == 8 and positives / size < 0.1
 
 d = np.linspace(-2, 2, 401)
+
+
+def smooth_at(d, beta):
+    """Return the library's smooth L1 for a difference d."""
+    return F.smooth_l1_loss(nn.Tensor([d]), [0], beta).item()
+
+
+betas = {"1": 1, "1/9": 1 / 9}
 smooth = {
-    f"smooth L1, β = {name}": np.array([F.smooth_l1_loss(nn.Tensor([x]), [0], beta).item() for x in d])
-    for name, beta in (("1", 1), ("1/9", 1 / 9))
+    f"smooth L1, β = {name}": np.array([smooth_at(x, beta) for x in d])
+    for name, beta in betas.items()
 }
 slopes = {name: np.gradient(values, d) for name, values in smooth.items()}
 parts = {  # beyond the loss, each formula is drawn only where the loss does not use it
@@ -376,20 +396,16 @@ parts = {  # beyond the loss, each formula is drawn only where the loss does not
 }
 figure = plot.figure(11, 3.8)
 left, right = figure.subplots(1, 2)
-plot.title(
-    plot.lines(left, d, parts, "d", "loss"),
-    "The loss with β = 1",
-    "a parabola for |d| < 1, two lines beyond",
-)
-plot.title(
-    plot.lines(right, d, slopes, "d", "slope"), "The slope", "with β = 1/9, it is larger for small d"
-)
+plot.lines(left, d, parts, "d", "loss")
+plot.title(left, "The loss with β = 1", "a parabola for |d| < 1, two lines beyond")
+plot.lines(right, d, slopes, "d", "slope")
+plot.title(right, "The slope", "with β = 1/9, it is larger for small d")
 course.show(
     figure,
-    "Left: smooth L1 with beta 1 is a parabola between -1 and 1, and a straight line on each side. The "
-    "continued parabola rises faster than the lines, and the continued lines meet in a corner at -1/2. "
-    "Right: its slope rises from -1 to 1 over the interval from -1 to 1; with beta 1/9, it rises over "
-    "an interval nine times shorter.",
+    "Left: smooth L1 with beta 1 is a parabola between -1 and 1, and a straight line on "
+    "each side. The continued parabola rises faster than the lines, and the continued "
+    "lines meet in a corner at -1/2. Right: its slope rises from -1 to 1 over the "
+    "interval from -1 to 1; with beta 1/9, it rises over an interval nine times shorter.",
 )
 
 
@@ -397,7 +413,8 @@ course.show(
 def smooth_l1(prediction, target, beta):
     """Return the sum of smooth L1 over all elements, a number.
 
-    prediction, target (N, 4), where N may be 0. beta > 0. Do not divide the sum: the caller does this.
+    prediction, target (N, 4), where N may be 0. beta > 0. Do not divide the sum: the caller
+    does this.
     """
     ### BEGIN SOLUTION
     d = np.abs(np.asarray(prediction, np.float64) - target)
@@ -406,7 +423,7 @@ def smooth_l1(prediction, target, beta):
 
 
 def smooth_l1_gradient(prediction, target, beta):
-    """Return the derivative of this sum with respect to each element of the prediction, (N, 4)."""
+    """Return the derivative of this sum by each element of the prediction, (N, 4)."""
     ### BEGIN SOLUTION
     d = np.asarray(prediction, np.float64) - target
     return np.clip(d / beta, -1, 1)
@@ -451,7 +468,10 @@ for name, largest in differences.items():
 #
 # Equation 1 of [1], where $p_i$ is the probability and $t_i$ the deltas of anchor $i$, and a star marks the targets:
 #
-# $$ L = \frac{1}{N_{cls}} \sum_i L_{cls}(p_i, p_i^*) + \lambda \frac{1}{N_{reg}} \sum_i p_i^* L_{reg}(t_i, t_i^*). $$
+# $$ \begin{aligned}
+# L ={}& \frac{1}{N_{cls}} \sum_i L_{cls}(p_i, p_i^*) \\
+# &+ \lambda \frac{1}{N_{reg}} \sum_i p_i^* L_{reg}(t_i, t_i^*).
+# \end{aligned} $$
 #
 # The factor $p_i^*$ means that only positive anchors have a box loss. In the paper, $N_{cls} = 256$ is the number of
 # sampled anchors, $N_{reg} \approx 2400$ is the number of cells, and $\lambda = 10$. Since $2400 / 10 = 240$ is almost
@@ -489,8 +509,10 @@ rcnn.seed(7)
 pages, unseen = data.Digits(64), data.Digits(8, split="val", seed=5)
 model = rcnn.faster_rcnn_small(pages.classes)
 train, test = list(pages), list(unseen)  # pairs (image, target)
-train_images, test_images = (model.make_batch([page for page, _ in part]).images for part in (train, test))
-gt_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # one (G, 4) for each page
+train_images, test_images = (
+    model.make_batch([page for page, _ in part]).images for part in (train, test)
+)
+gt_boxes = [objects["boxes"].astype(np.float32) for _, objects in train]  # (G, 4) each
 
 
 def rpn_outputs(images):
@@ -501,7 +523,9 @@ def rpn_outputs(images):
 
 def rpn_losses(chosen, rng):
     """Return the two losses of the RPN on the chosen pages."""
-    found = [rpn.find_targets(all_anchors, gt_boxes[i], batch_size=size, rng=rng) for i in chosen]
+    found = [
+        rpn.find_targets(all_anchors, gt_boxes[i], batch_size=size, rng=rng) for i in chosen
+    ]
     objectness, deltas = rpn_outputs(train_images[chosen])
     return rpn.loss([objectness], [deltas], found)
 
@@ -511,13 +535,14 @@ course.compare(boxes.iou, all_anchors, gt_boxes[1])
 
 # %% training-loop
 def recall_of_best(objectness, deltas):
-    """Return the fraction of the unseen digits that one of the 20 best proposals of their page covers."""
+    """Return the fraction of the unseen digits that the best proposals of a page cover."""
     covered = []
-    for logits, page_deltas, (_, objects) in zip(objectness.data, deltas.data, test, strict=True):
-        best = rpn.propose(
-            [logits], [page_deltas], [all_anchors], (128, 128), pre_nms_top_n=400, post_nms_top_n=20
-        )
-        covered.append(boxes.iou(best.boxes, objects["boxes"]).max(axis=0, initial=0) >= 0.5)
+    cuts = {"pre_nms_top_n": 400, "post_nms_top_n": 20}
+    outputs = zip(objectness.data, deltas.data, test, strict=True)
+    for logits, page_deltas, (_, objects) in outputs:
+        best = rpn.propose([logits], [page_deltas], [all_anchors], (128, 128), **cuts)
+        iou = boxes.iou(best.boxes, objects["boxes"])  # (20, G)
+        covered.append(iou.max(axis=0, initial=0) >= 0.5)
     return np.concatenate(covered).mean()
 
 
@@ -536,22 +561,26 @@ for step in range(161):
     optimizer.zero_grad()
     (cls_loss + reg_loss).backward()
     optimizer.step()
-print("objectness loss at steps 0, 20, 40, ...:", *(f"{loss:.3f}" for loss in objectness_losses[::20]))
+print("objectness loss at every 20th step, from step 0:")
+print(*(f"{loss:.3f}" for loss in objectness_losses[::20]))
 assert maps[10][0].max() < maps[0][0].max() < 0.1 and maps[160][0].max() > 2  # logits
 assert maps[10][1] < 0.2 and maps[160][1] > 0.7  # recall
 
 # %% objectness-by-iteration
 figure = plot.figure(11, 6.6)
-for ax, (step, (logits, recall)) in zip(figure.subplots(2, 3).flat, maps.items(), strict=True):
-    probability = F.sigmoid_of(logits).reshape(16, 16, -1).transpose(2, 0, 1)  # (k, H_l, W_l)
+axes = figure.subplots(2, 3).flat
+for ax, (step, (logits, recall)) in zip(axes, maps.items(), strict=True):
+    probability = F.sigmoid_of(logits).reshape(16, 16, -1).transpose(2, 0, 1)  # (k, 16, 16)
     plot.objectness(ax, test[0][0], probability)
-    plot.title(ax, f"Step {step}", f"maximum {probability.max():.3f}; recall of the 20 best {recall:.0%}")
+    caption = f"maximum {probability.max():.3f}; recall of the 20 best {recall:.0%}"
+    plot.title(ax, f"Step {step}", caption)
 course.show(
     figure,
-    "The highest probability in each cell at six steps. Step 0: about one half everywhere. Step 10: "
-    "lower everywhere, without a pattern of digits. Step 30: low, a little higher on the digits. Steps "
-    "80 to 160: a few cells on the digits become bright, and the rest is dark. The recall of the 20 "
-    f"best proposals rises from {maps[0][1]:.0%} to {maps[160][1]:.0%}.",
+    "The highest probability in each cell at six steps. Step 0: about one half "
+    "everywhere. Step 10: lower everywhere, without a pattern of digits. Step 30: low, a "
+    "little higher on the digits. Steps 80 to 160: a few cells on the digits become "
+    "bright, and all others stay low. The recall of the 20 best proposals rises from "
+    f"{maps[0][1]:.0%} to {maps[160][1]:.0%}.",
 )
 
 # %% a-number [markdown]
@@ -578,16 +607,20 @@ course.show(
 # %% a-number-measured
 rcnn.seed(1)
 fresh = rcnn.faster_rcnn_small(pages.classes)
-chosen = rpn.find_targets(all_anchors, gt_boxes[1], batch_size=size, rng=np.random.default_rng(1))
+rng = np.random.default_rng(1)
+chosen = rpn.find_targets(all_anchors, gt_boxes[1], batch_size=size, rng=rng)
 objectness, deltas = fresh.rpn.head([fresh.backbone(nn.Tensor(train_images[[1]]))])
 first, _ = rpn.loss(objectness, deltas, [chosen])
 first.backward()
 plus, minus = len(chosen.positive), len(chosen.negative)
-expected, measured = (minus - plus) / (2 * (plus + minus)), fresh.rpn.head.cls_logits.bias.grad.sum()
-print(f"first loss {first.item():.4f}; in section 8: {objectness_losses[0]:.4f}; log 2 = {np.log(2):.4f}")
+expected = (minus - plus) / (2 * (plus + minus))
+measured = fresh.rpn.head.cls_logits.bias.grad.sum()
+print(f"first loss {first.item():.4f}; in section 8: {objectness_losses[0]:.4f}", end="; ")
+print(f"log 2 = {np.log(2):.4f}")
 print(f"{plus} positive, {minus} negative: (n- - n+) / 2n = {expected:.4f}")
 print(f"sum of the gradients of the biases: {measured:.4f}")
-assert abs(first.item() - np.log(2)) < 0.01 and abs(objectness_losses[0] - np.log(2)) < 0.01
+assert abs(first.item() - np.log(2)) < 0.01
+assert abs(objectness_losses[0] - np.log(2)) < 0.01
 assert abs(measured - expected) < 0.01
 
 # %% learned [markdown]
@@ -599,28 +632,29 @@ assert abs(measured - expected) < 0.01
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Start `cls_logits.bias.data[...]` at -2.2 instead of 0, so that $p = 0.1$ everywhere. Compute the first loss by
 #    hand, for 12 positive and 116 negative anchors. Are the predictions at step 10 different?
 # 2. Divide the box loss by the number of positive anchors. By which factor do its gradients increase, and what happens
 #    on `train[3]`, which has no objects?
 #
-# **Core**
+# **Core** (half an hour)
 #
-# 1. Remove the transpose from the head (with a subclass of `rpn.RPNHead`) and train again. How far does the loss
+# 3. Remove the transpose from the head (with a subclass of `rpn.RPNHead`) and train again. How far does the loss
 #    decrease, and what is the recall?
-# 2. Also store the predictions at step 60, once as above and once without `model.eval()`. How do they differ? What does
+# 4. Also store the predictions at step 60, once as above and once without `model.eval()`. How do they differ? What does
 #    batch norm do in each of the two modes, and why is the difference visible while the weights change quickly?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
-# 1. The *focal loss* (RetinaNet, arXiv 1708.02002) uses all positive and negative anchors instead of a sample. Let $q$
-#    be the probability of the right label: $q = \sigma(s)$ for an object and $\sigma(-s)$ for background. The loss of an
-#    anchor is $-\alpha (1 - q)^2 \log q$, with $\alpha = 0.25$ for objects and 0.75 for background. The sum is divided by
-#    the number of positive anchors. Derive the gradient, and check it with your central differences. Then train with
-#    it: `nn.functional.sigmoid`, `log` and `**` work on tensors, and `rpn.find_targets(...).matches` is -2 for ignored
-#    anchors. Compare the recall at steps 10 and 160 with the sample.
+# 5. The *focal loss* (RetinaNet, arXiv 1708.02002) uses all positive and negative anchors instead of a sample. Let
+#    $q$ be the probability of the right label: $q = \sigma(s)$ for an object and $\sigma(-s)$ for background. The
+#    loss of an anchor is $-\alpha (1 - q)^2 \log q$, with $\alpha = 0.25$ for objects and 0.75 for background. The
+#    sum is divided by the number of positive anchors. Derive the gradient, and check it with your central
+#    differences. Then train with it: `nn.functional.sigmoid`, `log` and `**` work on tensors, and
+#    `rpn.find_targets(...).matches` is -2 for ignored anchors. Compare the recall at steps 10 and 160 with the
+#    sample.
 
 # %% questions [markdown]
 # ## Five questions
@@ -629,18 +663,22 @@ assert abs(measured - expected) < 0.01
 
 # %% quiz
 course.quiz("""
-    Four anchors are sampled, and all logits are 0. What is the derivative of the objectness loss with
-    respect to the logit of a *positive* anchor?
+    Four anchors are sampled, and all logits are 0. What is the derivative of the objectness
+    loss with respect to the logit of a *positive* anchor?
     [ ] -0.5
-        The prediction minus the label is 0.5 - 1 = -0.5, but the loss is a mean over four anchors.
+        The prediction minus the label is 0.5 - 1 = -0.5, but the loss is a mean over four
+        anchors.
     [x] -0.125
-        (0.5 - 1) / 4. The derivative is negative, so a step against the gradient increases the logit.
+        (0.5 - 1) / 4. The derivative is negative, so a step against the gradient increases
+        the logit.
     [ ] 0.125
-        The sign is wrong: this is the derivative for a negative anchor, whose logit must decrease.
+        The sign is wrong: this is the derivative for a negative anchor, whose logit must
+        decrease.
     [ ] 0, because a logit of 0 is in the middle
         The derivative is 0 only if the prediction is equal to the label.
 
-    The first loss of a new training is 0.693, as expected. Which of these bugs can you exclude?
+    The first loss of a new training is 0.693, as expected. Which of these bugs can you
+    exclude?
     [ ] The labels 0 and 1 are swapped.
         With a probability of one half, the loss of an anchor is log 2 for either label.
     [ ] The transpose of the head is missing.
@@ -648,37 +686,39 @@ course.quiz("""
     [x] The weights of the head start 100 times too large.
         Then the logits are not near 0, and the loss of many anchors differs from log 2.
 
-    The differences between two predicted deltas and their targets are 0.05 and 3. What are the slopes of
-    smooth L1 with beta 1/9?
+    The differences between two predicted deltas and their targets are 0.05 and 3. What are
+    the slopes of smooth L1 with beta 1/9?
     [x] 0.45 and 1
         0.05 is below beta, so the slope is 0.05 · 9. Beyond beta, it is 1.
     [ ] 0.05 and 3
         These are the slopes of the square. A very wrong box would dominate the gradient.
     [ ] 1 and 1
-        These are the slopes of the absolute value. Smooth L1 has a smaller slope near the target.
+        These are the slopes of the absolute value. Smooth L1 has a smaller slope near the
+        target.
     [ ] 0.05 and 1
         These are the slopes with beta 1.
 
-    You compare your gradient with central differences in float64. The largest error is 0.01, with each of
-    the steps 1e-3, 1e-4, 1e-5 and 1e-6. What is the reason?
+    You compare your gradient with central differences in float64. The largest error is
+    0.01, with each of the steps 1e-3, 1e-4, 1e-5 and 1e-6. What is the reason?
     [ ] The steps are too large.
         Then the error would fall by a factor of 100 whenever the step is ten times smaller.
     [ ] The steps are too small, and rounding dominates.
         Then the error would rise when the step becomes smaller.
     [x] The gradient is wrong.
-        The differences agree with each other, so they are near the true derivative. Your formula differs
-        from it.
+        The differences agree with each other, so they are near the true derivative. Your
+        formula differs from it.
 
-    Someone applies the sigmoid to the logits, and passes the result to a loss "with logits". What is the
-    lowest loss that a background anchor can reach?
+    Someone applies the sigmoid to the logits, and passes the result to a loss "with
+    logits". What is the lowest loss that a background anchor can reach?
     [ ] 0
-        The loss treats the probability as a logit. It would need a logit far below 0, but a probability
-        is at least 0.
+        The loss treats the probability as a logit. It would need a logit far below 0, but a
+        probability is at least 0.
     [ ] 0.313
-        This is log(1 + exp(-1)), the lowest loss of an anchor with an *object*, at a probability of 1.
+        This is log(1 + exp(-1)), the lowest loss of an anchor with an *object*, at a
+        probability of 1.
     [x] 0.693
-        The best probability is 0. As a logit, it means one half, and the loss is log 2. No anchor can
-        look certain.
+        The best probability is 0. As a logit, it means one half, and the loss is log 2. No
+        anchor can look certain.
 """)
 
 # %% next [markdown]
