@@ -287,7 +287,10 @@ course.show(
 # probability that the anchor contains an object is $\sigma(s) = 1 / (1 + e^{-s})$. The deltas $d_x, d_y, d_w, d_h$
 # are relative to the anchor's centre $(x_a, y_a)$, width $w_a$ and height $h_a$ ([1] section 3.1.2, equation 2):
 #
-# $$ x = x_a + d_x w_a, \qquad y = y_a + d_y h_a, \qquad w = w_a e^{d_w}, \qquad h = h_a e^{d_h}. $$
+# $$ \begin{aligned}
+# x &= x_a + d_x w_a, & \quad y &= y_a + d_y h_a, \\
+# w &= w_a e^{d_w}, & \quad h &= h_a e^{d_h}.
+# \end{aligned} $$
 #
 # Each plot belongs to one anchor shape. Find a small and a large digit in all of them.
 #

@@ -247,7 +247,7 @@ course.show(
 # to $\min(a_2, b_2)$. If the second number is smaller than the first, the intervals share nothing; the difference is
 # then negative, and its absolute value is the gap. The shared length is therefore
 #
-# $$ o(a, b) = \max\bigl(0,\; \min(a_2, b_2) - \max(a_1, b_1)\bigr). $$
+# $$ o = \max\bigl(0,\, \min(a_2, b_2) - \max(a_1, b_1)\bigr). $$
 #
 # A point is in both boxes if its x is in both intervals along x *and* its y is in both intervals along y. The
 # intersection is therefore a rectangle with the area
@@ -256,7 +256,7 @@ course.show(
 #
 # The sum of the two areas counts the intersection twice, and the union counts it once ([1] section 4.2):
 #
-# $$ \mathrm{IoU}(A, B) = \frac{|A \cap B|}{|A \cup B|} = \frac{o_x o_y}{|A| + |B| - o_x o_y}. $$
+# $$ \mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|} = \frac{o_x o_y}{|A| + |B| - o_x o_y}. $$
 #
 # The IoU is 1 only for equal boxes (with a positive area), and 0 if the boxes share no area. It is symmetric, and it
 # has no unit: if both boxes become ten times as large, the IoU does not change.

@@ -433,7 +433,7 @@ for name in ("x, y, width, height", "boxes of another page"):
 # If the fit is near 1, the box belongs to its image. A box that does not belong to its image has a random rank, so
 # its fit is 1/2 on average, *for any kind of image*. This needs neither a detector nor a threshold for grey values.
 # (In detail, the fit is the mean of two such ranks, one for the contrast of colours and one for the contrast of
-# edges; equal values share their rank.) If the boxes fit hardly better than chance, `validate` tries several
+# edges; equal values share their rank.) If the boxes fit little better than chance, `validate` tries several
 # transformations, and reports one that makes them fit.
 
 
@@ -473,7 +473,7 @@ course.show(
 )
 
 # %% blind [markdown]
-# The plot explains why three of the lies were not found. The mirrored pages *are* visible: their boxes fit hardly
+# The plot explains why three of the lies were not found. The mirrored pages *are* visible: their boxes fit little
 # better than chance. But mirroring is not one of the transformations that `validate` tries, so it reports nothing. A
 # box without its last row and column fits as well as the true box; only a person with a magnifying glass can see the
 # difference. And contrast cannot tell a 4 from a 9, so wrong labels are invisible on all three levels.

@@ -213,14 +213,13 @@ print("output_size: right")
 #
 # Let $g_{n,o,i,j}$ be `grad_out`, the derivative of the loss $L$ with respect to $out_{n,o,i,j}$. The formula of
 # section 1 is linear in the weights, in the bias and in the input. To get the derivative with respect to one number,
-# find all terms that contain this number, and add their contributions:
+# find all terms that contain this number, and add their contributions. With $a$ and $b$ as in section 1:
 #
 # $$ \begin{aligned}
 # \frac{\partial L}{\partial b_o} &= \sum_{n,i,j} g_{n,o,i,j}, \\
-# \frac{\partial L}{\partial w_{o,c,u,v}} &= \sum_{n,i,j} g_{n,o,i,j}\; x_{n,c,a,b}
-#   \quad \text{with $a$, $b$ as above}, \\
-# \frac{\partial L}{\partial x_{n,c,a,b}} &= \sum_{o}\; \sum_{\substack{u,\,i\,:\; i s + u - p = a \\
-#   v,\,j\,:\; j s + v - p = b}} g_{n,o,i,j}\; w_{o,c,u,v}.
+# \frac{\partial L}{\partial w_{o,c,u,v}} &= \sum_{n,i,j} g_{n,o,i,j}\; x_{n,c,a,b}, \\
+# \frac{\partial L}{\partial x_{n,c,a,b}} &= \sum_{o} \sum_{\substack{u, i:\; i s + u - p = a \\
+#   v, j:\; j s + v - p = b}} g_{n,o,i,j}\; w_{o,c,u,v}.
 # \end{aligned} $$
 #
 # The last sum is easier to compute by filter position than by pixel. Take one position $(u, v)$ of the filter. In all

@@ -583,8 +583,8 @@ course.show(
 # the smallest square that has an IoU of at least $t$ at *every* position with the nearest anchor of its own shape:
 #
 # $$ \begin{aligned}
-# && \left(1 - \frac{d}{2s}\right)^2 &\ge \frac{2t}{1 + t} \\
-# &\Longleftrightarrow & s &\ge \frac{d}{2 \left(1 - \sqrt{2t / (1 + t)}\right)}.
+# \left(1 - \frac{d}{2s}\right)^2 &\ge \frac{2t}{1 + t}, \\
+# \text{so} \quad s &\ge \frac{d}{2 \left(1 - \sqrt{2t / (1 + t)}\right)}.
 # \end{aligned} $$
 #
 # For $t = 0.7$, this is **5.4 strides**, and for $t = 0.5$, it is **2.7 strides**. Half of the digits are smaller

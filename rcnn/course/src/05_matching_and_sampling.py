@@ -108,11 +108,11 @@ course.show(
 # Let $o_{ag}$ be the IoU of anchor $a$ with object $g$. Let $m_a = \max_g o_{ag}$ be the best IoU of the anchor, and
 # $g_a$ the first object with this IoU. Let $b_g = \max_a o_{ag}$ be the best IoU of the object. Then
 #
-# $$ \text{matches}_a = \begin{cases}
+# $$ \begin{aligned} & \text{matches}_a = \\ & \quad \begin{cases}
 # g_a & \text{if } m_a \ge 0.7, \\
 # g_a & \text{if } o_{ag} = b_g > 0 \text{ for some } g, \\
 # -1 & \text{otherwise, if } m_a < 0.3, \\
-# -2 & \text{otherwise.} \end{cases} $$
+# -2 & \text{otherwise.} \end{cases} \end{aligned} $$
 #
 # The paper leaves some cases open, and implementations differ:
 #
@@ -385,8 +385,8 @@ course.show(
 # step decreases the logit. The sum is 0 where
 #
 # $$ \begin{aligned}
-# && P \, (\sigma(s) - 1) + N \, \sigma(s) &= 0 \\
-# &\Longleftrightarrow & \sigma(s) &= \frac{P}{P + N}.
+# P \, (\sigma(s) - 1) + N \, \sigma(s) &= 0, \\
+# \text{so} \quad \sigma(s) &= \frac{P}{P + N}.
 # \end{aligned} $$
 #
 # There, the mean loss is 0.034, although the network has learned nothing about any image. Everything else that it

@@ -137,7 +137,10 @@ course.show(
 # They also minimise its negative logarithm, divided by the number $n$ of anchors, which is a sum instead of a product
 # ([1] section 3.1.2, $L_{cls}$):
 #
-# $$ L = -\frac{1}{n} \sum_i \bigl[ t_i \log p_i + (1 - t_i) \log (1 - p_i) \bigr]. $$
+# $$ \begin{aligned}
+# L = -\frac{1}{n} \sum_i \bigl[ & t_i \log p_i \\
+# & + (1 - t_i) \log (1 - p_i) \bigr].
+# \end{aligned} $$
 #
 # This is the *binary cross-entropy*. In exact arithmetic, the formula is enough. In floating point, it is not. The next
 # cell computes it as written, for background anchors ($t = 0$), in float32. **Predict** the correct loss for a logit of
@@ -244,7 +247,10 @@ print("rpn_loss_gradient: correct")
 # reduces the loss. *Central differences* are a test that does not need the derivation. Change one element of $x$ by a
 # small step $h$ in both directions:
 #
-# $$ \frac{f(x + h) - f(x - h)}{2 h} = f'(x) + \frac{h^2}{6} f^{(3)}(x) + \dots $$
+# $$ \begin{aligned}
+# & \frac{f(x + h) - f(x - h)}{2 h} \\
+# & \quad = f'(x) + \frac{h^2}{6} f^{(3)}(x) + \dots
+# \end{aligned} $$
 #
 # A difference to one side only has the error $\frac{h}{2} f''(x)$, which is much larger. How small should $h$ be?
 # According to the formula, as small as possible. But both values of $f$ are rounded, with an error of about
