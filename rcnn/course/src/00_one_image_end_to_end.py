@@ -75,14 +75,10 @@ image, target = pages[178]
 figure = plot.figure(9, 4.4)
 left, right = figure.subplots(1, 2)
 plot.title(plot.image(left, image), "Input", f"an image {image.shape}, {image.dtype}")
-plot.boxes(
-    plot.image(right, image), target["boxes"], target["labels"], class_names=pages.classes
-)
-plot.title(
-    right,
-    "Expected output",
-    f"boxes {target['boxes'].shape}, labels {target['labels'].shape}",
-)
+plot.image(right, image)
+plot.boxes(right, target["boxes"], target["labels"], class_names=pages.classes)
+caption = f"boxes {target['boxes'].shape}, labels {target['labels'].shape}"
+plot.title(right, "Expected output", caption)
 course.show(
     figure,
     f"Left: a grey page with {len(target['boxes'])} handwritten digits of different "
@@ -224,11 +220,8 @@ assert 4 < fourth[0].mean() / fourth[1:-1, 1:-1].mean() < 4.6
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.feature_map(left, features, image=image)
-plot.title(
-    left,
-    "Feature map",
-    f"the largest of {len(features)} channels in each cell; dark: the digits",
-)
+caption = f"the largest of {len(features)} channels in each cell; dark: the digits"
+plot.title(left, "Feature map", caption)
 plot.feature_map(right, features, max_channels=16)
 plot.title(right, "The first 16 channels", "all with the same colours")
 course.show(
@@ -256,9 +249,8 @@ course.show(
 
 # %% anchors-shapes
 show("anchors[0]", trace.anchors[0])
-cell = anchors.cell_anchors(
-    model.config.anchor_sizes, model.config.aspect_ratios
-)  # (k, 4), around (0, 0)
+sizes, ratios = model.config.anchor_sizes, model.config.aspect_ratios
+cell = anchors.cell_anchors(sizes, ratios)  # (k, 4), around (0, 0)
 rows, columns, k = *features.shape[1:], len(cell)
 print(f"H_l × W_l × k = {rows} × {columns} × {k} = {rows * columns * k}")
 by_cell = trace.anchors[0].reshape(rows, columns, k, 4)  # (H_l, W_l, k, 4)
@@ -304,11 +296,9 @@ show("rpn_deltas[0]", trace.rpn_deltas[0])
 probability = 1 / (1 + np.exp(-trace.objectness[0][0]))  # (A_l,)
 maps = probability.reshape(rows, columns, k).transpose(2, 0, 1)  # (k, H_l, W_l)
 
-shape = len(model.config.aspect_ratios), len(model.config.anchor_sizes)
-figure = plot.figure(10, 3.3 * shape[0])
-for ax, level, (x1, y1, x2, y2) in zip(
-    figure.subplots(*shape).flat, maps, cell, strict=True
-):
+figure = plot.figure(10, 3.3 * len(ratios))
+axes = figure.subplots(len(ratios), len(sizes)).flat
+for ax, level, (x1, y1, x2, y2) in zip(axes, maps, cell, strict=True):
     plot.objectness(ax, image, level, image_size=trace.batch.shape[2:])
     plot.title(ax, f"{y2 - y1:g} × {x2 - x1:g} pixels", "height × width of the anchor")
 course.show(
@@ -339,19 +329,15 @@ positive, negative = trace.sampled_anchors[0]
 show("sampled_anchors[0][0]", positive)
 show("sampled_anchors[0][1]", negative)
 
-all_anchors, matches = (
-    np.concatenate(trace.anchors),
-    trace.anchor_matches[0],
-)  # (A, 4), (A,)
+all_anchors = np.concatenate(trace.anchors)  # (A, 4)
+matches, objects = trace.anchor_matches[0], trace.gt_boxes[0]  # (A,), (G, 4)
 sampled = np.concatenate([positive, negative])
 assert len(positive) == (matches >= 0).sum()
 figure = plot.figure(10, 5)
 left, right = figure.subplots(1, 2)
-plot.matched_anchors(left, image, all_anchors, matches, trace.gt_boxes[0])
+plot.matched_anchors(left, image, all_anchors, matches, objects)
 plot.title(left, "All anchors", f"matches {matches.shape}")
-plot.matched_anchors(
-    right, image, all_anchors[sampled], matches[sampled], trace.gt_boxes[0]
-)
+plot.matched_anchors(right, image, all_anchors[sampled], matches[sampled], objects)
 plot.title(right, "The sample that the loss uses", f"matches {matches[sampled].shape}")
 course.show(
     figure,
@@ -392,13 +378,8 @@ show("proposal_scores[0]", trace.proposal_scores[0])
 
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
-plot.proposals(
-    left,
-    image,
-    trace.candidates[0],
-    trace.candidate_scores[0],
-    top=len(trace.candidates[0]),
-)
+candidates, scores = trace.candidates[0], trace.candidate_scores[0]
+plot.proposals(left, image, candidates, scores, top=len(candidates))
 plot.title(left, "Candidates", f"{trace.candidates[0].shape}, before NMS")
 plot.proposals(right, image, trace.proposals[0], trace.proposal_scores[0])
 plot.title(right, "Proposals", f"{trace.proposals[0].shape}, after NMS")
@@ -446,9 +427,8 @@ plot.sample_points(
     trace.sampling_ratio,
     trace.aligned,
 )
-plot.title(
-    left, f"RoI {roi} on the map", "orange: the RoI and its bins; white: the sample points"
-)
+caption = "orange: the RoI and its bins; white: the sample points"
+plot.title(left, f"RoI {roi} on the map", caption)
 plot.pooled_features(right, trace.pooled[roi], 36)
 plot.title(right, f"pooled[{roi}]", f"36 of {trace.pooled[roi].shape}")
 course.show(
@@ -486,9 +466,8 @@ first_three = np.argsort(-class_probability[roi])[:3]
 chances = (f"{pages.classes[c]} ({class_probability[roi, c]:.4f})" for c in first_three)
 print(f"most probable classes of RoI {roi}:", ", ".join(chances))
 
-best = (
-    class_probability[:, 1:].argmax(axis=1) + 1
-)  # (R,), the most probable digit of each RoI
+# The most probable digit of each RoI, and its probability:
+best = class_probability[:, 1:].argmax(axis=1) + 1  # (R,)
 score = class_probability[np.arange(len(best)), best]  # (R,)
 chosen = np.flatnonzero(score > class_probability[:, 0])
 deltas = trace.box_deltas[chosen, best[chosen]]  # (chosen, 4)
@@ -497,11 +476,8 @@ moved = boxes.decode(deltas, trace.rois[chosen], model.config.bbox_reg_weights)
 figure = plot.figure(10, 4.6)
 left, right = figure.subplots(1, 2)
 plot.proposals(left, image, trace.rois[chosen], score[chosen])
-plot.title(
-    left,
-    "RoIs that contain a digit",
-    f"{len(chosen)} of {len(best)}; the score is the digit's probability",
-)
+caption = f"{len(chosen)} of {len(best)}; the score is the digit's probability"
+plot.title(left, "RoIs that contain a digit", caption)
 plot.proposals(right, image, moved, score[chosen])
 plot.title(right, "The same RoIs after the deltas", "each with the deltas of its digit")
 course.show(
@@ -546,11 +522,8 @@ plot.detections(
     pages.classes,
     target["boxes"],
 )
-plot.title(
-    right,
-    "Detections",
-    f"{confident.sum()} of {len(confident)} have a score of at least 0.5",
-)
+caption = f"{confident.sum()} of {len(confident)} have a score of at least 0.5"
+plot.title(right, "Detections", caption)
 course.show(
     figure,
     f"Left: without the score threshold, {len(everything['boxes'])} boxes remain, and "
@@ -607,13 +580,8 @@ figure = plot.figure(7, 4.2)
 ax = figure.subplots()
 by_ap = np.argsort(-result.ap[1:]) + 1  # labels by descending AP
 for label in by_ap[[0, len(by_ap) // 2, -1]]:
-    plot.precision_recall(
-        ax,
-        result.recall[label],
-        result.precision[label],
-        f"digit {pages.classes[label]}",
-        result.ap[label],
-    )
+    curve = result.recall[label], result.precision[label]
+    plot.precision_recall(ax, *curve, f"digit {pages.classes[label]}", result.ap[label])
 assert result.ap[by_ap[0]] > 0.999
 ax.set(xlim=(0.4, 1.01), ylim=(0.4, 1.01))
 for line in ax.lines:
@@ -638,24 +606,17 @@ course.show(
 
 # %% by-hand-check
 label = class_probability[roi, 1:].argmax() + 1
-mine = boxes.decode(
-    trace.box_deltas[[roi], label], trace.rois[[roi]], model.config.bbox_reg_weights
-)
-mine = boxes.clip(mine, trace.image_sizes[0])  # (1, 4)
-first = trace.detections[0]
-assert np.array_equal(mine[0], first["boxes"][0])
+own_deltas, own_roi = trace.box_deltas[[roi], label], trace.rois[[roi]]  # (1, 4) each
+by_hand = boxes.decode(own_deltas, own_roi, model.config.bbox_reg_weights)
+by_hand = boxes.clip(by_hand, trace.image_sizes[0])[0]  # (4,)
+first, first_label = (trace.detections[0][key][0] for key in ("boxes", "labels"))
+assert np.array_equal(by_hand, first) and label == first_label
 
-print("by hand:             digit", pages.classes[label], mine[0].round(2))
-print(
-    "first detection:     digit",
-    pages.classes[first["labels"][0]],
-    first["boxes"][0].round(2),
-)
-print("largest difference: ", np.abs(mine[0] - first["boxes"][0]).max(), "pixels")
-print(
-    "sum of the digits:  ",
-    sum(int(pages.classes[label]) for label in found["labels"][confident]),
-)
+digits = [int(pages.classes[label]) for label in found["labels"][confident]]
+print("by hand:             digit", pages.classes[label], by_hand.round(2))
+print("first detection:     digit", pages.classes[first_label], first.round(2))
+print("largest difference: ", np.abs(by_hand - first).max(), "pixels")
+print("sum of the digits:  ", sum(digits))
 
 # %% predictions-check points=2
 found_shapes = {
@@ -671,18 +632,14 @@ found_shapes = {
     "box_deltas": trace.box_deltas,
 }
 predicted = predict_shapes()
-assert isinstance(predicted, dict), (
-    "predict_shapes must return a dict that maps names to shapes"
-)
+assert isinstance(predicted, dict), "return a dict that maps names to shapes"
 wrong = [
     name
     for name, array in found_shapes.items()
     if tuple(predicted.get(name, ())) != array.shape
 ]
-assert not wrong, (
-    f"wrong predictions: {', '.join(wrong)}. Which setting or stage determines these "
-    "shapes?"
-)
+question = "Which setting or stage determines these shapes?"
+assert not wrong, f"wrong predictions: {', '.join(wrong)}. {question}"
 print("all", len(found_shapes), "shapes as predicted")
 
 # %% learned [markdown]

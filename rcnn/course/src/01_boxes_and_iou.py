@@ -59,15 +59,9 @@ from rcnn.course import widgets
 
 pages = data.Digits(split="val")
 image, target = pages[178]
-print(
-    "image",
-    image.shape,
-    image.dtype,
-    "  boxes",
-    target["boxes"].shape,
-    target["boxes"].dtype,
-)
-print("first box:", target["boxes"][0])
+objects = target["boxes"]
+print("image", image.shape, image.dtype, "  boxes", objects.shape, objects.dtype)
+print("first box:", objects[0])
 
 figure = plot.figure(5, 4.6)
 ax = plot.image(figure.subplots(), image)
@@ -107,11 +101,9 @@ for name in boxes.FORMATS:
     print(f"{name:<8}", boxes.convert([box], "xyxy", name)[0])
 
 figure = plot.figure(7, 4.3)
-plot.title(
-    plot.box_formats(figure.subplots(), box, size=(6, 9)),
-    "One box on an image of 6 × 9 pixels",
-    "the size is (height, width); the box starts with x",
-)
+ax = plot.box_formats(figure.subplots(), box, size=(6, 9))
+caption = "the size is (height, width); the box starts with x"
+plot.title(ax, "One box on an image of 6 × 9 pixels", caption)
 course.show(
     figure,
     "A box on a grid of pixels. Its top left corner is (2, 1), its bottom right corner "
@@ -170,9 +162,8 @@ def convert(given, source, target):
     corner = first - sides / 2 if source == "cxcywh" else first
     if target == "xyxy":
         return np.concatenate([corner, corner + sides], axis=1)
-    return np.concatenate(
-        [corner + sides / 2 if target == "cxcywh" else corner, sides], axis=1
-    )
+    first = corner + sides / 2 if target == "cxcywh" else corner
+    return np.concatenate([first, sides], axis=1)
     ### END SOLUTION
 
 
@@ -205,11 +196,8 @@ left, right = figure.subplots(1, 2)
 plot.pixel_grid(left, covered, (2, 1, 5, 3))
 plot.title(left, "Continuous coordinates: 2, 1, 5, 3", "5 - 2 = 3 pixels wide")
 plot.pixel_grid(right, covered, (2, 1, 4, 2))
-plot.title(
-    right,
-    "First and last pixel: 2, 1, 4, 2",
-    "without + 1, the last row and column are missing",
-)
+caption = "without + 1, the last row and column are missing"
+plot.title(right, "First and last pixel: 2, 1, 4, 2", caption)
 
 pairs = {
     "a point and itself": ([5, 5, 5, 5], [5, 5, 5, 5]),
@@ -312,9 +300,8 @@ def iou(boxes1, boxes2):
     top_left = np.maximum(boxes1[:, None, :2], boxes2[:, :2])  # (N, M, 2)
     bottom_right = np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])  # (N, M, 2)
     intersection = np.maximum(bottom_right - top_left, 0).prod(axis=2)  # (N, M)
-    areas1, areas2 = (
-        (each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes1, boxes2)
-    )  # (N,), (M,)
+    areas1 = (boxes1[:, 2:] - boxes1[:, :2]).prod(axis=1)  # (N,)
+    areas2 = (boxes2[:, 2:] - boxes2[:, :2]).prod(axis=1)  # (M,)
     union = areas1[:, None] + areas2 - intersection  # (N, M)
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
     ### END SOLUTION
@@ -390,25 +377,20 @@ dx, dy = np.meshgrid(slide, slide)  # (97, 97), rows are dy
 slid = np.stack([dx, dy, dx + side, dy + side], axis=-1).reshape(-1, 4)
 dx, grown = np.meshgrid(slide, scale)  # rows are scales
 sides = side * grown.ravel()
-centred = np.stack(
-    [side / 2 + dx.ravel(), np.full(grown.size, side / 2), sides, sides], axis=1
-)
+x, y = side / 2 + dx.ravel(), np.full(grown.size, side / 2)
+centred = np.stack([x, y, sides, sides], axis=1)
 scaled = boxes.convert(centred, "cxcywh", "xyxy")
 
 figure = plot.figure(10, 4.4)
 left, right = figure.subplots(1, 2)
 still = [[0, 0, side, side]]
-plot.iou_surface(
-    left, boxes.iou(slid, still).reshape(97, 97), slide, slide, "dx, pixels", "dy, pixels"
-)
+values = boxes.iou(slid, still).reshape(97, 97)
+plot.iou_surface(left, values, slide, slide, "dx, pixels", "dy, pixels")
 values = boxes.iou(scaled, still).reshape(97, 97)
 plot.iou_surface(right, values, slide, np.log2(scale), "dx, pixels", "log2 of the scale")
 plot.title(left, "A moved square", "side 20 pixels; white lines: IoU 0.3, 0.5, 0.7")
-plot.title(
-    right,
-    "A square moved along x and scaled",
-    "log2 = 1: sides twice as long; -1: half as long",
-)
+caption = "log2 = 1: sides twice as long; -1: half as long"
+plot.title(right, "A square moved along x and scaled", caption)
 course.show(
     figure,
     "Left: the IoU as a function of the shift along x and y has a sharp peak at 0. The "
@@ -485,15 +467,13 @@ sides = 2.0 ** np.linspace(2, 8, 49)
 series = {}
 for d in (1, 2, 4):
     one = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
-    series[f"{d} pixel{'s' * (d > 1)} along x and y"] = [
-        boxes.iou([a], [a + d])[0, 0] for a in one
-    ]
+    name = f"{d} pixel{'s' * (d > 1)} along x and y"
+    series[name] = [boxes.iou([a], [a + d])[0, 0] for a in one]
 
 figure = plot.figure(8, 3.6)
 ax = figure.subplots()
-plot.lines(
-    ax, sides, series, "side of the object, pixels", "IoU", levels=(0.5, 0.7), log=True
-)
+labels = "side of the object, pixels", "IoU"
+plot.lines(ax, sides, series, *labels, levels=(0.5, 0.7), log=True)
 plot.title(ax, "IoU after the same error", "dotted: IoU 0.5 and 0.7")
 smallest = np.interp(
     0.7, series["1 pixel along x and y"], sides
@@ -528,9 +508,8 @@ def slip(side, threshold):
 
 
 # %% slip-check points=1
-for side, threshold in zip(
-    rng.uniform(4, 200, 20), [1, *rng.uniform(0.05, 0.95, 19)], strict=True
-):
+thresholds = [1, *rng.uniform(0.05, 0.95, 19)]
+for side, threshold in zip(rng.uniform(4, 200, 20), thresholds, strict=True):
     d = slip(side, threshold)
     call = f"slip({side:.1f}, {threshold:.2f}) returns"
     if d is None or np.ndim(d) or not d >= 0:
@@ -575,13 +554,11 @@ print("counted:", count((0, 0, 4, 4), (2, 2, 6, 6)))
 corners = rng.integers(0, 32, (2, 1000, 2))
 sides = rng.integers(1, 32, (2, 1000, 2))
 one, other = np.concatenate([corners, corners + sides], axis=2)  # (1000, 4) each
-differences = [
-    boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in zip(one, other, strict=True)
-]
+pairs = zip(one, other, strict=True)
+differences = [boxes.iou([a], [b])[0, 0] - count(a, b) for a, b in pairs]
 print("largest difference over 1000 pairs:", np.abs(differences).max())
-assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7) and not np.any(
-    differences
-)
+assert np.isclose(boxes.iou([[0, 0, 4, 4]], [[2, 2, 6, 6]])[0, 0], 1 / 7)
+assert not np.any(differences)
 
 # %% learned [markdown]
 # ## What you have learned

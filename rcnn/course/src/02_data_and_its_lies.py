@@ -150,9 +150,8 @@ names = [
 figure = plot.figure(9, 4.2)
 ax = plot.pixel_boxes(figure.subplots(), small, readings, names)
 ax.set(xlim=(6, 34), ylim=(29, 2))
-plot.title(
-    ax, "xmin 11, ymin 6, xmax 30, ymax 25", "three readings of one box in a VOC file"
-)
+caption = "three readings of one box in a VOC file"
+plot.title(ax, "xmin 11, ymin 6, xmax 30, ymax 25", caption)
 for name, box in zip(names, readings, strict=True):
     print(f"{name:<38}IoU with the object {boxes.iou(readings[:1], box[None])[0, 0]:.4f}")
 assert np.allclose(boxes.iou(readings[:1], readings)[0], (1, 0.9025, 0.9025))
