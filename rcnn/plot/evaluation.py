@@ -216,7 +216,7 @@ def ranked_curve(
             clip_on=False,
             zorder=5,
         )
-    ax.set(xlim=(0, 1), ylim=(0, 1))
+    ax.set(xlim=(0, 1), ylim=(0, 1.06), yticks=np.linspace(0, 1, 6))  # with room for the ranks above 1
     _correct_and_wrong_legend(ax, right[:cut])
     return ax if len(x) else style.note(ax, "no detections")
 

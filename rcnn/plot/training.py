@@ -35,6 +35,7 @@ _ERROR_LOOKS = ((style.BLUE, "-"), (style.ORANGE, "--"), (style.GREEN, "-."), (s
 _LEAST_ERROR = 1e-17  # an error of 0 is drawn here, because a logarithmic axis has no 0
 _LOG_TICKS = 9  # largest number of ticks on a logarithmic axis
 _COLOR_RANGE = 1e-4  # lower end of the colour scale of a table, as a fraction of the largest gradient
+_FEW_PROPOSALS = 20  # up to this number, proposals are drawn in white; more of them in a paler colour
 _MOST_ROWS = 12  # if there are more rows, they are not numbered
 
 # The layout of the diagram of `gradient_flow`, in its own units.
@@ -316,7 +317,7 @@ def nearest_proposals(
     """Draw the proposals with the highest scores, and highlight the nearest proposal of each object.
 
     The nearest proposal of an object is the one with the highest IoU, and its colour shows this IoU. All other
-    proposals are drawn in a pale colour. The boxes of the objects are drawn as dashed lines.
+    proposals are drawn in white, or in a paler colour if there are more than 20. The boxes of the objects are drawn as dashed lines.
 
     Parameters
     ----------
@@ -345,7 +346,13 @@ def nearest_proposals(
     shared = as_array("overlaps", overlaps, (len(every), len(objects))).astype(float)[:top]
     corners = every[:top]
     style.image(ax, image, dimmed=True)
-    pale = LineCollection(style.outlines(corners), colors="white", linewidths=0.6, alpha=0.35)
+    crowded = len(corners) > _FEW_PROPOSALS
+    pale = LineCollection(
+        style.outlines(corners),
+        colors="white",
+        linewidths=0.6 if crowded else style.THIN_LINE,
+        alpha=0.35 if crowded else 0.85,
+    )
     ax.add_collection(pale, autolim=False)
     for x1, y1, x2, y2 in objects:
         ax.add_patch(
@@ -578,7 +585,9 @@ def gradient_by_class(
     ax.set(xlim=(0, classes), ylim=(rows, 0))
     ax.grid(False)
     names = [str(label) for label in range(classes)] if class_names is None else list(class_names)
-    ax.set_xticks(np.arange(classes) + 0.5, style.literals(names), rotation=90 if max(map(len, names)) > 2 else 0)
+    ax.set_xticks(np.arange(classes) + 0.5, style.literals(names))
+    for name, text in zip(names, ax.get_xticklabels(), strict=True):
+        text.set_rotation(90 if len(name) > 2 else 0)
     marked = np.arange(0, rows, -(-rows // _MOST_ROWS))
     ax.set_yticks(marked + 0.5, [str(row) for row in marked])
     style.color_bar(ax, mesh, "gradient norm of the four deltas")

@@ -31,20 +31,21 @@
 # of boxes, with dozens of similar boxes around each object. Which hundred boxes should the second stage classify?
 #
 # Nothing in the answer is learned. The steps sort, decode, clip and suppress boxes ([1] section 3.3). Each step can
-# lose an object, and the second stage cannot find an object that has no proposal. So this notebook has two parts. You
-# write NMS, including the details in which implementations differ. And you measure how many objects each step loses.
+# lose an object, and the second stage cannot find an object that has no proposal. Therefore this notebook has two
+# parts: you write NMS, including the details in which implementations differ, and you measure how many objects each
+# step loses.
 #
 # | step | input | output | setting |
 # |---|---|---|---|
-# | top-N by objectness, per level | logits (A_l,) | indices (min(N, A_l),) | `rpn_pre_nms_top_n_test` |
+# | top-N by objectness, per level | logits $(A_l,)$ | indices $(\min(N, A_l),)$ | `rpn_pre_nms_top_n_test` |
 # | decode | deltas and anchors (K', 4) | boxes (K', 4) | |
 # | clip | boxes, size of the image | boxes (K', 4) | |
 # | remove small boxes | boxes (K', 4) | `candidates[i]` (K, 4) | sides of at least 0.001 pixels are kept |
 # | NMS, per level | candidates (K, 4), scores (K,) | indices, by descending score | `rpn_nms_thresh` |
 # | top-n per image | indices | `proposals[i]` (P, 4) | `rpn_post_nms_top_n_test` |
 #
-# N is the number of boxes that the first cut keeps, and n is the number for the second cut. A_l is the number of
-# anchors of level l. K' and K count the boxes of all levels, before and after the small ones are removed. P is the
+# N is the number of boxes that the first cut keeps, and n is the number for the second cut. $A_l$ is the number of
+# anchors of level $l$. K' and K count the boxes of all levels, before and after the small ones are removed. P is the
 # number of proposals. The digit detector of this notebook has only one level.
 #
 # *History.* R-CNN and Fast R-CNN took about 2,000 boxes per image from Selective Search, an algorithm that is not
@@ -66,8 +67,14 @@ from rcnn import boxes, checks, course, data, nms, plot, rpn
 from rcnn.course import widgets
 
 model = rcnn.load_digits()
-pages = data.Digits(40, split="val")  # the detector was not trained on these handwritten digits
-for name in ("rpn_pre_nms_top_n_test", "rpn_nms_thresh", "rpn_post_nms_top_n_test", "box_nms_thresh"):
+# The detector was not trained on these handwritten digits.
+pages = data.Digits(40, split="val")
+for name in (
+    "rpn_pre_nms_top_n_test",
+    "rpn_nms_thresh",
+    "rpn_post_nms_top_n_test",
+    "box_nms_thresh",
+):
     print(f"{name:<26}{getattr(model.config, name)}")
 
 # %% by-hand-text [markdown]
@@ -102,7 +109,9 @@ for name, array in steps.items():
     print(f"{name:<12}{array.shape}")
 print("moved boxes that extend beyond the page:", (moved != clipped).any(axis=1).sum())
 print(
-    "largest difference from trace.candidates[0]:", np.abs(candidates - trace.candidates[0]).max(), "pixels"
+    "largest difference from trace.candidates[0]:",
+    np.abs(candidates - trace.candidates[0]).max(),
+    "pixels",
 )
 assert len(anchors) == 16 * 16 * 6 and len(moved) == 400 and image.shape[:2] == (128, 128)
 assert model.config.rpn_post_nms_top_n_test == 100 and model.config.box_nms_thresh == 0.5
@@ -114,7 +123,10 @@ assert model.config.rpn_post_nms_top_n_test == 100 and model.config.box_nms_thre
 # threshold $t$. Repeat both steps with the remaining candidates until none is left. If the boxes are sorted by
 # descending score, box $j$ is kept exactly if no kept box before it has a high IoU with it:
 #
-# $$ \text{kept}_j = \neg\, \exists\, i < j : \ \text{kept}_i \ \wedge\ \mathrm{IoU}(b_i, b_j) > t . $$
+# $$ \begin{aligned}
+# \text{kept}_j = \neg\, \exists\, i < j :\ & \text{kept}_i \\
+# \wedge\ & \mathrm{IoU}(b_i, b_j) > t .
+# \end{aligned} $$
 #
 # The right side contains $\text{kept}_i$, so this is a recurrence: a removed box does not remove other boxes. Therefore
 # the boxes must be processed in order, which makes NMS hard to parallelise.
@@ -124,9 +136,8 @@ assert model.config.rpn_post_nms_top_n_test == 100 and model.config.box_nms_thre
 # box.)
 
 # %% suppression-stepper
-few = np.argsort(-scores, kind="stable")[
-    :60:5
-]  # (12,), every fifth of the 60 boxes with the highest scores
+# (12,), every fifth of the 60 boxes with the highest scores
+few = np.argsort(-scores, kind="stable")[:60:5]
 assert len(nms.nms(candidates[few], scores[few], 0.5)) == 3
 widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 
@@ -139,11 +150,13 @@ widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 ranked, ranked_scores = candidates[few], scores[few]  # (12, 4), (12,), by descending score
 ranked_iou = boxes.iou(ranked, ranked)  # (12, 12)
 captions = ["All 12 boxes are waiting. They are sorted by descending score."]
-frames = [(["waiting"] * len(ranked), 0)]  # the state of each box, and the box that is kept now
+# The state of each box, and the box that is kept now.
+frames = [(["waiting"] * len(ranked), 0)]
 for best in nms.nms(ranked, ranked_scores, 0.5):
     states = [state.replace("now", "before") for state in frames[-1][0]]
     captions.append(
-        f"Keep box {best + 1}: it has the highest score of the {states.count('waiting')} waiting boxes."
+        f"Keep box {best + 1}: it has the highest score of the {states.count('waiting')} "
+        "waiting boxes."
     )
     states[best] = "kept now"
     frames.append((states, best))
@@ -151,13 +164,18 @@ for best in nms.nms(ranked, ranked_scores, 0.5):
     removed = waiting[ranked_iou[best, waiting] > 0.5].tolist()
     if not removed:
         highest = ranked_iou[best, waiting].max(initial=0)
-        captions[-1] += f" It removes no box: its highest IoU with a waiting box is {highest:.2f}."
+        captions[-1] += (
+            f" It removes no box: its highest IoU with a waiting box is {highest:.2f}."
+        )
         continue
     names = ", ".join(str(rank + 1) for rank in removed)
-    captions.append(f"Remove the boxes {names}: their IoU with box {best + 1} is greater than 0.5.")
-    frames.append(
-        (["removed now" if rank in removed else state for rank, state in enumerate(states)], best)
+    captions.append(
+        f"Remove the boxes {names}: their IoU with box {best + 1} is greater than 0.5."
     )
+    states = [
+        "removed now" if rank in removed else state for rank, state in enumerate(states)
+    ]
+    frames.append((states, best))
 captions[-1] += " No box is waiting any more, so NMS ends."
 
 
@@ -190,9 +208,9 @@ def suppress(box_array, scores, iou_threshold):
     """Return the indices of the kept boxes, by descending score, (K,).
 
     box_array (N, 4); scores (N,), any numbers, also negative ones. N may be 0.
-    Process the boxes by descending score; ties keep the earlier box first. Each kept box removes all
-    later boxes whose IoU with it is greater than `iou_threshold`. Do not change the arguments.
-    `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
+    Process the boxes by descending score; ties keep the earlier box first. Each kept box
+    removes all later boxes whose IoU with it is greater than `iou_threshold`. Do not change
+    the arguments. `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
     """
     ### BEGIN SOLUTION
     remaining = np.argsort(-np.asarray(scores), kind="stable")  # (N,)
@@ -214,7 +232,10 @@ if not np.array_equal(yours, nms.nms(candidates, scores, limit)):
     raise checks.CheckFailed(
         "suppress: on the candidates of the page, rcnn keeps other boxes or another order"
     )
-print(f"suppress: correct; it keeps {len(yours)} of {len(candidates)} candidates at a threshold of {limit}")
+print(
+    f"suppress: correct; it keeps {len(yours)} of {len(candidates)} candidates at a "
+    f"threshold of {limit}"
+)
 
 # %% in-detector-text [markdown]
 # ### Your NMS in the detector
@@ -232,7 +253,9 @@ clear = {
     key: sum(int((found["scores"] > 0.3).sum()) for found in outcome.detections)
     for key, outcome in result.outcomes.items()
 }
-assert result.ap["mistake"] < result.ap["library"] and clear["mistake"] > 2 * clear["library"]
+assert (
+    result.ap["mistake"] < result.ap["library"] and clear["mistake"] > 2 * clear["library"]
+)
 result
 
 # %% edges-text [markdown]
@@ -254,10 +277,15 @@ result
 # %% edges-looked-at
 half = np.array([[0, 0, 20, 10], [0, 0, 40, 10]], np.float32)
 print(
-    "IoU", boxes.iou(half[:1], half[1:])[0, 0], "; kept at threshold 0.5:", nms.nms(half, [0.9, 0.8], 0.5)
+    "IoU",
+    boxes.iou(half[:1], half[1:])[0, 0],
+    "; kept at threshold 0.5:",
+    nms.nms(half, [0.9, 0.8], 0.5),
 )
 same = np.array([[0, 0, 20, 10], [2, 0, 22, 10]], np.float32)
-first, reversed_first = (each[nms.nms(each, [0.7, 0.7], 0.5)] for each in (same, same[::-1]))
+first, reversed_first = (
+    each[nms.nms(each, [0.7, 0.7], 0.5)] for each in (same, same[::-1])
+)
 print("equal scores: keeps", first, "; in reverse order", reversed_first)
 third = np.array([[0, 0, 10, 10], [0, 0, 3, 10]], np.float32)
 overlap = boxes.iou(third[:1], third[1:])[0, 0]
@@ -267,7 +295,11 @@ print(
     nms.nms(third, [0.9, 0.8], 0.3),
 )
 assert np.array_equal(first, same[:1]) and np.array_equal(reversed_first, same[1:])
-assert float(overlap) > 0.3 and overlap == np.float32(0.3) and len(nms.nms(third, [0.9, 0.8], 0.3)) == 1
+assert (
+    float(overlap) > 0.3
+    and overlap == np.float32(0.3)
+    and len(nms.nms(third, [0.9, 0.8], 0.3)) == 1
+)
 assert 1 / (1 + np.exp(-np.float32(17))) == 1  # the sigmoid of section 3
 
 # %% recall-text [markdown]
@@ -292,19 +324,24 @@ class Doubled:
 
     def __getitem__(self, i):
         (one, first), (other, second) = pages[i], pages[(i + 1) % len(pages)]
-        return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
+        return np.minimum(one, other), {
+            key: np.concatenate([first[key], second[key]]) for key in first
+        }
 
 
 doubled = Doubled()
 figure = plot.figure(9, 3.1)
 for ax, number in zip(figure.subplots(1, 3), (3, 12, 18), strict=True):
     sheet, digits = doubled[number]
-    plot.boxes(plot.image(ax, sheet), digits["boxes"], digits["labels"], class_names=pages.classes)
+    plot.boxes(
+        plot.image(ax, sheet), digits["boxes"], digits["labels"], class_names=pages.classes
+    )
     plot.title(ax, f"Doubled page {number}", f"{len(digits['boxes'])} digits")
 course.show(
     figure,
-    "Three doubled pages with their digits and ground-truth boxes. On each page, some digits lie on top "
-    "of each other. On doubled page 18, the boxes of a 7 and an 8 nearly coincide.",
+    "Three doubled pages with their digits and ground-truth boxes. On each page, some "
+    "digits lie on top of each other. On doubled page 18, the boxes of a 7 and an 8 "
+    "nearly coincide.",
 )
 
 # %% recall-by-step
@@ -313,10 +350,16 @@ NAMES = ("anchors", "top-N", "moved", "clipped", "not small", "NMS", "top-n")
 
 def boxes_by_step(trace, i):
     """Return the boxes of image i after each step in NAMES."""
-    logits, deltas, anchors = trace.objectness[0][i], trace.rpn_deltas[0][i], trace.anchors[0]
+    logits, deltas, anchors = (
+        trace.objectness[0][i],
+        trace.rpn_deltas[0][i],
+        trace.anchors[0],
+    )
     best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)
     moved = boxes.decode(deltas[best], anchors[best])
-    kept = nms.nms(trace.candidates[i], trace.candidate_scores[i], model.config.rpn_nms_thresh)
+    kept = nms.nms(
+        trace.candidates[i], trace.candidate_scores[i], model.config.rpn_nms_thresh
+    )
     return (
         anchors,
         anchors[best],
@@ -330,7 +373,9 @@ def boxes_by_step(trace, i):
 
 def highest_iou(gt_boxes, steps):
     """Return the highest IoU of each object with a box of each of the S steps, (G, S)."""
-    return np.stack([boxes.iou(gt_boxes, step).max(axis=1, initial=0) for step in steps], axis=1)
+    return np.stack(
+        [boxes.iou(gt_boxes, step).max(axis=1, initial=0) for step in steps], axis=1
+    )
 
 
 objects, traces, counts, best_iou = {}, {}, {}, {}
@@ -340,8 +385,8 @@ for name, dataset in (("pages", pages), ("doubled pages", doubled)):
     traces[name] = model.trace([image for image, _ in items])
     steps = [boxes_by_step(traces[name], i) for i in range(len(items))]
     counts[name] = np.mean([[len(step) for step in each] for each in steps], axis=0)  # (S,)
-    by_page = zip(objects[name], steps, strict=True)
-    best_iou[name] = np.concatenate([highest_iou(gt_boxes, each) for gt_boxes, each in by_page])  # (G, S)
+    by_page = map(highest_iou, objects[name], steps)  # (G, S) for each page
+    best_iou[name] = np.concatenate(list(by_page))  # (G, S), for the objects of all pages
 
 # %% recall-pictured
 recalls = {
@@ -349,28 +394,38 @@ recalls = {
     for limit in (0.5, 0.7)
     for name, values in best_iou.items()
 }
-print(f"{'':<22}" + "".join(f"{name:>11}" for name in NAMES))
-for name, values in counts.items():
-    print(f"{'boxes, ' + name:<22}" + "".join(f"{value:>11,.0f}" for value in values))
-for name, values in recalls.items():
-    print(f"{name:<22}" + "".join(f"{value:>11.3f}" for value in values))
+print(f"{'':<10}{'boxes per page':^20}{'recall, IoU 0.5':^20}{'recall, IoU 0.7':^20}")
+print(f"{'step':<10}" + 3 * f"{'pages':>10}{'doubled':>10}")
+for step, *numbers in zip(NAMES, *counts.values(), *recalls.values(), strict=True):
+    row = [f"{number:>10,.0f}" for number in numbers[:2]]
+    print(f"{step:<10}" + "".join(row + [f"{number:>10.3f}" for number in numbers[2:]]))
 
-easy, hard, easy_strict, hard_strict = (dict(zip(NAMES, row, strict=True)) for row in recalls.values())
-assert 0.2 < easy_strict["anchors"] < 0.3 and easy["moved"] == easy["top-n"] == easy_strict["top-n"] == 1
+easy, hard, easy_strict, hard_strict = (
+    dict(zip(NAMES, row, strict=True)) for row in recalls.values()
+)
+assert (
+    0.2 < easy_strict["anchors"] < 0.3
+    and easy["moved"] == easy["top-n"] == easy_strict["top-n"] == 1
+)
 assert 0.85 < hard_strict["moved"] < hard["moved"] < 1
-assert all(each["moved"] == each["clipped"] == each["not small"] for each in (hard, hard_strict))
+assert all(
+    each["moved"] == each["clipped"] == each["not small"] for each in (hard, hard_strict)
+)
 assert hard_strict["moved"] - hard_strict["NMS"] > 2 * (hard["moved"] - hard["NMS"]) > 0
 assert all(0.45 < values[5] / values[4] < 0.56 for values in counts.values())
 
 figure = plot.figure(10, 4.4)
 ax = plot.recall_steps(figure.subplots(), NAMES, counts["doubled pages"], recalls)
-plot.title(ax, "Recall after each step", "below each step: mean number of boxes per doubled page")
+plot.title(
+    ax, "Recall after each step", "below each step: mean number of boxes per doubled page"
+)
 course.show(
     figure,
-    "Four lines, for two kinds of pages and two limits. Decoding is the only step that raises them: on "
-    f"the pages at an IoU of 0.7, from {easy_strict['top-N']:.2f} to {easy_strict['moved']:.2f}. "
-    "Clipping and removing small boxes change nothing. NMS and the second cut lower only the lines of "
-    f"the doubled pages, at an IoU of 0.7 from {hard_strict['moved']:.2f} to {hard_strict['top-n']:.2f}.",
+    "Four lines, for two kinds of pages and two limits. Decoding is the only step that "
+    f"raises them: on the pages at an IoU of 0.7, from {easy_strict['top-N']:.2f} to "
+    f"{easy_strict['moved']:.2f}. Clipping and removing small boxes change nothing. NMS "
+    "and the second cut lower only the lines of the doubled pages, at an IoU of 0.7 from "
+    f"{hard_strict['moved']:.2f} to {hard_strict['top-n']:.2f}.",
 )
 
 # %% recall-read [markdown]
@@ -394,11 +449,13 @@ course.show(
 
 # %% order-measured
 def number_covered(found, gt_boxes):
-    """Return how many of gt_boxes (G, 4) have an IoU of at least 0.5 with a box of `found`."""
+    """Return how many objects (G, 4) have an IoU of at least 0.5 with a found box."""
     return (boxes.iou(gt_boxes, found).max(axis=1, initial=0) >= 0.5).sum()
 
 
-print(f"{'n':>5}{'':<4}{'NMS, then n best':>18}{'n best, then NMS':>18}   recall at IoU 0.5")
+print(
+    f"{'n':>5}{'':<4}{'NMS, then n best':>18}{'n best, then NMS':>18}   recall at IoU 0.5"
+)
 for name, trace in traces.items():
     total = len(best_iou[name])
     for n in (10, 20, 40, 100):
@@ -407,7 +464,9 @@ for name, trace in traces.items():
         for found, values, gt_boxes in scored:
             first = rpn.top_k(values, n)
             after += number_covered(found[nms.nms(found, values, 0.7)[:n]], gt_boxes)
-            before += number_covered(found[first][nms.nms(found[first], values[first], 0.7)], gt_boxes)
+            before += number_covered(
+                found[first][nms.nms(found[first], values[first], 0.7)], gt_boxes
+            )
         print(f"{n:>5}{'':<4}{after / total:>18.3f}{before / total:>18.3f}   {name}")
         assert after >= before
 assert 5.5 < len(best_iou["pages"]) / len(pages) < 6.5
@@ -436,38 +495,50 @@ assert 5.5 < len(best_iou["pages"]) / len(pages) < 6.5
 # %% threshold-pictured
 sheet, digits = doubled[4]
 overlaps = boxes.iou(digits["boxes"], digits["boxes"])  # (G, G)
-chosen = np.argsort(overlaps[2])[-2:]  # (2,), digit 2 and the digit with which it has the highest IoU
+# (2,), digit 2 and the digit with which it has the highest IoU
+chosen = np.argsort(overlaps[2])[-2:]
 assert [pages.classes[label] for label in digits["labels"][chosen]] == ["4", "4"]
 pair = digits["boxes"][chosen]  # (2, 4)
 corner = np.array([54, 40, 54, 40])  # of the part of the page that is shown
-found, values = traces["doubled pages"].candidates[4], traces["doubled pages"].candidate_scores[4]
+found, values = (
+    traces["doubled pages"].candidates[4],
+    traces["doubled pages"].candidate_scores[4],
+)
 figure, shown = plot.figure(10, 3.8), []
 for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     kept = nms.nms(found, values, limit)
     covering = kept[boxes.iou(found[kept], pair).max(axis=1) >= 0.5]
     lost = (boxes.iou(pair, found[kept]).max(axis=1) < 0.5).sum()
-    plot.boxes(plot.image(ax, sheet[40:104, 54:116]), pair - corner, color="white", linestyle="--")
+    plot.boxes(
+        plot.image(ax, sheet[40:104, 54:116]), pair - corner, color="white", linestyle="--"
+    )
     plot.boxes(ax, found[covering] - corner, scores=values[covering], color="#56B4E9")
-    plot.title(ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits: {lost} of 2")
+    plot.title(
+        ax, f"Threshold {limit}", f"boxes: {len(covering)}; lost digits: {lost} of 2"
+    )
     shown.append((len(covering), int(lost)))
 assert values[covering].min() < 0.01
-assert [count for _, count in shown] == [1, 0, 0] and shown[0][0] < shown[1][0] < shown[2][0]
+covering, lost = zip(*shown, strict=True)
+assert lost == (1, 0, 0) and covering[0] < covering[1] < covering[2]
 course.show(
     figure,
-    f"Two overlapping digits, both a 4, and the boxes that NMS keeps. At threshold 0.3, {shown[0][0]} "
-    f"box is left and one digit is lost. At 0.5, {shown[1][0]} boxes cover both digits. At 0.7, "
-    f"{shown[2][0]} boxes cover both.",
+    "Two overlapping digits, both a 4, and the boxes that NMS keeps. At threshold 0.3, "
+    f"{shown[0][0]} box is left and one digit is lost. At 0.5, {shown[1][0]} boxes cover "
+    f"both digits. At 0.7, {shown[2][0]} boxes cover both.",
 )
 
 
 # %% threshold-measured
 def lost_and_duplicates(found, values, gt_boxes, limit):
-    """Return how many objects of one page only NMS loses, and how many duplicates it keeps."""
+    """Return how many objects of a page NMS loses, and how many duplicates it keeps."""
     overlaps = boxes.iou(found, gt_boxes)  # (K, G)
     kept = overlaps[nms.nms(found, values, limit)]
-    lost = (overlaps.max(axis=0, initial=0) >= 0.5) & (kept.max(axis=0, initial=0) < 0.5)  # (G,)
+    before, after = (iou.max(axis=0, initial=0) for iou in (overlaps, kept))  # (G,), (G,)
+    lost = (before >= 0.5) & (after < 0.5)  # (G,)
     covering = kept[kept.max(axis=1, initial=0) >= 0.5]  # (boxes that cover an object, G)
-    duplicates = len(covering) - len(np.unique(covering.argmax(axis=1))) if len(covering) else 0
+    duplicates = (
+        len(covering) - len(np.unique(covering.argmax(axis=1))) if len(covering) else 0
+    )
     return lost.sum(), duplicates
 
 
@@ -475,7 +546,10 @@ limits = np.round(np.arange(0.2, 0.91, 0.1), 1)
 lost, duplicates = {}, {}
 for name, trace in traces.items():
     scored = list(zip(trace.candidates, trace.candidate_scores, objects[name], strict=True))
-    sums = [np.sum([lost_and_duplicates(*page, limit) for page in scored], axis=0) for limit in limits]
+    sums = [
+        np.sum([lost_and_duplicates(*page, limit) for page in scored], axis=0)
+        for limit in limits
+    ]
     lost[name], duplicates[name] = np.transpose(sums) / len(best_iou[name])
 assert not lost["pages"].any() and lost["doubled pages"][0] > 0.1
 assert all(values[limits <= 0.4].max() < 0.1 for values in duplicates.values())
@@ -483,16 +557,20 @@ assert all(values[limits <= 0.4].max() < 0.1 for values in duplicates.values())
 figure = plot.figure(10, 3.6)
 left, right = figure.subplots(1, 2)
 plot.title(
-    plot.lines(left, limits, lost, "NMS threshold", "fraction of the objects"), "Objects lost by NMS"
+    plot.lines(left, limits, lost, "NMS threshold", "fraction of the objects"),
+    "Objects lost by NMS",
 )
-plot.title(plot.lines(right, limits, duplicates, "NMS threshold", "duplicates per object"), "Duplicates")
+plot.title(
+    plot.lines(right, limits, duplicates, "NMS threshold", "duplicates per object"),
+    "Duplicates",
+)
 course.show(
     figure,
-    "On the left, the fraction of objects that NMS loses: always 0 on the pages; on the doubled pages, "
-    f"it falls from {lost['doubled pages'][0]:.2f} at threshold 0.2 to {lost['doubled pages'][-1]:.2f} "
-    "at 0.9. On the right, the duplicates per object: near 0 up to a threshold of 0.4, then rising to "
-    f"{duplicates['pages'][-1]:.0f} on the pages and {duplicates['doubled pages'][-1]:.0f} on the "
-    "doubled pages.",
+    "On the left, the fraction of objects that NMS loses: always 0 on the pages; on the "
+    f"doubled pages, it falls from {lost['doubled pages'][0]:.2f} at threshold 0.2 to "
+    f"{lost['doubled pages'][-1]:.2f} at 0.9. On the right, the duplicates per object: "
+    f"near 0 up to a threshold of 0.4, then rising to {duplicates['pages'][-1]:.0f} on "
+    f"the pages and {duplicates['doubled pages'][-1]:.0f} on the doubled pages.",
 )
 
 # %% threshold-read [markdown]
@@ -526,13 +604,16 @@ course.source(nms._nms)
 # %% nms-kernel
 rng = np.random.default_rng(0)
 corner = rng.uniform(0, 1000, (2000, 2))
-many = np.concatenate([corner, corner + rng.uniform(20, 200, (2000, 2))], axis=1)  # (2000, 4)
-course.compare(nms.nms, many.astype(np.float32), rng.random(2000, np.float32), 0.7, repeat=7)
+side = rng.uniform(20, 200, (2000, 2))
+many = np.concatenate([corner, corner + side], axis=1)  # (2000, 4)
+course.compare(
+    nms.nms, many.astype(np.float32), rng.random(2000, np.float32), 0.7, repeat=7
+)
 
 
 # %% growth-measured
 def seconds(n, clusters):
-    """Return the shortest of three times that NMS takes for n boxes, all separate or in clusters of 20."""
+    """Return the shortest of three times of NMS for n boxes, separate or in clusters."""
     place = np.arange(n) // (20 if clusters else 1)
     x, y = place % 100 * 12.0, place // 100 * 12.0
     spread = np.stack([x, y, x + 10, y + 10], axis=1).astype(np.float32)  # (n, 4)
@@ -553,13 +634,15 @@ with rcnn.use_backend("numpy"):
     measured["NumPy, separate boxes"] = [seconds(n, clusters=False) for n in sizes]
 figure = plot.figure(8, 3.6)
 plot.title(
-    plot.growth(figure.subplots(), sizes, measured, power=2), "Time of NMS", "both axes are logarithmic"
+    plot.growth(figure.subplots(), sizes, measured, power=2),
+    "Time of NMS",
+    "both axes are logarithmic",
 )
 course.show(
     figure,
-    "The time of NMS for 500 to 4,000 boxes. NumPy is slowest, then the kernel for separate boxes, then "
-    "the kernel for clusters of 20 boxes. For many separate boxes, both curves approach the dotted "
-    "power law with exponent 2.",
+    "The time of NMS for 500 to 4,000 boxes. NumPy is slowest, then the kernel for "
+    "separate boxes, then the kernel for clusters of 20 boxes. For many separate boxes, "
+    "both curves approach the dotted power law with exponent 2.",
 )
 
 # %% levels-text [markdown]
@@ -578,11 +661,12 @@ course.show(
 
 # %% batched-yours
 def suppress_in_groups(box_array, scores, groups, iou_threshold):
-    """Return the indices of the boxes that NMS within each group keeps, by descending score, (K,).
+    """Return the indices (K,) of the boxes that NMS within each group keeps.
 
+    The indices are ordered by descending score.
     box_array (N, 4); scores (N,); groups (N,) integers, also negative ones. N may be 0.
-    Within a group, the result is that of `nms.nms`, which you may call. Ties keep the earlier box first,
-    also if the boxes belong to different groups.
+    Within a group, the result is that of `nms.nms`, which you may call. Ties keep the
+    earlier box first, also if the boxes belong to different groups.
     """
     ### BEGIN SOLUTION
     kept = np.zeros(len(box_array), bool)
@@ -597,29 +681,39 @@ def suppress_in_groups(box_array, scores, groups, iou_threshold):
 # %% batched-check points=2
 rng = np.random.default_rng()
 for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
-    corner = rng.integers(-40, -10, (count, 2)).astype(float)  # most coordinates are negative
+    # Most coordinates are negative.
+    corner = rng.integers(-40, -10, (count, 2)).astype(float)
     drawn = np.concatenate([corner, corner + rng.integers(5, 20, (count, 2))], axis=1)
     values, group = rng.integers(0, 10, count) / 10, rng.integers(-2, 3, count)
     expected = nms.batched_nms(drawn, values, group, 0.45)
     try:
         got = suppress_in_groups(drawn, values, group, 0.45)
     except (ValueError, IndexError) as error:
-        hint = "print the shapes of your arrays" if count else "N may be 0; an empty array has no maximum"
+        hint = (
+            "print the shapes of your arrays"
+            if count
+            else "N may be 0; an empty array has no maximum"
+        )
         raise checks.CheckFailed(
-            f"suppress_in_groups: {type(error).__name__} for {count} boxes: {error}\nHint: {hint}"
+            f"suppress_in_groups: {type(error).__name__} for {count} boxes: {error}\n"
+            f"Hint: {hint}"
         ) from None
     if not np.array_equal(got, expected):
         same = sorted(np.ravel(got).tolist()) == sorted(expected.tolist())
         hint = (
-            "the boxes are correct, but not their order: sort all groups together, by descending score"
+            "the boxes are correct, but not their order: "
+            "sort all groups together, by descending score"
             if same
-            else "are the indices those of box_array, not of one group? Do boxes of different groups "
-            "stay separate, even if coordinates are negative?"
+            else "are the indices those of box_array, not of one group? Do boxes of "
+            "different groups stay separate, even if coordinates are negative?"
         )
         raise checks.CheckFailed(
-            f"suppress_in_groups: wrong for {count} boxes. The first boxes are\n{drawn[:8]}\n"
-            f"with scores {values[:8]}\nand groups {group[:8]}.\n"
-            f"Got {np.ravel(got)[:8]}, expected {expected[:8]}.\nHint: {hint}"
+            f"suppress_in_groups: wrong for {count} boxes. The first boxes are\n"
+            f"{drawn[:8]}\n"
+            f"with scores {values[:8]}\n"
+            f"and groups {group[:8]}.\n"
+            f"Got {np.ravel(got)[:8]}, expected {expected[:8]}.\n"
+            f"Hint: {hint}"
         )
 print("suppress_in_groups: correct")
 
@@ -629,15 +723,23 @@ cluster = np.arange(900) % 60  # the cluster of each box
 for _ in range(40):  # images of 1333 pixels with 90 classes
     place, label = rng.uniform(0, 1300, (60, 2)), rng.integers(1, 91, 60)  # of each cluster
     corner = place[cluster] + rng.normal(0, 1.5, (900, 2))
-    drawn = np.concatenate([corner, corner + rng.uniform(12, 16, (900, 2))], axis=1).astype(np.float32)
+    drawn = np.concatenate([corner, corner + rng.uniform(12, 16, (900, 2))], axis=1).astype(
+        np.float32
+    )
     values = rng.random(900, np.float32)
-    shift = (label[cluster] * (drawn.max() + 1)).astype(np.float32)[:, None]  # (900, 1), differs by class
+    # (900, 1), another number for each class
+    shift = (label[cluster] * (drawn.max() + 1)).astype(np.float32)[:, None]
     group_by_group = nms.batched_nms(drawn, values, label[cluster], 0.5)
     differences += len(np.setxor1d(group_by_group, nms.nms(drawn + shift, values, 0.5)))
     removed += len(drawn) - len(group_by_group)
-    largest = max(largest, float(np.abs(drawn.astype(np.float64) + shift - (drawn + shift)).max()))
+    largest = max(
+        largest, float(np.abs(drawn.astype(np.float64) + shift - (drawn + shift)).max())
+    )
 print(f"the trick rounds coordinates by up to {largest:.4f} pixels")
-print(f"NMS removes {removed:,} of {len(cluster) * 40:,} boxes; the trick differs for {differences}")
+print(
+    f"NMS removes {removed:,} of {len(cluster) * 40:,} boxes; the trick differs for "
+    f"{differences}"
+)
 assert differences > 0 and largest <= 1 / 256 and np.spacing(np.float32(120_000)) == 1 / 128
 
 # %% trick-read [markdown]
@@ -709,55 +811,61 @@ assert number == 1
 
 # %% quiz
 course.quiz("""
-    A, B and C are boxes with the scores 0.9, 0.8 and 0.7. The IoU of A and B is 0.6, that of B and C is
-    0.6, and that of A and C is 0.2. Which boxes does NMS keep at a threshold of 0.5?
+    A, B and C are boxes with the scores 0.9, 0.8 and 0.7. The IoU of A and B is 0.6, that
+    of B and C is 0.6, and that of A and C is 0.2. Which boxes does NMS keep at a threshold
+    of 0.5?
     [ ] Only A.
-        A removes B. C overlaps strongly only with B, but a removed box does not remove other boxes.
+        A removes B. C overlaps strongly only with B, but a removed box does not remove
+        other boxes.
     [x] A and C.
         A removes B. Then C is compared with A alone, and 0.2 is not greater than 0.5.
     [ ] A, B and C.
         B is removed, because its IoU with the kept box A is 0.6.
 
-    You pass the logits to `suppress` instead of their sigmoids. How does the result change, apart from
-    rounding?
+    You pass the logits to `suppress` instead of their sigmoids. How does the result change,
+    apart from rounding?
     [ ] Boxes with a negative logit are removed.
         NMS has no score threshold. It compares scores only with each other.
     [ ] More boxes are removed, because the differences between the scores are larger.
-        A box is removed because of its IoU with a better box. The size of the difference does not matter.
+        A box is removed because of its IoU with a better box. The size of the difference
+        does not matter.
     [x] It does not change.
-        The sigmoid is increasing, so the order of the boxes is the same, and NMS uses only this order and
-        the IoUs.
+        The sigmoid is increasing, so the order of the boxes is the same, and NMS uses only
+        this order and the IoUs.
 
-    400 candidates form 20 clusters of 20 boxes. Any two boxes of a cluster have an IoU above the
-    threshold; boxes of different clusters do not overlap. How many IoUs does the reference of section 8
-    compute?
+    400 candidates form 20 clusters of 20 boxes. Any two boxes of a cluster have an IoU
+    above the threshold; boxes of different clusters do not overlap. How many IoUs does the
+    reference of section 8 compute?
     [x] 4,180
-        The 20 kept boxes are compared with 399, 379, ..., 19 remaining boxes, on average with 209.
+        The 20 kept boxes are compared with 399, 379, ..., 19 remaining boxes, on average
+        with 209.
     [ ] 79,800
         400 · 399 / 2 is the worst case, in which no box is removed.
     [ ] 380
-        NMS does not know the clusters, so a kept box is also compared with the remaining boxes of other
-        clusters.
+        NMS does not know the clusters, so a kept box is also compared with the remaining
+        boxes of other clusters.
 
-    Somebody removes small boxes first and clips the others afterwards: "Clipping only makes boxes smaller,
-    so the order does not matter." What is wrong with this?
+    Somebody removes small boxes first and clips the others afterwards: "Clipping only makes
+    boxes smaller, so the order does not matter." What is wrong with this?
     [ ] Nothing is wrong.
-        A large box outside the image is not small. Clipping then turns it into a line or a point.
+        A large box outside the image is not small. Clipping then turns it into a line or a
+        point.
     [ ] Clipping can enlarge a box beyond the image.
         Clipping moves each coordinate into the image, so no side becomes longer.
     [x] After clipping, boxes with a width or height of 0 can be left.
-        `encode` then takes the logarithm of 0. So small boxes must be removed after clipping.
+        `encode` then takes the logarithm of 0. So small boxes must be removed after
+        clipping.
 
-    People in a crowd overlap with an IoU of up to 0.6. Which threshold do you choose for the NMS of the
-    *proposals*, if the second stage applies NMS again?
+    People in a crowd overlap with an IoU of up to 0.6. Which threshold do you choose for
+    the NMS of the *proposals*, if the second stage applies NMS again?
     [ ] 0.3, because each person then gets one proposal.
-        Two people with an IoU of 0.6 then get one proposal together, and the second stage cannot find a
-        person without a proposal.
+        Two people with an IoU of 0.6 then get one proposal together, and the second stage
+        cannot find a person without a proposal.
     [x] 0.7, because a lost person costs more than a duplicate.
         The second stage removes duplicates later, but it cannot bring back a lost object.
     [ ] 1.0, because no object is then lost.
-        Nothing is removed then. Duplicates fill the limited number of proposals, so objects with lower
-        scores are lost.
+        Nothing is removed then. Duplicates fill the limited number of proposals, so objects
+        with lower scores are lost.
 """)
 
 # %% next [markdown]

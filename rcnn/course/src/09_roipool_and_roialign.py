@@ -82,13 +82,15 @@ plot.title(left, "A region of interest", f"{image.shape[:2]} pixels")
 values = features[0].mean(axis=0)  # (16, 16)
 plot.sample_points(right, values, box, scale, (2, 2), margin=None)
 plot.title(
-    right, "On the feature map", f"{values.shape} cells, mean over {len(features[0])} channels; 2 × 2 bins"
+    right,
+    "On the feature map",
+    f"{values.shape} cells, mean over {len(features[0])} channels; 2 × 2 bins",
 )
 course.show(
     figure,
-    f"On the left, a page with {len(target['boxes'])} digits and a box around the 0. On the right, the "
-    "same box on the feature map of 16 × 16 cells: its borders cross cells. It has 2 × 2 bins with 2 × "
-    "2 points each.",
+    f"On the left, a page with {len(target['boxes'])} digits and a box around the 0. On "
+    "the right, the same box on the feature map of 16 × 16 cells: its borders cross "
+    "cells. It has 2 × 2 bins with 2 × 2 points each.",
 )
 
 # %% pool [markdown]
@@ -135,22 +137,28 @@ figure = plot.figure(10, 5.2)
 for ax, size in zip(figure.subplots(1, 2), ((1, 1), (2, 2)), strict=True):
     plot.quantised_bins(ax, values, box, scale, size)
     plot.bins_legend(ax)
-    plot.title(ax, f"RoIPool, {size[0]} × {size[1]} bins", "the cells that each bin contains")
+    plot.title(
+        ax,
+        f"RoIPool, {size[0]} × {size[1]} bins",
+        "the cells of each bin; grey: outside the map",
+    )
 course.show(
     figure,
-    "The RoI on the cells of the feature map. With one bin, RoIPool reads the whole cells of columns 10 "
-    "to 14 and rows 7 to 12, which extend beyond the RoI on the right and below. With 2 × 2 bins, "
-    "neighbouring bins share column 12, because 5 columns cannot be halved. A dot marks the largest "
-    "cell of each bin.",
+    "The RoI on the cells of the feature map. With one bin, RoIPool reads the whole cells "
+    "of columns 10 to 14 and rows 7 to 12, which extend beyond the RoI on the right and "
+    "below. With 2 × 2 bins, neighbouring bins share column 12, because 5 columns cannot "
+    "be halved. A dot marks the largest cell of each bin.",
 )
 
 
 # %% pool-yours
 def bin_bounds(low, high, bins, pixels):
-    """Return the cells of each bin along one axis, a list of integers (start, stop) in 0 .. pixels.
+    """Return the cells of each bin along one axis, a list of pairs (start, stop).
 
-    A bin contains the cells start .. stop - 1. An empty bin has start = stop.
-    low, high: ends of the RoI along this axis, already multiplied by the scale, but not rounded.
+    start and stop are integers in 0 .. pixels. A bin contains the cells start .. stop - 1.
+    An empty bin has start = stop.
+    low, high: ends of the RoI along this axis, already multiplied by the scale, but not
+    rounded.
     pixels: number of cells of the map along this axis, H or W.
     """
     ### BEGIN SOLUTION
@@ -166,9 +174,11 @@ def bin_bounds(low, high, bins, pixels):
 
 
 def roi_pool(features, rois, roi_images, output_size, spatial_scale):
-    """Return the largest value in each bin of each RoI, (R, C, ph, pw), and 0 for a bin without cells.
+    """Return the largest value in each bin of each RoI, (R, C, ph, pw).
 
-    features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R may be 0.
+    A bin without cells has the value 0.
+    features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R
+    may be 0.
     """
     ### BEGIN SOLUTION
     ph, pw = output_size
@@ -206,10 +216,12 @@ print("roi_pool: correct")
 
 # %% pool-backward-yours
 def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
-    """Return the gradient of roi_pool with respect to its features, (N, C, H, W), as floats.
+    """Return the gradient of roi_pool with respect to its features, (N, C, H, W) floats.
 
-    grad (R, C, ph, pw): gradient with respect to the result of roi_pool for the other arguments.
-    If several cells of a bin are the largest, the first one (by row, then by column) gets the gradient.
+    grad (R, C, ph, pw): gradient with respect to the result of roi_pool for the other
+    arguments.
+    If several cells of a bin are the largest, the first one (by row, then by
+    column) gets the gradient.
     """
     ### BEGIN SOLUTION
     out = np.zeros(features.shape)
@@ -222,7 +234,8 @@ def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
                     continue
                 largest = region.reshape(len(region), -1).argmax(axis=1)  # (C,)
                 rows, columns = np.divmod(largest, right - left)
-                channels = np.arange(len(region))  # each channel occurs once, so += is correct here
+                # Each channel occurs once, so += is correct here.
+                channels = np.arange(len(region))
                 out[roi_images[r], channels, top + rows, left + columns] += grad[r, :, i, j]
     return out
     ### END SOLUTION
@@ -258,7 +271,7 @@ fine = np.arange(-2.5, 1.01, 1 / 32)  # for the curves
 
 
 def first_bin(shifts):
-    """Return the output of the upper left of 2 x 2 bins for S shifts, (S,) for each operation."""
+    """Return the output of the upper left of 2 x 2 bins, (S,) for each operation."""
     rois = box + shifts[:, None] * (1, 0, 1, 0)
     arguments = (channel, rois, np.zeros(len(rois), np.int64), (2, 2), scale)
     outputs = {"RoIPool": roi.roi_pool(*arguments), "RoIAlign": roi.roi_align(*arguments)}
@@ -273,13 +286,21 @@ def draw_slide(figure, step):
     plot.sample_points(middle, channel[0, 0], moved, scale, (2, 2))
     for ax in (left, middle):
         ax.set(xlim=(7.5, 15.5), ylim=(13.5, 5.5))  # the same cells in all steps
-    plot.shift_curves(right, fine, curves, "shift, pixels", "output of the upper left bin", at=shifts[step])
+    plot.shift_curves(
+        right,
+        fine,
+        curves,
+        "shift, pixels",
+        "output of the upper left bin",
+        at=shifts[step],
+    )
     plot.title(left, "RoIPool", "dashed: the RoI; dots: largest cells")
     plot.title(middle, "RoIAlign", "2 × 2 points in each bin")
 
 
 curves, at_steps = first_bin(fine), first_bin(shifts)
-ends = rounded((box[[0, 2]] + shifts[:, None]) * scale).astype(int)  # (8, 2), first and last column
+# (8, 2), the first and the last column
+ends = rounded((box[[0, 2]] + shifts[:, None]) * scale).astype(int)
 captions = []
 for step, (shift, (first, last)) in enumerate(zip(shifts, ends, strict=True)):
     pooled, aligned = (at_steps[name][step] for name in ("RoIPool", "RoIAlign"))
@@ -287,12 +308,16 @@ for step, (shift, (first, last)) in enumerate(zip(shifts, ends, strict=True)):
     if step:
         verb = "still reads" if (ends[step] == ends[step - 1]).all() else "now reads"
     captions.append(
-        f"Shift {shift:+.1f} pixels: RoIPool {verb} columns {first} to {last} and returns {pooled:.2f}. "
-        f"RoIAlign returns {aligned:.2f}."
+        f"Shift {shift:+.1f} pixels: RoIPool {verb} columns {first} to {last} and returns "
+        f"{pooled:.2f}. RoIAlign returns {aligned:.2f}."
     )
 steps_of_pool, steps_of_align = (np.abs(np.diff(values)) for values in curves.values())
 assert np.flatnonzero((ends[1:] != ends[:-1]).any(axis=1)).tolist() == [0, 4]
-assert np.count_nonzero(steps_of_pool) == 1 and steps_of_pool.max() > 1 and steps_of_align.max() < 0.02
+assert (
+    np.count_nonzero(steps_of_pool) == 1
+    and steps_of_pool.max() > 1
+    and steps_of_align.max() < 0.02
+)
 course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 
 # %% bilinear [markdown]
@@ -302,8 +327,11 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 # $x = 2.25$, read $0.75\, F_2 + 0.25\, F_3$. As a sum over all cells, the weight of a cell is 1 at the cell and
 # decreases to 0 at a distance of one cell ([4] equation 5):
 #
-# $$ F(x) = \sum_k F_k \,\max(0,\, 1 - |x - k|), \qquad
-#    F(y, x) = \sum_{l,k} F_{l,k}\, \max(0, 1 - |y - l|)\, \max(0, 1 - |x - k|). $$
+# $$ \begin{aligned}
+# F(x) &= \sum_k F_k \,\max(0,\, 1 - |x - k|), \\
+# F(y, x) &= \sum_{l,k} F_{l,k}\, \max(0, 1 - |y - l|) \\
+# &\qquad\quad \cdot \max(0, 1 - |x - k|).
+# \end{aligned} $$
 #
 # In two dimensions, the weights are products. This is *bilinear* interpolation. RoIAlign ([2] section 3) places a
 # regular grid of $n \times n$ points in each bin and returns the mean of their values. In the code, $n$ is
@@ -321,7 +349,10 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 # mean weight of a cell over all points of the bin is its mean row weight times its mean column weight. Therefore there
 # is a matrix $Y$ (ph, H) and a matrix $X$ (pw, W), and RoIAlign computes for a channel $F$ (H, W):
 #
-# $$ Y F X^T \qquad \text{(ph, H)(H, W)(W, pw)} = \text{(ph, pw)}. $$
+# $$ \begin{gathered}
+# Y F X^T, \\
+# \text{(ph, H)(H, W)(W, pw)} = \text{(ph, pw)}.
+# \end{gathered} $$
 #
 # First write the function for the matrix, and print an example: each row has the sum 1, unless a point of the bin has
 # the value 0 by rule 3. RoIAlign then needs two products for each RoI.
@@ -343,15 +374,19 @@ def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
     position = start + (np.arange(count) + 0.5) * side / count  # (bins * n,)
     counts = (position >= -1) & (position <= pixels)
     nearest = np.clip(position, 0, pixels - 1)
-    tents = np.maximum(0, 1 - np.abs(nearest[:, None] - np.arange(pixels)))  # (bins * n, pixels)
+    distance = np.abs(nearest[:, None] - np.arange(pixels))  # (bins * n, pixels)
+    tents = np.maximum(0, 1 - distance)
     return (tents * counts[:, None]).reshape(bins, sampling_ratio, pixels).mean(axis=1)
     ### END SOLUTION
 
 
-def roi_align(features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned):
+def roi_align(
+    features, rois, roi_images, output_size, spatial_scale, sampling_ratio, aligned
+):
     """Return the mean of the points in each bin of each RoI, (R, C, ph, pw), as floats.
 
-    features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R may be 0.
+    features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R
+    may be 0.
     """
     ### BEGIN SOLUTION
     ph, pw = output_size
@@ -397,18 +432,25 @@ result
 # $\langle A, B \rangle = \operatorname{tr}(A^T B)$. The trace is the sum of the diagonal, and it does not change if the
 # last factor becomes the first:
 #
-# $$ \langle G, Y\,dF\,X^T \rangle = \operatorname{tr}(G^T Y\,dF\,X^T) = \operatorname{tr}(X^T G^T Y\,dF)
-#    = \langle Y^T G\, X,\; dF \rangle, \qquad \frac{\partial L}{\partial F} = Y^T G\, X. $$
+# $$ \begin{aligned}
+# \langle G, Y\,dF\,X^T \rangle &= \operatorname{tr}(G^T Y\,dF\,X^T) \\
+# &= \operatorname{tr}(X^T G^T Y\,dF) \\
+# &= \langle Y^T G\, X,\; dF \rangle, \\
+# \frac{\partial L}{\partial F} &= Y^T G\, X.
+# \end{aligned} $$
 #
 # Each cell receives the gradient with the same weight with which it was read. The gradients of all RoIs of an image are
 # added.
 
 
 # %% align-backward-yours
-def roi_align_backward(grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned):
-    """Return the gradient of roi_align with respect to its features, (N, C, H, W), as floats.
+def roi_align_backward(
+    grad, rois, roi_images, features_shape, spatial_scale, sampling_ratio, aligned
+):
+    """Return the gradient of roi_align with respect to its features, (N, C, H, W) floats.
 
-    grad (R, C, ph, pw): gradient with respect to the result of roi_align for the other arguments.
+    grad (R, C, ph, pw): gradient with respect to the result of roi_align for the other
+    arguments.
     features_shape: (N, C, H, W).
     """
     ### BEGIN SOLUTION
@@ -450,7 +492,10 @@ x = rng.normal(size=features.shape)  # float64
 where = (trace.rois, trace.roi_images)
 g = rng.normal(size=(len(trace.rois), x.shape[1], 7, 7))
 tested = {
-    "RoIPool": (roi.roi_pool(x, *where, (7, 7), scale), roi.roi_pool_backward(g, x, *where, scale)),
+    "RoIPool": (
+        roi.roi_pool(x, *where, (7, 7), scale),
+        roi.roi_pool_backward(g, x, *where, scale),
+    ),
     "RoIAlign": (
         roi.roi_align(x, *where, (7, 7), scale),
         roi.roi_align_backward(g, *where, x.shape, scale),
@@ -458,9 +503,8 @@ tested = {
 }
 for name, (out, grad) in tested.items():
     one, other = float((out * g).sum()), float((x * grad).sum())
-    print(
-        f"{name:<9} <f(x), g> = {one:.9f}   <x, f_backward(g)> = {other:.9f}   difference {one - other:.0e}"
-    )
+    print(f"{name:<9} <f(x), g> = {one:.6f}   <x, f_backward(g)> = {other:.6f}", end="   ")
+    print(f"difference {one - other:.0e}")
     assert abs(one - other) < 1e-9
 
 ones, single = np.ones((1, 1, 2, 2)), (box[None], [0])
@@ -471,15 +515,15 @@ gradients = {
 figure = plot.figure(9, 3.6)
 for ax, (name, grad) in zip(figure.subplots(1, 2), gradients.items(), strict=True):
     plot.feature_map(ax, grad[0], 1, "gradient")
-    plot.boxes(ax, (box * scale)[None], color="#E69F00")
+    plot.boxes(ax, (box * scale)[None], color="white")
     plot.title(ax, name, f"{np.count_nonzero(grad)} cells have a gradient; box: the RoI")
 with_gradient = {name: np.count_nonzero(grad) for name, grad in gradients.items()}
 course.show(
     figure,
-    f"The gradient on the feature map of 16 × 16 cells. With RoIPool, only {with_gradient['RoIPool']} "
-    "cells have a gradient, one for each bin, and it is 1. With RoIAlign, all "
-    f"{with_gradient['RoIAlign']} cells at the RoI have a gradient, at most "
-    f"{gradients['RoIAlign'].max():.2f}, and it decreases at the border of the RoI.",
+    "The gradient on the feature map of 16 × 16 cells. With RoIPool, only "
+    f"{with_gradient['RoIPool']} cells have a gradient, one for each bin, and it is 1. "
+    f"With RoIAlign, all {with_gradient['RoIAlign']} cells at the RoI have a gradient, at "
+    f"most {gradients['RoIAlign'].max():.2f}, and it decreases at the border of the RoI.",
 )
 
 # %% reference [markdown]
@@ -495,7 +539,8 @@ course.show(
 
 # %% reference-compare
 rng = np.random.default_rng(1)
-maps = rng.normal(size=(1, 50, 76, 256)).astype(np.float32)  # level 4 of the pyramid of an 800 × 1216 photo
+# Level 4 of the pyramid of an 800 × 1216 photo.
+maps = rng.normal(size=(1, 50, 76, 256)).astype(np.float32)
 maps = maps.transpose(0, 3, 1, 2)  # (1, 256, 50, 76), channels last in memory
 corners, sides = rng.uniform(0, 600, (200, 2)), rng.uniform(60, 200, (200, 2))
 many = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
@@ -529,7 +574,7 @@ course.source(roi._average, roi._roi_align)
 
 # %% aligned-curves
 def shift_of(ramp, rois):
-    """Return the shift of the first of 2 x 2 bins to the right, in pixels, (R,) for each operation."""
+    """Return the shift of the first of 2 x 2 bins to the right, in pixels, (R,) each."""
     centre = rois[:, 0] + (rois[:, 2] - rois[:, 0]) / 4
     maps = np.tile(ramp, (16, 1))[None, None]  # (1, 1, 16, 16)
     arguments = (rois, np.zeros(len(rois), np.int64), (2, 2), 1 / 8)
@@ -553,7 +598,9 @@ figure = plot.figure(10, 3.8)
 ranges = []
 for ax, (name, ramp) in zip(figure.subplots(1, 2, sharey=True), ramps.items(), strict=True):
     curves = shift_of(ramp, rois)
-    plot.shift_curves(ax, moved, curves, "movement of the RoI, pixels", "shift to the right, pixels")
+    plot.shift_curves(
+        ax, moved, curves, "movement of the RoI, pixels", "shift to the right, pixels"
+    )
     plot.title(ax, name)
     print(name)
     for operation, shift in curves.items():
@@ -562,9 +609,10 @@ for ax, (name, ramp) in zip(figure.subplots(1, 2, sharey=True), ramps.items(), s
 assert ranges == [(0, 8), (4, 4), (0, 0), (-3.5, 4.5), (0.5, 0.5), (-3.5, -3.5)]
 course.show(
     figure,
-    "The shift of three operations while the RoI moves by 16 pixels. RoIPool is a saw-tooth curve with "
-    "a height of 8 pixels. RoIAlign is constant: 4 pixels on the first map, 0.5 on the second. With "
-    "aligned, it is 0 on the first map and -3.5 pixels on the second.",
+    "The shift of three operations while the RoI moves by 16 pixels. RoIPool is a "
+    "saw-tooth curve with a height of 8 pixels. RoIAlign is constant: 4 pixels on the "
+    "first map, 0.5 on the second. With aligned, it is 0 on the first map and -3.5 pixels "
+    "on the second.",
 )
 
 # %% aligned-weights [markdown]
@@ -593,7 +641,11 @@ ap = {
 for name, value in ap.items():
     print(f"AP50 on 40 pages, {name:<11} {value:.3f}")
 assert not model.config.aligned
-assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 and ap["aligned"] < 0.4
+assert (
+    np.all(np.abs(moved - 4) < 0.5)
+    and round(ap["as trained"], 2) == 0.99
+    and ap["aligned"] < 0.4
+)
 
 # %% sampling [markdown]
 # *A trap.* The option `aligned` sounds like an improvement, but do not switch it on for weights that were trained
@@ -612,15 +664,19 @@ assert np.all(np.abs(moved - 4) < 0.5) and round(ap["as trained"], 2) == 0.99 an
 
 # %% sampling-table
 def align(rois, samples):
-    """Return the result of RoIAlign with samples × samples points per bin, and its time in ms."""
+    """Return the result of RoIAlign with samples × samples points per bin, and its time."""
     start = time.perf_counter()
-    result = roi.roi_align(features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples)
+    result = roi.roi_align(
+        features, rois, np.zeros(len(rois), np.int64), (5, 5), scale, samples
+    )
     return result, 1000 * (time.perf_counter() - start)
 
 
 page = np.array([[0, 0, 128, 128]])
 differences = {}
-print(f"{'points per bin':<16}{'difference, RoIs':>18}{'difference, page':>18}   time, RoIs")
+print(
+    f"{'points per bin':<16}{'difference, RoIs':>18}{'difference, page':>18}   time, RoIs"
+)
 for samples in (1, 2, 3, 4, 8, 0):
     differences[samples] = [
         np.abs(align(rois, samples)[0] - align(rois, 32)[0]).mean() / features.std()
@@ -628,20 +684,29 @@ for samples in (1, 2, 3, 4, 8, 0):
     ]
     took = min(align(trace.rois, samples)[1] for _ in range(9))
     name = f"{samples} × {samples}" if samples else "0: adaptive"
-    print(f"{name:<16}{differences[samples][0]:>18.1%}{differences[samples][1]:>18.1%}{took:>10.2f} ms")
+    of_rois, of_page = differences[samples]
+    print(f"{name:<16}{of_rois:>18.1%}{of_page:>18.1%}{took:>10.2f} ms")
 sides = (trace.rois[:, 2:] - trace.rois[:, :2]) * scale / 5  # (R, 2), of the bins, in cells
 assert differences[1][0] > differences[0][0] > 2 * differences[2][0]
-assert model.config.pool_size == (5, 5) and np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
+assert (
+    model.config.pool_size == (5, 5) and np.mean(sides > 1) < 0.1 and 128 * scale / 5 == 3.2
+)
 assert all(differences[samples][0] < differences[samples][1] for samples in (1, 2, 3, 4, 8))
 
 figure, height = plot.figure(10, 3.1), (box[3] - box[1]) * scale / 2  # of a bin, in cells
 for ax, samples in zip(figure.subplots(1, 3), (1, 2, 4), strict=True):
     plot.sample_points(ax, values, box, scale, (2, 2), samples)
-    plot.title(ax, f"sampling_ratio {samples}", f"{samples} × {samples} points in each of 2 × 2 bins")
+    plot.title(
+        ax,
+        f"sampling_ratio {samples}",
+        f"{samples} × {samples} points in each of 2 × 2 bins",
+    )
 course.show(
     figure,
     "The RoI with 2 × 2 bins and its sample points. From top to bottom, the points are "
-    + ", ".join(f"{height / n:.1f} cells apart with {n} × {n} points per bin" for n in (1, 2, 4))
+    + ", ".join(
+        f"{height / n:.1f} cells apart with {n} × {n} points per bin" for n in (1, 2, 4)
+    )
     + ".",
 )
 
@@ -654,10 +719,10 @@ course.show(
 # The longer a bin is in cells, the more points it needs. A feature pyramid keeps the bins short: it reads a large RoI
 # from a coarse level. A RoI of 224 × 224 pixels, the size of an ImageNet image, belongs to level 4 ([3] equation 1):
 #
-# $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor, \quad \text{clipped to the existing levels}. $$
+# $$ k = \left\lfloor 4 + \log_2 \frac{\sqrt{w\,h}}{224} \right\rfloor . $$
 #
-# The stride of level $k$ is $2^k$. **Predict**: if nothing is clipped, in which range is the side of a square RoI, in
-# cells? And how long are its 7 bins?
+# The result is clipped to the existing levels. The stride of level $k$ is $2^k$. **Predict**: if nothing is clipped, in
+# which range is the side of a square RoI, in cells? And how long are its 7 bins?
 #
 # *Two traps.* The formula contains $\sqrt{wh}$, not the longer side, so a long thin RoI belongs to a fine level. And
 # 224 assumes photos of about 800 pixels: in small images, all RoIs belong to the finest level. Both constants are
@@ -684,7 +749,7 @@ assert levels[0] == 2 and lengths.min() == 14 and 27.9 < lengths.max() < 28
 #
 # ## A number to check
 #
-# On the map $F_{i,j} = 10\, i + j$, you can compute everything without paper. The RoI is `(1, 1, 3, 3)`, the scale is
+# On the map $F_{i,j} = 10\, i + j$, you can compute everything in your head. The RoI is `(1, 1, 3, 3)`, the scale is
 # 1, and there is one bin.
 #
 # * **RoIAlign.** The map is linear, so the mean of points that are symmetric around a position is the value of the map
@@ -700,7 +765,10 @@ for samples in (1, 2, 3):
     pooled = roi.roi_align(linear, *one, 1.0, samples).item()
     print(f"RoIAlign, {samples} × {samples} points   {pooled:.4g}")
     assert np.isclose(pooled, 22)
-aligned, pooled = roi.roi_align(linear, *one, 1.0, 2, True).item(), roi.roi_pool(linear, *one).item()
+aligned, pooled = (
+    roi.roi_align(linear, *one, 1.0, 2, True).item(),
+    roi.roi_pool(linear, *one).item(),
+)
 print(f"RoIAlign, aligned        {aligned:.4g}")
 print(f"RoIPool                  {pooled:.4g}")
 assert np.isclose(aligned, 16.5) and pooled == 33
@@ -746,54 +814,59 @@ assert np.isclose(aligned, 16.5) and pooled == 33
 
 # %% quiz
 course.quiz("""
-    A RoI extends from x = 12 to x = 44 pixels, and the stride is 16. How many columns of cells does
-    RoIPool use?
+    A RoI extends from x = 12 to x = 44 pixels, and the stride is 16. How many columns of
+    cells does RoIPool use?
     [ ] 2
         The RoI is 2 cells long, but RoIPool rounds both ends and includes both cells.
     [x] 3
-        The ends are 0.75 and 2.75 cells. They are rounded to 1 and 3, and cells 1, 2 and 3 belong to the
-        RoI.
+        The ends are 0.75 and 2.75 cells. They are rounded to 1 and 3, and cells 1, 2 and 3
+        belong to the RoI.
     [ ] 4
-        Cells 0 to 3 would belong to the RoI if the left end were rounded down. RoIPool rounds 0.75 to 1.
+        Cells 0 to 3 would belong to the RoI if the left end were rounded down. RoIPool
+        rounds 0.75 to 1.
 
-    You pool a RoI into 14 × 14 bins with 2 × 2 points each. Then you take the mean of each block of 2 × 2
-    bins. Which 7 × 7 result is exactly the same (for a RoI that is not lengthened)?
+    You pool a RoI into 14 × 14 bins with 2 × 2 points each. Then you take the mean of each
+    block of 2 × 2 bins. Which 7 × 7 result is exactly the same (for a RoI that is not
+    lengthened)?
     [x] RoIAlign with 4 × 4 points per bin.
-        Both place 28 points at equal distances along each axis, and each mean contains the same 16 points.
+        Both place 28 points at equal distances along each axis, and each mean contains the
+        same 16 points.
     [ ] RoIAlign with 2 × 2 points per bin.
         It reads only 14 points along each axis; your result uses 28.
     [ ] None, because the mean of interpolated values is not linear.
-        Interpolation and mean are both linear, so a mean of means of equally many points is the mean of
-        all points.
+        Interpolation and mean are both linear, so a mean of means of equally many points is
+        the mean of all points.
 
-    In `roi_pool_backward`, somebody finds the largest cells of all bins, and then adds all gradients in
-    one statement: `out[rows, columns] += grad`. When is the result too small?
+    In `roi_pool_backward`, somebody finds the largest cells of all bins, and then adds all
+    gradients in one statement: `out[rows, columns] += grad`. When is the result too small?
     [ ] If two cells of a bin have the same value.
         Then one of them gets the gradient, as the docstring says. Nothing is lost.
     [ ] If a bin contains no cells.
         Such a bin has no largest cell, and its gradient must not go anywhere.
     [x] If a cell is the largest of two bins.
-        Its index then occurs twice, but NumPy adds only one of the two gradients. Use `np.add.at`.
+        Its index then occurs twice, but NumPy adds only one of the two gradients. Use
+        `np.add.at`.
 
-    A colleague loads published weights, sets `aligned=True`, "because it is more precise", and uses the
-    detector without training it again. What happens?
+    A colleague loads published weights, sets `aligned=True`, "because it is more precise",
+    and uses the detector without training it again. What happens?
     [ ] The boxes become more precise.
-        It depends on the backbone which option fits better, and on the training which shift the head
-        expects.
+        It depends on the backbone which option fits better, and on the training which shift
+        the head expects.
     [x] The boxes move by about half a stride, and no error appears.
-        The head reads features half a cell too far to the upper left, so its boxes move to the lower
-        right.
+        The head reads features half a cell too far to the upper left, so its boxes move to
+        the lower right.
     [ ] Loading the weights fails, because their shapes do not fit.
         `aligned` changes no shape. That is why such a bug is hard to find.
 
-    Your images have 100 × 100 pixels, and your pyramid has the levels 2 to 5. All RoIs are read from level
-    2. Which change sends large RoIs to coarser levels?
+    Your images have 100 × 100 pixels, and your pyramid has the levels 2 to 5. All RoIs are
+    read from level 2. Which change sends large RoIs to coarser levels?
     [ ] A higher `canonical_size`, such as 448.
         The formula divides by it, so a higher value leads to finer levels.
     [ ] A higher `sampling_ratio`.
         It changes the number of points in a bin, but not the level.
     [x] A lower `canonical_size`, such as 64.
-        A RoI of 100 × 100 pixels then belongs to level 4, because log2(100 / 64) is between 0 and 1.
+        A RoI of 100 × 100 pixels then belongs to level 4, because log2(100 / 64) is between
+        0 and 1.
 """)
 
 # %% next [markdown]

@@ -60,9 +60,13 @@ from rcnn import boxes, checks, course, data, matching, nn, plot, roi, roi_heads
 pages = data.Digits(16)
 images, targets = [image for image, _ in pages], [target for _, target in pages]
 rcnn.seed(0)
-detectors = {"untrained": rcnn.faster_rcnn_small(pages.classes), "trained": rcnn.load_digits()}
+detectors = {
+    "untrained": rcnn.faster_rcnn_small(pages.classes),
+    "trained": rcnn.load_digits(),
+}
 traces = {
-    name: model.trace(images, targets, rng=np.random.default_rng(0)) for name, model in detectors.items()
+    name: model.trace(images, targets, rng=np.random.default_rng(0))
+    for name, model in detectors.items()
 }
 config = detectors["trained"].config
 for name in (
@@ -80,8 +84,8 @@ assert config.box_positive_fraction == 1 / 4 and config.num_classes == 11
 # %% true-boxes [markdown]
 # ## 1  Add the ground-truth boxes to the proposals
 #
-# Before the first step, the RPN's scores are almost random and its deltas are almost 0, so the proposals are little more
-# than random anchors. A RoI is positive if its IoU with an object is at least 0.5 (`box_fg_iou_thresh`).
+# Before the first step, the RPN's scores are almost random and its deltas are almost 0, so the proposals are little
+# more than random anchors. A RoI is positive if its IoU with an object is at least 0.5 (`box_fg_iou_thresh`).
 # **Predict**: an untrained RPN makes 100 proposals for each of the 16 pages. How many of the digits on these pages have
 # a proposal with an IoU of at least 0.5?
 #
@@ -95,15 +99,18 @@ assert config.box_positive_fraction == 1 / 4 and config.num_classes == 11
 # %% true-boxes-measured
 shares = {}
 for name, trace in traces.items():
-    overlaps = [boxes.iou(found, true) for found, true in zip(trace.proposals, trace.gt_boxes, strict=True)]
-    best = np.concatenate([overlap.max(axis=0, initial=0) for overlap in overlaps])  # (G,) of all pages
+    overlaps = [
+        boxes.iou(found, true)
+        for found, true in zip(trace.proposals, trace.gt_boxes, strict=True)
+    ]
+    # (G,) of all pages
+    best = np.concatenate([overlap.max(axis=0, initial=0) for overlap in overlaps])
     good = sum(int((overlap.max(axis=1, initial=0) >= 0.5).sum()) for overlap in overlaps)
     shares[name] = np.mean(best >= 0.5)
     assert all(len(overlap) == 100 for overlap in overlaps)
-    print(
-        f"{name:<10} {shares[name]:4.0%} of {len(best)} digits have a good proposal; {good:3d} of "
-        f"{sum(map(len, overlaps)):,} proposals are positive, {good + len(best):3d} with the ground truth"
-    )
+    print(f"{name:<10} {shares[name]:4.0%} of {len(best)} digits have a good proposal")
+    count = f"{good} of {sum(map(len, overlaps)):,} proposals are positive"
+    print(f"{'':<10} {count}, {good + len(best)} with the ground truth")
 assert shares["untrained"] < 0.6 and shares["trained"] == 1
 
 # %% sampler [markdown]
@@ -157,8 +164,8 @@ def roi_targets(
     weights: the factors of dx, dy, dw, dh.
     rng: the np.random.Generator that draws the sample.
 
-    Label and deltas are 0 for background. The rows may be in any order, but it must be the same order in
-    all three arrays.
+    Label and deltas are 0 for background. The rows may be in any order, but it must be the
+    same order in all three arrays.
     """
     ### BEGIN SOLUTION
     candidates = np.concatenate([proposals, gt_boxes])  # (P + G, 4)
@@ -206,10 +213,13 @@ true_boxes = [val_pages[i][1]["boxes"] for i in range(len(val_pages))]
 for key in ("library", "mistake"):
     detections = result.outcomes[key].detections
     pairs = zip(true_boxes, detections, strict=True)
-    best = np.concatenate([boxes.iou(true, found["boxes"]).max(axis=1, initial=0) for true, found in pairs])
+    best = np.concatenate(
+        [boxes.iou(true, found["boxes"]).max(axis=1, initial=0) for true, found in pairs]
+    )
     highest = max(found["scores"].max(initial=0) for found in detections)
     print(
-        f"{key:<8} {np.mean(best >= 0.5):4.0%} of the digits have a box; the highest score is {highest:.2f}"
+        f"{key:<8} {np.mean(best >= 0.5):4.0%} of the digits have a box; the highest "
+        f"score is {highest:.2f}"
     )
     assert np.mean(best >= 0.5) > 0.9
 assert result.ap["mistake"] < 0.7 < 0.9 < result.ap["library"] and highest < 0.5
@@ -229,27 +239,31 @@ course.source(roi_heads.find_targets)
 # ## 3  A batch, class by class
 #
 # The figure shows the sampled RoIs of one page. Each RoI is stretched to a square, as in RoIAlign, and only the first
-# RoIs of each class are drawn. With the untrained RPN (left), about half of the positive RoIs are ground-truth boxes.
-# With the trained RPN (right), most digits have several RoIs that differ slightly. The second stage meets such RoIs
-# at test time.
+# RoIs of each class are drawn. With the untrained RPN, about half of the positive RoIs are ground-truth boxes. With the
+# trained RPN, most digits have several RoIs that differ slightly. The second stage meets such RoIs at test time.
 #
-# Look at the background on the right. Many of these RoIs show a part of a digit. Nobody labelled them by hand: the
-# threshold decides that a box with an IoU of 0.4 is background. From these RoIs, the head learns to tell a part of a
-# digit from a whole digit.
+# Look at the background with the trained RPN. Many of these RoIs show a part of a digit. Nobody labelled them by hand:
+# the threshold decides that a box with an IoU of 0.4 is background. From these RoIs, the head learns to tell a part of
+# a digit from a whole digit.
 
 # %% batch-picture
 names = ["background", *(f"digit {name}" for name in pages.classes[1:])]
-figure = plot.figure(12, 3.7)
-for ax, (name, trace) in zip(figure.subplots(1, 2), traces.items(), strict=True):
+figure = plot.figure(7, 7.4)
+for ax, (name, trace) in zip(figure.subplots(2, 1), traces.items(), strict=True):
     rois, labels = trace.sampled_rois[1], trace.sampled_labels[1]
     plot.roi_batch(ax, images[1], rois, labels, names, most=9)
-    plot.title(ax, f"RPN {name}", f"{len(rois)} RoIs, {np.sum(labels > 0)} of them positive")
-assert 0.4 < len(targets[1]["boxes"]) / np.sum(traces["untrained"].sampled_labels[1] > 0) < 0.6
+    plot.title(
+        ax, f"RPN {name}", f"{len(rois)} RoIs, {np.sum(labels > 0)} of them positive"
+    )
+assert (
+    0.4 < len(targets[1]["boxes"]) / np.sum(traces["untrained"].sampled_labels[1] > 0) < 0.6
+)
 course.show(
     figure,
-    "The RoIs of one page, cut out and sorted by class. With the untrained RPN, most background RoIs "
-    "show empty paper, and there are few RoIs of each digit. With the trained RPN, most background RoIs "
-    "show parts of digits, and most digits have several RoIs with slightly different borders.",
+    "The RoIs of one page, cut out and sorted by class. With the untrained RPN, most "
+    "background RoIs show empty paper, and there are few RoIs of each digit. With the "
+    "trained RPN, most background RoIs show parts of digits, and most digits have several "
+    "RoIs with slightly different borders.",
 )
 
 # %% weights [markdown]
@@ -274,10 +288,8 @@ for name, trace in traces.items():
         found.append(boxes.encode(true[matches[positive]], proposals[positive]))
     deviation = np.concatenate(found).std(axis=0)  # (4,)
     scaled = deviation * config.bbox_reg_weights
-    print(
-        f"{name:<10} standard deviation of dx, dy, dw, dh: {deviation.round(2)}, "
-        f"with weights {scaled.round(2)}"
-    )
+    print(f"{name:<10} standard deviation of dx, dy, dw, dh: {deviation.round(2)}")
+    print(f"{'':<10} multiplied by the weights: {scaled.round(2)}")
     assert (np.abs(scaled - 1) < 0.25).all()
 
 # %% head [markdown]
@@ -290,13 +302,13 @@ for name, trace in traces.items():
 # side ([2] section 2): L logits, and 4L deltas for *class-wise boxes*. For a RoI that shows a 7, the head predicts the
 # box in case the digit is a 1, the box in case it is a 2, and so on. A detection uses the box of its own class.
 #
-# Why does each class have its own box? Classes have typical shapes. If half of a digit is visible, the best guess of the
-# whole box depends on the digit. The cost is small: 4L outputs of the last layer. Some detectors predict one box for all
-# classes.
+# Why does each class have its own box? Classes have typical shapes. If half of a digit is visible, the best guess of
+# the whole box depends on the digit. The cost is small: 4L outputs of the last layer. Some detectors predict one box
+# for all classes.
 #
-# > **What people get wrong.** `box_deltas` also has four numbers for class 0, which no loss trains and no code reads; in
-# > [2] they do not exist. With them, `box_deltas[r, label]` needs no subtraction. If you leave them out and forget the
-# > subtraction, you train the box of the neighbouring class.
+# > **What people get wrong.** `box_deltas` also has four numbers for class 0, which no loss trains and no code reads;
+# > in [2] they do not exist. With them, `box_deltas[r, label]` needs no subtraction. If you leave them out and forget
+# > the subtraction, you train the box of the neighbouring class.
 
 # %% head-source
 model = detectors["untrained"]
@@ -311,13 +323,15 @@ course.source(roi_heads.FastRCNNPredictor, roi_heads.loss)
 # $i$ of its predicted deltas for class $c$ is $d_{rci}$, and element $i$ of its target deltas is $v_{ri}$. Over all $R$
 # RoIs of the batch ([2] equation 1, with $\lambda = 1$), the loss is
 #
-# $$ L = -\frac{1}{R} \sum_r \log p_{r u_r} \;+\; \frac{1}{R} \sum_{r:\, u_r \geq 1} \sum_{i=1}^{4}
-# \ell_\beta (d_{r u_r i} - v_{ri}), \qquad \beta = 1/9. $$
+# $$ \begin{aligned}
+# L = {} & -\frac{1}{R} \sum_r \log p_{r u_r} \\
+# & + \frac{1}{R} \sum_{r:\, u_r \geq 1} \sum_{i=1}^{4} \ell_\beta (d_{r u_r i} - v_{ri}) ,
+# \end{aligned} $$
 #
-# The second sum contains one class of each RoI, the true one. The deltas of the other classes do not occur in the loss,
-# so they get no gradient from this RoI. The second sum runs over the positive RoIs, but is divided by the number of all
-# RoIs, $R$. An object therefore has the same weight whether the sample contains few or many objects. ($\beta$ is 1 in
-# [2]; rcnn follows torchvision.)
+# with $\beta = 1/9$. The second term contains one class of each RoI, the true one. The deltas of the other classes do
+# not occur in the loss, so they get no gradient from this RoI. The second term is a sum over the positive RoIs, but it
+# is divided by the number of all RoIs, $R$. An object therefore has the same weight whether the sample contains few or
+# many objects. ($\beta$ is 1 in [2]; rcnn follows torchvision.)
 #
 # From $\log p_{ru} = z_{ru} - \log \sum_j e^{z_{rj}}$ follows the gradient of the first term,
 #
@@ -331,7 +345,7 @@ course.source(roi_heads.FastRCNNPredictor, roi_heads.loss)
 
 # %% head-loss-gradient-yours
 def head_loss_gradient(class_logits, box_deltas, labels, deltas):
-    """Return the gradients of the loss with respect to class_logits and to box_deltas, in their shapes.
+    """Return the gradients of the loss: (R, L) for class_logits, (R, L, 4) for box_deltas.
 
     class_logits: (R, L), of any size; R may be 0.
     box_deltas: (R, L, 4)
@@ -373,10 +387,11 @@ few = {
 }
 page = trace.proposals[1], trace.gt_boxes[1], trace.gt_labels[1]
 sample = roi_heads.find_targets(*page, **few, rng=np.random.default_rng(2))
-class_logits, box_deltas = model.forward(images[1:2], sample.rois, np.zeros(len(sample.rois), int))
-of_boxes = nn.Tensor(
-    box_deltas.data, requires_grad=True
-)  # the same numbers, without the graph of the network
+class_logits, box_deltas = model.forward(
+    images[1:2], sample.rois, np.zeros(len(sample.rois), int)
+)
+# The same numbers, without the graph of the network.
+of_boxes = nn.Tensor(box_deltas.data, requires_grad=True)
 _, reg_loss = roi_heads.loss(class_logits, of_boxes, [sample])
 reg_loss.backward()
 assert (of_boxes.grad[sample.labels == 0] == 0).all()
@@ -384,13 +399,15 @@ assert (of_boxes.grad[sample.labels == 0] == 0).all()
 figure = plot.figure(7, 4.4)
 ax = figure.subplots()
 plot.gradient_by_class(ax, of_boxes.grad, sample.labels, pages.classes)
-plot.title(ax, "Gradient of the box loss", f"box_deltas {of_boxes.shape}; outlined: the true class")
+plot.title(
+    ax, "Gradient of the box loss", f"box_deltas {of_boxes.shape}; outlined: the true class"
+)
 positive = int(np.sum(sample.labels > 0))
 course.show(
     figure,
-    f"A table of 24 RoIs and 11 classes. Only {positive} cells have a gradient: the cell of the true "
-    f"class in the row of each of the {positive} positive RoIs. The rows of the {24 - positive} "
-    "background RoIs are empty.",
+    f"A table of 24 RoIs and 11 classes. Only {positive} cells have a gradient: the cell "
+    f"of the true class in the row of each of the {positive} positive RoIs. The rows of "
+    f"the {24 - positive} background RoIs are empty.",
 )
 
 # %% flow [markdown]
@@ -408,9 +425,13 @@ def gradient_norms(loss_names, parts):
     model.zero_grad()
     sum(losses[name] for name in loss_names).backward()
     grads = {
-        name: [p.grad for p in part.parameters() if p.grad is not None] for name, part in parts.items()
+        name: [p.grad for p in part.parameters() if p.grad is not None]
+        for name, part in parts.items()
     }
-    return {name: np.sqrt(sum(float((grad**2).sum()) for grad in found)) for name, found in grads.items()}
+    return {
+        name: np.sqrt(sum(float((grad**2).sum()) for grad in found))
+        for name, found in grads.items()
+    }
 
 
 stages = {"backbone": model.backbone, "rpn": model.rpn, "roi_heads": model.roi_heads}
@@ -425,10 +446,11 @@ plot.gradient_flow(figure.subplots(), norms)
 course.show(
     figure,
     "The detector as a diagram with gradient norms. The RPN losses reach the RPN head "
-    f"({norms['rpn']['rpn']:.2g}) and the backbone ({norms['rpn']['backbone']:.2g}). The RoI losses "
-    f"reach the RoI heads ({norms['roi']['roi_heads']:.2g}) and, through RoIAlign, the backbone "
-    f"({norms['roi']['backbone']:.2g}). Two crosses mark the path through the proposals, which carries "
-    "no gradient: the RPN head gets 0 from the RoI losses.",
+    f"({norms['rpn']['rpn']:.2g}) and the backbone ({norms['rpn']['backbone']:.2g}). The "
+    f"RoI losses reach the RoI heads ({norms['roi']['roi_heads']:.2g}) and, through "
+    f"RoIAlign, the backbone ({norms['roi']['backbone']:.2g}). Two crosses mark the path "
+    "through the proposals, which carries no gradient: the RPN head gets 0 from the RoI "
+    "losses.",
 )
 
 # %% flow-table
@@ -447,26 +469,33 @@ figure = plot.figure(10, 2.8)
 ax = figure.subplots()
 by_loss = {name: gradient_norms([name], layers) for name in names}
 plot.gradient_table(ax, by_loss)
-plot.title(ax, "Norm of each gradient", "row: the loss; column: the layers that get the gradient")
+plot.title(
+    ax, "Norm of each gradient", "row: the loss; column: the layers that get the gradient"
+)
 for name, norm_by_layer in by_loss.items():
     reached = {layer for layer, norm in norm_by_layer.items() if norm > 0}
     stage = "RPN" if name.startswith("rpn") else "RoI"
-    assert "backbone" in reached and all(layer.startswith(stage) for layer in reached - {"backbone"})
-    assert len(reached) == 3  # the backbone, the common layers of the stage, and one output layer
+    assert "backbone" in reached and all(
+        layer.startswith(stage) for layer in reached - {"backbone"}
+    )
+    # The backbone, the common layers of the stage, and one output layer.
+    assert len(reached) == 3
 course.show(
     figure,
-    "A table of four losses and seven groups of layers. All four losses give the backbone a gradient. "
-    "Each loss gives a gradient only to the head of its own stage. There, a class loss does not reach "
-    "the layer that predicts boxes, and a box loss does not reach the layer that predicts classes.",
+    "A table of four losses and seven groups of layers. All four losses give the backbone "
+    "a gradient. Each loss gives a gradient only to the head of its own stage. There, a "
+    "class loss does not reach the layer that predicts boxes, and a box loss does not "
+    "reach the layer that predicts classes.",
 )
 
 # %% cut [markdown]
 # ## 9  The gradient that Faster R-CNN ignores
 #
-# The losses of the second stage reach the backbone through the pooled features. In this untrained detector, the backbone
-# gets a gradient from them that is more than ten times as large as the gradient from the RPN losses. But the RPN head
-# gets a gradient of exactly 0 from them, although its boxes decide which features are pooled. In rcnn, one word causes
-# this: the proposals are computed from `.data` of the RPN's outputs, and `.data` is an array without a graph.
+# The losses of the second stage reach the backbone through the pooled features. In this untrained detector, the
+# backbone gets a gradient from them that is more than ten times as large as the gradient from the RPN losses. But the
+# RPN head gets a gradient of exactly 0 from them, although its boxes decide which features are pooled. In rcnn, one
+# word causes this: the proposals are computed from `.data` of the RPN's outputs, and `.data` is an array without a
+# graph.
 #
 # Is the ignored gradient 0 anyway? Take one RoI of the trained detector, move it sideways, and look at its loss. If the
 # curve has a slope, there is a derivative with respect to the box, and the detector ignores it.
@@ -477,8 +506,9 @@ true_box, true_label = trace.gt_boxes[1][0], int(trace.gt_labels[1][0])
 shifts = np.linspace(-9, 9, 145)  # pixels
 moved = true_box + shifts[:, None] * [1, 0, 1, 0]  # (145, 4)
 with nn.no_grad():
-    class_logits, _ = model.forward(images[1:2], moved, np.zeros(len(moved), int))  # (145, L)
-log_p = class_logits.data - np.logaddexp.reduce(class_logits.data, axis=1, keepdims=True)  # (145, L)
+    class_logits, _ = model.forward(images[1:2], moved, np.zeros(len(moved), int))
+logits = class_logits.data  # (145, L)
+log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)  # (145, L)
 overlap = boxes.iou(moved, true_box[None])[:, 0]  # (145,)
 constant, background = -log_p[:, true_label], -log_p[:, 0]
 at = int(np.flatnonzero(overlap >= 0.5)[-1])
@@ -491,14 +521,22 @@ assert slope > 1
 
 figure = plot.figure(8.5, 3.6)
 ax = figure.subplots()
-curves = {"constant label": constant, "matched label": np.where(overlap >= 0.5, constant, background)}
+curves = {
+    "constant label": constant,
+    "matched label": np.where(overlap >= 0.5, constant, background),
+}
 plot.lines(ax, shifts, curves, "shift of the RoI, pixels", "class loss")
-plot.title(ax, "The loss of one RoI as its box moves", "matched label: background if the IoU is below 0.5")
+plot.title(
+    ax,
+    "The loss of one RoI as its box moves",
+    "matched label: background if the IoU is below 0.5",
+)
 course.show(
     figure,
-    "The class loss of a RoI that moves by up to 9 pixels. With a constant label, it is near 0 in the "
-    f"middle and rises steeply on both sides, on the left to {constant[0]:.1f}. With the matched label, "
-    "it jumps back to nearly 0 where the IoU falls below 0.5.",
+    "The class loss of a RoI that moves by up to 9 pixels. With a constant label, it is "
+    "near 0 in the middle and rises steeply on both sides, on the left to "
+    f"{constant[0]:.1f}. With the matched label, it jumps back to nearly 0 where the IoU "
+    "falls below 0.5.",
 )
 
 # %% why-cut [markdown]
@@ -509,8 +547,8 @@ course.show(
 # - **It was not available.** RoIPool rounds a RoI to whole cells. Its derivative with respect to the box is 0 almost
 #   everywhere and undefined elsewhere. [3] introduced "RoI warping", a pooling with a useful derivative. RoIAlign has
 #   such a derivative, too, through its bilinear weights, but neither torchvision nor rcnn computes it.
-# - **Most of the selection has no derivative.** Sorting, thresholds and NMS decide which proposals exist. A small change
-#   of a weight does not change that selection, and a larger change makes it jump.
+# - **Most of the selection has no derivative.** Sorting, thresholds and NMS decide which proposals exist. A small
+#   change of a weight does not change that selection, and a larger change makes it jump.
 # - **The target depends on the box.** The label of a RoI depends on its IoU. The curve "matched label" jumps where the
 #   IoU crosses 0.5, and it is low again far from the object. A box could lower the loss by *leaving* its object and
 #   becoming easy background. The derivative with a constant label does not contain this effect.
@@ -552,32 +590,34 @@ course.compare(roi.roi_align_backward, grad, rois, roi_images, features.shape, 1
 # batch and compute this number before you run the cell.
 #
 # An untrained head is not exactly like that. rcnn and torchvision use PyTorch's default initialisation for linear
-# layers, and its weights are larger than the standard deviation of 0.01 in the papers. The first class loss is therefore
-# only near $\log 11$.
+# layers, and its weights are larger than the standard deviation of 0.01 in the papers. The first class loss is
+# therefore only near $\log 11$.
 
 # %% a-number-measured
 model = detectors["untrained"]
 losses = model.get_loss(images[:4], targets[:4], rng=np.random.default_rng(0))
-print(f"untrained: roi_cls_loss {losses['roi_cls_loss'].item():.3f}, log 11 = {np.log(11):.3f}")
+first = losses["roi_cls_loss"].item()
+print(f"untrained: roi_cls_loss {first:.3f}, log 11 = {np.log(11):.3f}")
 
 logits = nn.Tensor(np.zeros((24, 11)), requires_grad=True)
 cls_loss, _ = roi_heads.loss(logits, nn.Tensor(np.zeros((24, 11, 4))), [sample])
 cls_loss.backward()
 background = int(np.sum(sample.labels == 0))
 print(
-    f"all zeros: class loss {cls_loss.item():.3f}; {background} of 24 RoIs are background: "
-    f"1/11 - {background}/24 = {1 / 11 - background / 24:.4f}, computed {logits.grad[:, 0].sum():.4f}"
+    f"all zeros: class loss {cls_loss.item():.3f}; {background} of 24 RoIs are background"
 )
+derivative = 1 / 11 - background / 24
+print(f"1/11 - {background}/24 = {derivative:.4f}, computed {logits.grad[:, 0].sum():.4f}")
 assert round(cls_loss.item(), 3) == 2.398
-assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
+assert np.isclose(logits.grad[:, 0].sum(), derivative)
 
 # %% learned [markdown]
 # ## What you have learned
 #
 # - In training, the ground-truth boxes join the proposals, and a balanced sample of both gets labels and deltas.
 # - The loss uses the logits of all classes, but only the deltas of the true class.
-# - The losses of the second stage train the RoI heads and the backbone. Proposals are constants, so the RPN head gets no
-#   gradient from these losses.
+# - The losses of the second stage train the RoI heads and the backbone. Proposals are constants, so the RPN head gets
+#   no gradient from these losses.
 #
 # ## Exercises without solutions
 #
@@ -591,8 +631,8 @@ assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 #
 # **Core**
 #
-# 3. Require an IoU of at least 0.1 for background, as in [2]. `bg_iou_thresh` cannot express that. What would you change
-#    in your `roi_targets`? Test it with `course.with_and_without`.
+# 3. Require an IoU of at least 0.1 for background, as in [2]. `bg_iou_thresh` cannot express that. What would you
+#    change in your `roi_targets`? Test it with `course.with_and_without`.
 # 4. Leave the ground-truth boxes out of the candidates, and use `course.with_and_without` again. Why does the AP not
 #    fall? Look at section 1: for which detector would it be different?
 # 5. Move the RoI of section 9 up and down, or enlarge it. Is its loss lowest where its IoU is highest?
@@ -600,8 +640,8 @@ assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 # **Stretch**
 #
 # 6. Decode the deltas of the true class for all positive proposals of the trained detector. Then use the new boxes as
-#    RoIs: call `model.forward` and decode again. How much does the mean IoU with the objects rise in the first pass, and
-#    how much in the second? What would a cascade have to train differently, so that the second pass helps more?
+#    RoIs: call `model.forward` and decode again. How much does the mean IoU with the objects rise in the first pass,
+#    and how much in the second? What would a cascade have to train differently, so that the second pass helps more?
 # 7. For each positive RoI of a page, measure the slope of its class loss with a constant label, as in section 9. How
 #    often does the negative slope point in the direction of the target `dx`?
 
@@ -612,17 +652,18 @@ assert np.isclose(logits.grad[:, 0].sum(), 1 / 11 - background / 24)
 
 # %% quiz
 course.quiz("""
-    `batch_size` is 128 and `positive_fraction` is 0.25. An image has 10 positive candidates and 300
-    candidates that are background. What does the sample contain?
+    `batch_size` is 128 and `positive_fraction` is 0.25. An image has 10 positive candidates
+    and 300 candidates that are background. What does the sample contain?
     [ ] 32 positive RoIs, some of them twice, and 96 background RoIs.
         The fraction is an upper limit. The sample never contains a candidate twice.
     [ ] 10 positive and 30 background RoIs.
         This keeps the ratio of 1 to 3, but the sampler fills the batch with background.
     [x] 10 positive and 118 background RoIs.
-        Fewer than 32 candidates are positive, so all of them are taken, and background fills the rest.
+        Fewer than 32 candidates are positive, so all of them are taken, and background
+        fills the rest.
 
-    In the first training step, no proposal has an IoU of at least 0.5 with a small object, and somebody
-    forgot to append the ground-truth boxes. What happens?
+    In the first training step, no proposal has an IoU of at least 0.5 with a small object,
+    and somebody forgot to append the ground-truth boxes. What happens?
     [ ] The proposal with the highest IoU becomes positive anyway.
         This is the best-anchor rule of the RPN. The second stage does not use it.
     [x] The second stage does not learn from this object in this step.
@@ -630,8 +671,8 @@ course.quiz("""
     [ ] `encode` fails, because the object has no RoI.
         Only positive RoIs are encoded. The object is never looked up, and no error appears.
 
-    There are 10 RoIs and 5 classes including the background, and all logits are 0. What is the derivative
-    of the class loss with respect to the logit of a RoI's true class?
+    There are 10 RoIs and 5 classes including the background, and all logits are 0. What is
+    the derivative of the class loss with respect to the logit of a RoI's true class?
     [x] -0.08
         The probability of each class is 1/5, so the derivative is (0.2 - 1) / 10.
     [ ] 0.02
@@ -639,8 +680,8 @@ course.quiz("""
     [ ] -0.8
         The loss is the mean over 10 RoIs, so the derivative of one RoI is divided by 10.
 
-    A RoI shows a 7, but the head gives the class 1 the highest probability. Which deltas of this RoI get a
-    gradient?
+    A RoI shows a 7, but the head gives the class 1 the highest probability. Which deltas of
+    this RoI get a gradient?
     [ ] Those of class 1, because a detection uses the box of the predicted class.
         This is true at test time. The loss uses the true class.
     [ ] Those of all classes, weighted with their probabilities.
@@ -648,14 +689,15 @@ course.quiz("""
     [x] Those of class 7.
         The box loss contains only the deltas of the true class, whatever the head predicts.
 
-    "The RPN head gets no gradient from the losses of the second stage, because these losses do not depend
-    on the positions of the proposals." Is this right?
+    "The RPN head gets no gradient from the losses of the second stage, because these losses
+    do not depend on the positions of the proposals." Is this right?
     [ ] Yes. The pooled features depend only on the backbone.
         They also depend on the RoI: section 9 moves a RoI, and its loss changes.
     [x] No. The losses depend on the positions, but the detector ignores this derivative.
         The proposals are computed from `.data`, so they are constants in the graph.
     [ ] No. The RPN head gets a gradient from them through the backbone.
-        Gradients flow backwards, from the losses into the backbone. The RPN head lies on another branch.
+        Gradients flow backwards, from the losses into the backbone. The RPN head lies on
+        another branch.
 """)
 
 # %% next [markdown]

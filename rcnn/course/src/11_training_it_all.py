@@ -78,13 +78,16 @@ first_four = [pages[i] for i in range(4)]  # a batch
 images, targets = [image for image, _ in first_four], [target for _, target in first_four]
 figure = plot.figure(10, 2.9)
 for ax, image, target in zip(figure.subplots(1, 4), images, targets, strict=True):
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes)
+    plot.boxes(
+        plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes
+    )
 weights = sum(parameter.data.size for parameter in new_detector().parameters())
 assert round(weights, -5) == 500_000
 course.show(
     figure,
-    f"Four training pages with {', '.join(str(len(target['labels'])) for target in targets)} objects. "
-    "Circles, squares, triangles and crosses of any colour lie on a coloured background, and some "
+    "Four training pages with "
+    f"{', '.join(str(len(target['labels'])) for target in targets)} objects. Circles, "
+    "squares, triangles and crosses of any colour lie on a coloured background, and some "
     "overlap. Each object has a box with its class.",
 )
 
@@ -133,9 +136,9 @@ for classes in (pages.classes, data.Digits.classes):
     for name, guess in zip(("rpn_cls_loss", "roi_cls_loss"), first_losses(L), strict=True):
         measured = np.mean([one[name].item() for one in losses])
         assert abs(measured - guess) < 0.1, (
-            f"{L} classes: the {name} of new detectors is not {guess:.2f}, which is the loss for "
-            f"a probability of {np.exp(-guess):.3f} of the true class. Which probability does it have "
-            "if all logits are 0?"
+            f"{L} classes: the {name} of new detectors is not {guess:.2f}, which is the "
+            f"loss for a probability of {np.exp(-guess):.3f} of the true class. Which "
+            "probability does it have if all logits are 0?"
         )
         print(f"{L:>2} classes, {name}: expected {guess:.3f}, measured {measured:.3f}")
 
@@ -155,8 +158,8 @@ for classes in (pages.classes, data.Digits.classes):
 #    contains all parameters.
 # 5. **Change the weights** with `optimizer.step()`.
 #
-# > **What people get wrong.** If you clip before `backward()` or after `step()`, there is no error and no clipping. If you
-# > clip each gradient separately, the direction of the step changes; one common factor keeps it.
+# > **What people get wrong.** If you clip before `backward()` or after `step()`, there is no error and no clipping. If
+# > you clip each gradient separately, the direction of the step changes; one common factor keeps it.
 #
 # > **What people get wrong.** Do not keep loss *tensors* in a list, and do not add them up. Until `backward()`, a tensor
 # > holds the graph of its whole pass. If you only print losses, for example on unseen images, every graph stays in
@@ -171,8 +174,8 @@ def training_step(model, optimizer, images, targets, max_norm, rng):
     max_norm: the bound of the gradient norm.
     rng: passed to `get_loss`. Call `get_loss` once.
 
-    Gradients from earlier steps have no effect. Raise FloatingPointError if the total loss is not finite,
-    before any weight changes.
+    Gradients from earlier steps have no effect. Raise FloatingPointError if the total loss
+    is not finite, before any weight changes.
     """
     ### BEGIN SOLUTION
     optimizer.zero_grad()
@@ -199,7 +202,8 @@ print("training_step: correct")
 #
 # - If they do, the gradients have the right direction, and the targets can be learned.
 # - If they do not, *more data will not help*. There is a fault; notebook 13 shows how to find it.
-# - Look at the detections, too. The losses do not show whether decoding is the inverse of encoding. The right panel does.
+# - Look at the detections, too. The losses do not show whether decoding is the inverse of encoding. The right panel
+#   does.
 # - The test says nothing about new pages. A detector can overfit four pages and fail on the fifth.
 #
 # A small loss remains, because every step samples other anchors and RoIs. The cell uses your own step.
@@ -209,7 +213,9 @@ model, history = new_detector(), {}
 optimizer = optim.Adam(model.parameters(), lr=2e-3)
 batch = model.make_batch(images)  # resized and normalised once, for all steps
 for step in range(150):
-    losses, norm = training_step(model, optimizer, batch, targets, 5.0, np.random.default_rng(step))
+    losses, norm = training_step(
+        model, optimizer, batch, targets, 5.0, np.random.default_rng(step)
+    )
     for name, value in losses.items():
         history.setdefault(name, []).append(value)
 first, last = history["total_loss"][0], np.mean(history["total_loss"][-10:])
@@ -227,14 +233,21 @@ plot.title(
 )
 found = model.predict(images[:1], score_thresh=0.5)[0]
 plot.detections(
-    right, images[0], found["boxes"], found["scores"], found["labels"], pages.classes, targets[0]["boxes"]
+    right,
+    images[0],
+    found["boxes"],
+    found["scores"],
+    found["labels"],
+    pages.classes,
+    targets[0]["boxes"],
 )
 plot.title(right, "A page of this batch", "detections with a score of at least 0.5")
 course.show(
     figure,
-    f"The total loss decreases from {first:.2f} to {last:.2f} in 150 steps. The classification losses "
-    f"decrease from the first step on; roi_reg_loss increases first. On the page, {len(found['labels'])} "
-    f"detections lie on the {len(targets[0]['labels'])} objects.",
+    f"The total loss decreases from {first:.2f} to {last:.2f} in 150 steps. The "
+    "classification losses decrease from the first step on; roi_reg_loss increases first. "
+    f"On the page, {len(found['labels'])} detections lie on the "
+    f"{len(targets[0]['labels'])} objects.",
 )
 
 # %% reading-curves [markdown]
@@ -288,7 +301,11 @@ course.compare(loss_and_norm, batch, repeat=3)
 def overfit_losses(lr, steps=40):
     """Return the total losses (steps,) of a new detector on the four pages."""
     model = new_detector()
-    optimizer, batch, losses = optim.Adam(model.parameters(), lr), model.make_batch(images), []
+    optimizer, batch, losses = (
+        optim.Adam(model.parameters(), lr),
+        model.make_batch(images),
+        [],
+    )
     for step in range(steps):
         optimizer.zero_grad()
         loss = model.get_loss(batch, targets, np.random.default_rng(step))["total_loss"]
@@ -304,12 +321,14 @@ assert medium < high < low and max(curves["rate 0.1"]) > 100
 figure = plot.figure(7.5, 3.2)
 ax = figure.subplots()
 plot.loss_curves(ax, curves, smoothing=3, log=True)
-plot.title(ax, "Too low, suitable, too high", "total loss on the same four pages; pale: every step")
+plot.title(
+    ax, "Too low, suitable, too high", "total loss on the same four pages; pale: every step"
+)
 course.show(
     figure,
-    f"Total loss in 40 steps with three learning rates. With 0.00003, it decreases slowly to {low:.2f}. "
-    f"With 0.002, it decreases to {medium:.2f}. With 0.1, it jumps above 100 in the first steps, comes "
-    f"back, and stays near {high:.2f}.",
+    "Total loss in 40 steps with three learning rates. With 0.00003, it decreases slowly "
+    f"to {low:.2f}. With 0.002, it decreases to {medium:.2f}. With 0.1, it jumps above "
+    f"100 in the first steps, comes back, and stays near {high:.2f}.",
 )
 
 # %% schedule [markdown]
@@ -354,21 +373,28 @@ def learning_rate(step, steps, base, warmup, final):
 checks.learning_rate(learning_rate)
 
 at = np.arange(901)
-schedules = {"warm-up and cosine": (60, 0.01), "no warm-up": (0, 0.01), "down to a half": (60, 0.5)}
+schedules = {
+    "warm-up and cosine": (60, 0.01),
+    "no warm-up": (0, 0.01),
+    "down to a half": (60, 0.5),
+}
 figure = plot.figure(7.5, 3)
 ax = plot.lines(
     figure.subplots(),
     at,
-    {name: [learning_rate(step, 900, 2e-3, *how) for step in at] for name, how in schedules.items()},
+    {
+        name: [learning_rate(step, 900, 2e-3, *how) for step in at]
+        for name, how in schedules.items()
+    },
     "step",
     "learning rate",
 )
 plot.title(ax, "Your schedule", "900 steps, base rate 0.002")
 course.show(
     figure,
-    "Learning rate at each of 900 steps. With warm-up, it rises in a straight line to 0.002 within 60 "
-    "steps, then falls along half a cosine almost to 0. Without warm-up, it starts at 0.002. The third "
-    "schedule falls only to 0.001.",
+    "Learning rate at each of 900 steps. With warm-up, it rises in a straight line to "
+    "0.002 within 60 steps, then falls along half a cosine almost to 0. Without warm-up, "
+    "it starts at 0.002. The third schedule falls only to 0.001.",
 )
 
 # %% to-the-end [markdown]
@@ -383,28 +409,43 @@ course.show(
 # %% shapes-run
 recipe = train.Recipe(steps=900, batch_size=4, lr=2e-3, warmup_steps=60)
 looks = (0, 50, 100, 200, 500, 900)  # steps after which the detector is evaluated
-stops = (0, 50, 100, 150, 200, 300, 500, 900)  # steps after which its proposals on one page are stored
+# Steps after which its proposals on one page are stored.
+stops = (0, 50, 100, 150, 200, 300, 500, 900)
 number = 7  # this page
 model, traces, aps, ten_best = new_detector(seed=1), {}, {}, []
 with tempfile.TemporaryDirectory() as folder:
     for step in stops:
         if step:
             run = train.fit(
-                model, pages, recipe, folder, resume=step > stops[1], stop_at=step, progress=False
+                model,
+                pages,
+                recipe,
+                folder,
+                resume=step > stops[1],
+                stop_at=step,
+                progress=False,
             )
-        ten_best.append(model.trace([unseen[number][0]]).proposals[0][:10])  # (10, 4), by descending score
+        # (10, 4), by descending score
+        ten_best.append(model.trace([unseen[number][0]]).proposals[0][:10])
         if step in looks:
             traces[step] = [model.trace([image]) for image, _ in unseen]
-            found, wanted = [trace.outputs[0] for trace in traces[step]], [target for _, target in unseen]
-            aps[step] = evaluate.evaluate_detections(found, wanted, len(unseen.classes)).mean_ap
-            print(f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}")
+            found, wanted = (
+                [trace.outputs[0] for trace in traces[step]],
+                [target for _, target in unseen],
+            )
+            aps[step] = evaluate.evaluate_detections(
+                found, wanted, len(unseen.classes)
+            ).mean_ap
+            print(
+                f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}"
+            )
 
 # %% settling [markdown]
 # ### Proposals move to the objects
 #
-# Play the figure, or move its slider. On the left, it shows the ten proposals with the highest scores on one unseen page.
-# The dashed boxes are the objects. The coloured boxes are the proposals nearest to each object, and their colours show
-# the IoU. On the right, each line is an object of this page: the highest IoU with one of the ten proposals.
+# Play the figure, or move its slider. On the left, it shows the ten proposals with the highest scores on one unseen
+# page. The dashed boxes are the objects. The coloured boxes are the proposals nearest to each object, and their colours
+# show the IoU. On the right, each line is an object of this page: the highest IoU with one of the ten proposals.
 #
 # At step 0, the ten proposals are random anchors, because all scores are almost equal. At first they become worse: the
 # RPN has learned that almost all anchors are background, and its ranking of the rest is random. Then the proposals move
@@ -412,23 +453,39 @@ with tempfile.TemporaryDirectory() as folder:
 
 # %% settling-page
 image, target = unseen[number]
-contrast = np.linalg.norm(image - np.median(image, axis=(0, 1)), axis=2, keepdims=True)  # (96, 96, 1)
-grey = np.repeat(1 - 0.8 * contrast / contrast.max(), 3, axis=2)  # (96, 96, 3); colours show the IoU
-overlaps = [boxes.iou(found, target["boxes"]) for found in ten_best]  # (10, G) for each stop
+contrast = np.linalg.norm(
+    image - np.median(image, axis=(0, 1)), axis=2, keepdims=True
+)  # (96, 96, 1)
+# (96, 96, 3); colours show the IoU
+grey = np.repeat(1 - 0.8 * contrast / contrast.max(), 3, axis=2)
+# (10, G) for each stop
+overlaps = [boxes.iou(found, target["boxes"]) for found in ten_best]
 page_best = np.array([iou.max(axis=0) for iou in overlaps])  # (stops, G)
 
 
 def draw(figure, i):
     """Draw the proposals after a number of steps, and the IoUs up to then."""
     left, right = figure.subplots(1, 2)
-    plot.nearest_proposals(left, grey, ten_best[i], overlaps[i], target["boxes"], scale=False)
+    plot.nearest_proposals(
+        left, grey, ten_best[i], overlaps[i], target["boxes"], scale=False
+    )
     plot.title(left, f"After {stops[i]} steps", "10 best proposals; dashed: objects")
     past = np.where(np.arange(len(stops))[:, None] <= i, page_best, np.nan)  # (stops, G)
     plot.settling(right, stops, past)
     right.scatter(
-        [i] * len(page_best[i]), page_best[i], c=page_best[i], vmin=0, vmax=1, zorder=4, clip_on=False
+        [i] * len(page_best[i]),
+        page_best[i],
+        c=page_best[i],
+        vmin=0,
+        vmax=1,
+        zorder=4,
+        clip_on=False,
     )
-    plot.title(right, "Highest IoU of each object", "with one of the 10 proposals; dots: colour of the box")
+    plot.title(
+        right,
+        "Highest IoU of each object",
+        "with one of the 10 proposals; dots: colour of the box",
+    )
 
 
 notes = {
@@ -439,8 +496,8 @@ notes = {
 }
 assert np.median(page_best[1]) < 0.5 and np.median(page_best[-1]) > 0.7
 captions = [
-    f"After {step} steps, {(iou >= 0.5).sum()} of {len(iou)} objects have a proposal with an IoU of at "
-    f"least 0.5. The median is {np.median(iou):.2f}. {notes.get(step, '')}"
+    f"After {step} steps, {(iou >= 0.5).sum()} of {len(iou)} objects have a proposal with "
+    f"an IoU of at least 0.5. The median is {np.median(iou):.2f}. {notes.get(step, '')}"
     for step, iou in zip(stops, page_best, strict=True)
 ]
 course.player(draw, captions, size=(9.5, 4.2), seconds=2)
@@ -469,15 +526,21 @@ confident = []
 for step in looks:
     found = [trace.outputs[0] for trace in traces[step]]
     confident.append(best_iou([one["boxes"][one["scores"] >= 0.5] for one in found]))
-plot.title(plot.settling(right, looks, confident), "Detections", "with a score of at least 0.5")
+plot.title(
+    plot.settling(right, looks, confident), "Detections", "with a score of at least 0.5"
+)
 medians = [np.median(iou) for iou in best]
-assert medians[1] < medians[0] < medians[3] and medians[3] > 0.6 and np.median(confident[3]) == 0
+assert (
+    medians[1] < medians[0] < medians[3]
+    and medians[3] > 0.6
+    and np.median(confident[3]) == 0
+)
 course.show(
     figure,
-    f"Highest IoU of each of {len(best[0])} objects after {', '.join(map(str, looks))} steps. With the "
-    f"ten best proposals, the median goes from {medians[0]:.2f} down to {medians[1]:.2f} and then up to "
-    f"{medians[-1]:.2f}. With the detections, it is still 0 after {looks[3]} steps, and "
-    f"{np.median(confident[-1]):.2f} at the end.",
+    f"Highest IoU of each of {len(best[0])} objects after {', '.join(map(str, looks))} "
+    f"steps. With the ten best proposals, the median goes from {medians[0]:.2f} down to "
+    f"{medians[1]:.2f} and then up to {medians[-1]:.2f}. With the detections, it is still "
+    f"0 after {looks[3]} steps, and {np.median(confident[-1]):.2f} at the end.",
 )
 
 # %% shapes-curves
@@ -491,20 +554,32 @@ plot.title(
     f"{np.mean(run.history['total_loss'][-25:]):.2f}; pale: every step",
 )
 plot.lines(
-    right, np.arange(1, 901), {"all gradients": run.grad_norms}, "step", "norm", levels=(recipe.max_norm,)
+    right,
+    np.arange(1, 901),
+    {"all gradients": run.grad_norms},
+    "step",
+    "norm",
+    levels=(recipe.max_norm,),
 )
 clipped = np.mean(np.array(run.grad_norms) > recipe.max_norm)
-plot.title(right, "Gradient norm", f"dotted: the bound; {100 * clipped:.1f} % of the steps are clipped")
+plot.title(
+    right,
+    "Gradient norm",
+    f"dotted: the bound; {100 * clipped:.1f} % of the steps are clipped",
+)
 
-total = np.convolve(run.history["total_loss"], np.ones(25) / 25, "valid")  # means of 25 steps
-fallen = (run.history["total_loss"][0] - total[200 - 12]) / (run.history["total_loss"][0] - total[-1])
+# Means of 25 steps.
+total = np.convolve(run.history["total_loss"], np.ones(25) / 25, "valid")
+fallen = (run.history["total_loss"][0] - total[200 - 12]) / (
+    run.history["total_loss"][0] - total[-1]
+)
 assert fallen > 0.7 and aps[200] < aps[900] / 2 and clipped < 0.01
 course.show(
     figure,
     "Losses of 900 steps: the total decreases fast in the first 50 steps, then slowly to "
-    f"{total[-1]:.2f}. The losses of the RPN are soon near 0; those of the second stage decrease until "
-    f"the end. The gradient norm jumps between {min(run.grad_norms):.1f} and {max(run.grad_norms):.1f} "
-    "and has no trend after the first steps.",
+    f"{total[-1]:.2f}. The losses of the RPN are soon near 0; those of the second stage "
+    f"decrease until the end. The gradient norm jumps between {min(run.grad_norms):.1f} "
+    f"and {max(run.grad_norms):.1f} and has no trend after the first steps.",
 )
 
 # %% reading-runs [markdown]
@@ -520,8 +595,8 @@ course.show(
 # > **What people get wrong.** The loss of four pages is noisy: the pale line jumps from step to step. Compare means over
 # > many steps, never two single steps, and fix the seed before you blame a setting.
 #
-# > **What people get wrong.** If you choose the best of many runs with the unseen images, do not report its AP on the same
-# > images. Use a third set of images for the report.
+# > **What people get wrong.** If you choose the best of many runs with the unseen images, do not report its AP on the
+# > same images. Use a third set of images for the report.
 #
 # ## 5  The start of a run on digits
 #
@@ -537,21 +612,30 @@ shipped, digits = rcnn.load_digits(), data.Digits(60, split="val")
 
 image, target = digits[7]
 figure, digit_aps, counts = plot.figure(10, 4.8), [], []
-for ax, name, detector in zip(figure.subplots(1, 2), ("100", "2,500"), (begun, shipped), strict=True):
+for ax, name, detector in zip(
+    figure.subplots(1, 2), ("100", "2,500"), (begun, shipped), strict=True
+):
     ap = evaluate.evaluate(detector, digits, progress=False).mean_ap
     found = detector.predict([image], score_thresh=0.3)[0]
     digit_aps.append(ap)
     counts.append(len(found["labels"]))
     plot.detections(
-        ax, image, found["boxes"], found["scores"], found["labels"], digits.classes, target["boxes"]
+        ax,
+        image,
+        found["boxes"],
+        found["scores"],
+        found["labels"],
+        digits.classes,
+        target["boxes"],
     )
     plot.title(ax, f"After {name} steps", f"AP50 {ap:.3f} on {len(digits)} unseen pages")
 assert max(digit_aps[0], aps[100]) < 0.2 and counts[0] < len(target["labels"]) / 2
 course.show(
     figure,
-    f"Detections with a score of at least 0.3 on a page with {len(target['labels'])} digits. After 100 "
-    f"steps, there are {counts[0]}, and the AP50 on unseen pages is {digit_aps[0]:.3f}. After 2,500 "
-    f"steps, there are {counts[1]}, and the AP50 is {digit_aps[1]:.3f}.",
+    f"Detections with a score of at least 0.3 on a page with {len(target['labels'])} "
+    f"digits. After 100 steps, there are {counts[0]}, and the AP50 on unseen pages is "
+    f"{digit_aps[0]:.3f}. After 2,500 steps, there are {counts[1]}, and the AP50 is "
+    f"{digit_aps[1]:.3f}.",
 )
 
 # %% patience [markdown]
@@ -561,15 +645,15 @@ course.show(
 #
 # ## 6  Start from trained weights
 #
-# For a new task, start from trained weights if you can. The backbone and the RPN of the digit detector have learned what
-# ink on paper looks like. The check replaces the second stage by one with random weights: the detector then finds digits,
-# but does not know their classes. You have **120 steps** of four pages. Choose settings that reach an **AP50 of at least
-# 0.92** on unseen pages. To see how far the default settings get, let `settings` return an empty dict first.
+# For a new task, start from trained weights if you can. The backbone and the RPN of the digit detector have learned
+# what ink on paper looks like. The check replaces the second stage by one with random weights: the detector then finds
+# digits, but does not know their classes. You have **120 steps** of four pages. Choose settings that reach an **AP50 of
+# at least 0.92** on unseen pages. To see how far the default settings get, let `settings` return an empty dict first.
 #
 # `settings()` returns fields of `train.Recipe` as a dict. Three questions: How long is the default warm-up? (200 steps,
 # but at most a quarter of all steps.) What do the large first gradients of the random head do to a trained backbone?
-# Which learning rate suits the few layers of the head? `help(train.Recipe)` lists the fields. The names of the parameters
-# start with `backbone`, `rpn` and `roi_heads`.
+# Which learning rate suits the few layers of the head? `help(train.Recipe)` lists the fields. The names of the
+# parameters start with `backbone`, `rpn` and `roi_heads`.
 #
 # If a part is frozen, its batch norms must be frozen, too. Otherwise their running means would follow the new images. A
 # *frozen batch norm* multiplies each channel by one number and adds another. `train.fit` takes care of that. The ResNet
@@ -603,11 +687,15 @@ headless.roi_heads = roi_heads.RoIHeads(  # random weights
 before = evaluate.evaluate(headless, digits, progress=False).mean_ap
 recipe = train.Recipe(steps=120, batch_size=4, **chosen)
 run = train.fit(headless, data.Digits(), recipe, progress=False)
-result, by_step = evaluate.evaluate(headless, digits, progress=False), run.history["roi_cls_loss"]
+result, by_step = (
+    evaluate.evaluate(headless, digits, progress=False),
+    run.history["roi_cls_loss"],
+)
 assert result.mean_ap >= 0.92, (
-    f"AP50 is {result.mean_ap:.3f}, and was {before:.3f} before. roi_cls_loss every 20 steps: "
-    f"{np.round(by_step[::20], 2)}. If it decreases slowly: what is the learning rate after 60 steps, "
-    f"{recipe.lr_at(60):.2g}? If it decreases fast and then stops: which parts were good before?"
+    f"AP50 is {result.mean_ap:.3f}, and was {before:.3f} before. roi_cls_loss every 20 "
+    f"steps: {np.round(by_step[::20], 2)}. If it decreases slowly: what is the learning "
+    f"rate after 60 steps, {recipe.lr_at(60):.2g}? If it decreases fast and then stops: "
+    "which parts were good before?"
 )
 
 figure = plot.figure(10, 3.4)
@@ -621,15 +709,16 @@ plot.title(
 course.show(
     figure,
     f"In 120 steps, the total loss decreases from {run.history['total_loss'][0]:.2f} to "
-    f"{np.mean(run.history['total_loss'][-9:]):.2f}. The average precision of the ten digits is between "
-    f"{np.nanmin(result.ap):.2f} and {np.nanmax(result.ap):.2f}, with a mean of {result.mean_ap:.3f}.",
+    f"{np.mean(run.history['total_loss'][-9:]):.2f}. The average precision of the ten "
+    f"digits is between {np.nanmin(result.ap):.2f} and {np.nanmax(result.ap):.2f}, with a "
+    f"mean of {result.mean_ap:.3f}.",
 )
 
 # %% by-hand [markdown]
 # ## A number to check
 #
-# The first losses were only approximately log 2 and log L, because the last layers start with *small* random weights. Set
-# these weights to 0, and the losses are exact. On the same pages, with L = 5, the two losses are then
+# The first losses were only approximately log 2 and log L, because the last layers start with *small* random weights.
+# Set these weights to 0, and the losses are exact. On the same pages, with L = 5, the two losses are then
 #
 # $$ -\log \tfrac12 = 0.693147 \quad \text{and} \quad -\log \tfrac15 = 1.609438, $$
 #
@@ -658,18 +747,19 @@ assert round(result.mean_ap, 3) == 0.985
 # %% quiz
 assert round(math.log(21), 2) == 3.04  # in the first answers
 course.quiz("""
-    A new detector has 20 classes and the background. Before the first step, its `roi_cls_loss` is 40.
-    What do you do?
+    A new detector has 20 classes and the background. Before the first step, its
+    `roi_cls_loss` is 40. What do you do?
     [ ] Train: an untrained head is always wrong, so its loss is large.
-        An untrained head is undecided, not wrong. With 21 equal probabilities, the loss is log 21 = 3.04.
+        An untrained head is undecided, not wrong. With 21 equal probabilities, the loss is
+        log 21 = 3.04.
     [ ] Choose a lower learning rate.
         There was no step yet, so the learning rate had no effect.
     [x] Find the cause first: initial weights, a sum instead of a mean, or pixels in a wrong range.
-        Equal logits give a loss of log 21 = 3.04. A loss of 40 needs large logits or a sum over many
-        RoIs.
+        Equal logits give a loss of log 21 = 3.04. A loss of 40 needs large logits or a sum
+        over many RoIs.
 
-    The norm of all gradients is 20, and the bound is 5. One element of a gradient is 2. What is it after
-    clipping?
+    The norm of all gradients is 20, and the bound is 5. One element of a gradient is 2.
+    What is it after clipping?
     [x] 0.5
         All elements are multiplied by 5 / 20. The direction of the step does not change.
     [ ] 2, because 2 is below the bound.
@@ -679,24 +769,27 @@ course.quiz("""
 
     You forget `optimizer.zero_grad()`. Which gradient does the third step use?
     [ ] That of the third batch, because `backward()` overwrites the old gradient.
-        `backward()` adds to the gradient. Within one pass, it must add, because a weight is used many
-        times.
+        `backward()` adds to the gradient. Within one pass, it must add, because a weight is
+        used many times.
     [x] The sum of the gradients of all three batches.
         The old gradients stay in the sum, as with a momentum of 1. No error is raised.
     [ ] None: the second call of `backward()` is an error.
-        Each step has a new graph, so nothing is called twice. That is why this mistake is hard to notice.
+        Each step has a new graph, so nothing is called twice. That is why this mistake is
+        hard to notice.
 
-    You multiply the total loss by 10 and train with Adam, without clipping and without weight decay. What
-    changes?
+    You multiply the total loss by 10 and train with Adam, without clipping and without
+    weight decay. What changes?
     [ ] The weights move ten times as far in each step.
         This is true for gradient descent without Adam.
     [ ] The weights move a tenth as far in each step.
-        Nothing divides by the loss twice. Adam divides by the typical size of the gradient once.
+        Nothing divides by the loss twice. Adam divides by the typical size of the gradient
+        once.
     [x] Almost nothing.
-        Adam divides the averaged gradient by its typical size, and both are now ten times as large.
+        Adam divides the averaged gradient by its typical size, and both are now ten times
+        as large.
 
-    After 2,000 of 5,000 steps, the total loss has almost stopped decreasing. On unseen pages, the AP50
-    still increases. What do you do?
+    After 2,000 of 5,000 steps, the total loss has almost stopped decreasing. On unseen
+    pages, the AP50 still increases. What do you do?
     [ ] Stop, because the network has converged.
         Late in the training, a small change of the loss can be a large change of the AP.
     [x] Continue, and look at the AP50 on unseen pages again.
@@ -718,8 +811,9 @@ course.quiz("""
 #
 # 1. COCO has 80 classes. Compute the first two losses of a detector for COCO by hand. Then measure them on our four
 #    pages: `new_detector(0, ("background", *map(str, range(80))))`.
-# 2. The schedule of the paper is `train.Recipe(steps=900, lr=1e-3, warmup_steps=0, schedule="steps", milestones=(675,))`.
-#    Predict its rates at the steps 0, 674 and 675, and compare them with `lr_at`. Draw it next to your schedule.
+# 2. The schedule of the paper is
+#    `train.Recipe(steps=900, lr=1e-3, warmup_steps=0, schedule="steps", milestones=(675,))`. Predict its rates at the
+#    steps 0, 674 and 675, and compare them with `lr_at`. Draw it next to your schedule.
 #
 # **Core**
 #

@@ -71,7 +71,9 @@ class Doubled:
 
     def __getitem__(self, i):
         (one, first), (other, second) = self.pages[i], self.pages[(i + 1) % len(self)]
-        return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
+        return np.minimum(one, other), {
+            key: np.concatenate([first[key], second[key]]) for key in first
+        }
 
 
 sheets = Doubled()  # harder than the pages of the training
@@ -104,14 +106,18 @@ print(
 trace, config = model.trace([images[17]]), model.config
 powers = np.exp(trace.class_logits - trace.class_logits.max(axis=1, keepdims=True))
 scores = (powers / powers.sum(axis=1, keepdims=True))[:, 1:].reshape(-1)  # (R * (L - 1),)
-found = boxes.decode(trace.box_deltas, trace.rois, config.bbox_reg_weights)[:, 1:].reshape(-1, 4)
+found = boxes.decode(trace.box_deltas, trace.rois, config.bbox_reg_weights)[:, 1:].reshape(
+    -1, 4
+)
 labels = np.tile(np.arange(1, trace.class_logits.shape[1]), len(trace.rois))
 all_candidates = boxes.clip(found, trace.image_sizes[0]), scores, labels
 
 likely = np.flatnonzero(scores > config.box_score_thresh)
 found, scores, labels = (array[likely] for array in all_candidates)
 large = boxes.remove_small(found, 1e-2)
-keep = large[nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)]
+keep = large[
+    nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)
+]
 best = keep[: config.box_detections_per_img]
 counts = [len(array) for array in (all_candidates[1], likely, large, keep, best)]
 print("all candidates, high scores, large boxes, after NMS, best:", *counts)
@@ -141,10 +147,14 @@ def select(page, rows):
 
 def mean_ap(pages, **options):
     """Return the mean AP of detections on the sheets."""
-    return evaluate.evaluate_detections(pages, targets, len(sheets.classes), **options).mean_ap
+    return evaluate.evaluate_detections(
+        pages, targets, len(sheets.classes), **options
+    ).mean_ap
 
 
-over_all = [select(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections]
+over_all = [
+    select(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections
+]
 assert mean_ap(detections) > mean_ap(over_all)
 figure = plot.figure(10, 4.9)
 for ax, pages, name in zip(
@@ -166,10 +176,11 @@ for ax, pages, name in zip(
     plot.title(ax, name, f"mean AP over all sheets {mean_ap(pages):.3f}")
 course.show(
     figure,
-    f"Sheet 17 with {len(targets[17]['labels'])} digits. With NMS within each class, a 6 and a 0 have "
-    "boxes at the same place, and so have a 4 and a 0. With NMS over all classes, only the box with the "
-    f"higher score is left at each place. The mean AP over all sheets is {mean_ap(detections):.3f} "
-    f"within each class and {mean_ap(over_all):.3f} over all classes.",
+    f"Sheet 17 with {len(targets[17]['labels'])} digits. With NMS within each class, a 6 "
+    "and a 0 have boxes at the same place, and so have a 4 and a 0. With NMS over all "
+    "classes, only the box with the higher score is left at each place. The mean AP over "
+    f"all sheets is {mean_ap(detections):.3f} within each class and "
+    f"{mean_ap(over_all):.3f} over all classes.",
 )
 
 # %% cut-text [markdown]
@@ -181,8 +192,8 @@ course.show(
 # lowers it a little, and saves time.
 #
 # > **What people get wrong.** Do not measure AP with the threshold that you use for display. The AP is lower, and the
-# > comparison of two detectors is not fair, because their scores may not mean the same. For display, choose the threshold
-# > from the curve, as in section 6.
+# > comparison of two detectors is not fair, because their scores may not mean the same. For display, choose the
+# > threshold from the curve, as in section 6.
 
 # %% cut-measured
 print(f"{'threshold':>9}{'detections per sheet':>22}{'mean AP':>10}")
@@ -190,7 +201,9 @@ uncut, aps = model.predict(images, score_thresh=0), []
 for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
     pages = [select(page, page["scores"] > cut) for page in uncut]
     aps.append(mean_ap(pages))
-    print(f"{cut:>9}{np.mean([len(page['labels']) for page in pages]):>22.1f}{aps[-1]:>10.3f}")
+    print(
+        f"{cut:>9}{np.mean([len(page['labels']) for page in pages]):>22.1f}{aps[-1]:>10.3f}"
+    )
 assert aps == sorted(aps, reverse=True)
 
 # %% assign-text [markdown]
@@ -222,9 +235,10 @@ def assign(box_array, scores, gt_boxes, iou_threshold):
     scores: (D,)
     gt_boxes: (G, 4), the objects of this class; G may be 0.
 
-    Process the detections by descending score; ties keep the first. Compare each one with the object that
-    it overlaps most. It is correct if that IoU is at least iou_threshold and no earlier detection was
-    correct for the same object. `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
+    Process the detections by descending score; ties keep the first. Compare each one with
+    the object that it overlaps most. It is correct if that IoU is at least iou_threshold
+    and no earlier detection was correct for the same object. `boxes.iou(a, b)` returns the
+    IoU of all pairs, (len(a), len(b)).
     """
     ### BEGIN SOLUTION
     correct = np.zeros(len(box_array), bool)
@@ -270,15 +284,21 @@ plot.title(
     "The 8s of a sheet",
     f"dashed: {len(objects)} objects; tags: ranks",
 )
-plot.title(plot.ranking(middle, eights["scores"], correct), "The list", "by descending score")
-plot.title(plot.ranked_curve(right, recall, precision, correct), "The curve", f"AP {result.ap[EIGHT]:.3f}")
+plot.title(
+    plot.ranking(middle, eights["scores"], correct), "The list", "by descending score"
+)
+plot.title(
+    plot.ranked_curve(right, recall, precision, correct),
+    "The curve",
+    f"AP {result.ap[EIGHT]:.3f}",
+)
 assert correct.tolist() == [True] * 3 + [False] * 3 + [True] and len(objects) == 4
 course.show(
     figure,
-    f"Seven detections of the digit 8 on a sheet with {len(objects)} of them. The first three are "
-    "correct, and the curve moves right at precision 1. Detections 4, 5 and 6 are wrong, and the curve "
-    "moves down at recall 0.75. Detection 7 is correct; the curve ends at recall 1 with precision "
-    f"{precision[-1]:.2f}.",
+    f"Seven detections of the digit 8 on a sheet with {len(objects)} of them. The first "
+    "three are correct, and the curve moves right at precision 1. Detections 4, 5 and 6 "
+    "are wrong, and the curve moves down at recall 0.75. Detection 7 is correct; the "
+    f"curve ends at recall 1 with precision {precision[-1]:.2f}.",
 )
 
 # %% threshold-text [markdown]
@@ -315,12 +335,22 @@ widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
 def averages(outcomes, num_objects):
     """Return the APs (VOC 2007, VOC 2012, COCO) of a list of correct (True) and wrong detections."""
     outcomes = np.array(outcomes)
-    place = np.where(outcomes, np.cumsum(outcomes) - 1, num_objects + np.arange(len(outcomes)))  # (D,)
-    corners = np.arange(num_objects + len(outcomes))[:, None] * [40, 0, 40, 0] + [0.0, 0, 20, 20]
+    place = np.where(
+        outcomes, np.cumsum(outcomes) - 1, num_objects + np.arange(len(outcomes))
+    )  # (D,)
+    corners = np.arange(num_objects + len(outcomes))[:, None] * [40, 0, 40, 0] + [
+        0.0,
+        0,
+        20,
+        20,
+    ]
     scores = np.linspace(1, 0.5, len(outcomes))
     page = [{"boxes": corners[place], "scores": scores, "labels": np.ones(len(place), int)}]
     objects = [{"boxes": corners[:num_objects], "labels": np.ones(num_objects, int)}]
-    voc = [evaluate.evaluate_detections(page, objects, 2, method=m).ap[1] for m in ("voc2007", "voc2012")]
+    voc = [
+        evaluate.evaluate_detections(page, objects, 2, method=m).ap[1]
+        for m in ("voc2007", "voc2012")
+    ]
     return *voc, evaluate.evaluate_coco(page, objects, 2).ap50[1]
 
 
@@ -333,12 +363,16 @@ ways = (
     ("COCO: 101 recalls", np.arange(101) / 100),
 )
 for ax, (name, recalls) in zip(figure.subplots(1, 3), ways, strict=True):
-    plot.title(plot.interpolation(ax, recall, precision, recalls), name, "grey dots: the detections")
+    plot.title(
+        plot.interpolation(ax, recall, precision, recalls),
+        name,
+        "grey dots: the detections",
+    )
 course.show(
     figure,
-    "Three panels with the same interpolated precision: 1 up to recall 0.5, then 0.67 up to recall 1. "
-    "VOC 2007 reads it at eleven recalls, VOC 2012 computes the area below it, and COCO reads it at 101 "
-    "recalls.",
+    "Three panels with the same interpolated precision: 1 up to recall 0.5, then 0.67 up "
+    "to recall 1. VOC 2007 reads it at eleven recalls, VOC 2012 computes the area below "
+    "it, and COCO reads it at 101 recalls.",
 )
 
 
@@ -346,8 +380,8 @@ course.show(
 def by_hand():
     """Return three average precisions that you computed on paper: (VOC 2007, VOC 2012, COCO).
 
-    There are four objects and five detections. By descending score, the detections are: correct, wrong,
-    correct, correct, wrong. Write fractions, such as 51 / 101.
+    There are four objects and five detections. By descending score, the detections are:
+    correct, wrong, correct, correct, wrong. Write fractions, such as 51 / 101.
     """
     ### BEGIN SOLUTION
     return (3 + 5 * 3 / 4) / 11, 1 / 4 + 2 / 4 * 3 / 4, (26 + 50 * 3 / 4) / 101
@@ -356,12 +390,15 @@ def by_hand():
 
 # %% hand-check points=2
 measured = averages([True, False, True, True, False], num_objects=4)
-for name, yours, expected in zip(("VOC 2007", "VOC 2012", "COCO"), by_hand(), measured, strict=True):
+for name, yours, expected in zip(
+    ("VOC 2007", "VOC 2012", "COCO"), by_hand(), measured, strict=True
+):
     if not abs(yours - expected) < 1e-9:
         verdict = "too high" if yours > expected else "too low"
         raise checks.CheckFailed(
-            f"{name}: {yours:.4f} is {verdict}. First write down the five points of the curve. Then write "
-            "down p. Then count how many of the recalls lie on each step of p."
+            f"{name}: {yours:.4f} is {verdict}. First write down the five points of the "
+            "curve. Then write down p. Then count how many of the recalls lie on each "
+            "step of p."
         )
 print("by_hand: correct;", ", ".join(f"{value:.4f}" for value in measured))
 
@@ -382,7 +419,8 @@ print("by_hand: correct;", ", ".join(f"{value:.4f}" for value in measured))
 def average_precision(recall, precision, method):
     """Return the average precision of a curve, a number from 0 to 1.
 
-    recall, precision: (D,), after 1, 2, ..., D detections; the recall never decreases; D may be 0.
+    recall, precision: (D,), after 1, 2, ..., D detections; the recall never decreases; D
+    may be 0.
     method: "voc2007", "voc2012" or "coco".
 
     Without a point, it is 0. If the recall is NaN because there are no objects, it is NaN.
@@ -391,7 +429,8 @@ def average_precision(recall, precision, method):
     recall, precision = np.asarray(recall, float), np.asarray(precision, float)
     if np.isnan(recall).any():
         return np.nan
-    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)  # (D + 1,): p, and 0 after the last
+    # (D + 1,): p, and 0 after the last
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
     if method == "voc2012":
         return float(np.diff(recall, prepend=0) @ best[:-1])
     steps = {"voc2007": 10, "coco": 100}[method]
@@ -424,15 +463,19 @@ print(f"{'digit':<7}{'objects':>8}{'detections':>12}{'yours':>8}{'rcnn':>8}")
 for label in range(1, len(sheets.classes)):
     correct, scores = [], []
     for page, target in zip(detections, targets, strict=True):
-        own, wanted = select(page, page["labels"] == label), target["boxes"][target["labels"] == label]
+        own, wanted = (
+            select(page, page["labels"] == label),
+            target["boxes"][target["labels"] == label],
+        )
         correct.append(assign(own["boxes"], own["scores"], wanted, 0.5))
         scores.append(own["scores"])
     order = np.argsort(-np.concatenate(scores), kind="stable")
-    curve = evaluate.precision_recall(np.concatenate(correct)[order], official.num_objects[label])
+    curve = evaluate.precision_recall(
+        np.concatenate(correct)[order], official.num_objects[label]
+    )
     yours = average_precision(curve[1], curve[0], "voc2012")
     print(
-        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{yours:>8.4f}"
-        f"{official.ap[label]:>8.4f}"
+        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{yours:>8.4f}{official.ap[label]:>8.4f}"
     )
     if not abs(yours - official.ap[label]) < 1e-9:
         raise checks.CheckFailed(
@@ -455,7 +498,8 @@ course.source(evaluate.coco._curves)
 
 # %% coco-thresholds
 coco = evaluate.evaluate_coco(detections, targets, len(sheets.classes))
-by_threshold = coco.precision[:, :, 1:, 0, -1].mean(axis=(1, 2))  # (T,): over recalls and classes
+# (T,): over recalls and classes
+by_threshold = coco.precision[:, :, 1:, 0, -1].mean(axis=(1, 2))
 print({name: round(coco.numbers[name], 3) for name in ("AP", "AP50", "AP75")})
 voc = {method: round(mean_ap(detections, method=method), 3) for method in evaluate.METHODS}
 print("mean AP:", voc)
@@ -475,8 +519,8 @@ assert (np.diff(by_threshold) < 0).all()
 course.show(
     figure,
     f"The mean AP decreases with the IoU threshold, from {by_threshold[0]:.2f} at 0.5 to "
-    f"{by_threshold[-1]:.2f} at 0.95. It decreases fastest above 0.8. The mean of the ten values is "
-    f"{coco.numbers['AP']:.2f}.",
+    f"{by_threshold[-1]:.2f} at 0.95. It decreases fastest above 0.8. The mean of the ten "
+    f"values is {coco.numbers['AP']:.2f}.",
 )
 
 # %% flags-text [markdown]
@@ -489,18 +533,22 @@ course.show(
 #   writes -1 and excludes it from the mean.
 #
 # The cell evaluates one page with two objects of class 1 and none of class 2. The first object is found. The second has
-# no flag or one of the two flags, and is missed, found twice, or found only in a corner. **Predict** the AP of class 1 in
-# the nine cases.
+# no flag or one of the two flags, and is missed, found twice, or found only in a corner. **Predict** the AP of class 1
+# in the nine cases.
 
 # %% flags-looked-at
-objects = {"boxes": np.array([[0, 0, 20, 20], [40, 0, 80, 40]], float), "labels": np.array([1, 1])}
+objects = {
+    "boxes": np.array([[0, 0, 20, 20], [40, 0, 80, 40]], float),
+    "labels": np.array([1, 1]),
+}
 seconds = {
     "missed": [],
     "found twice": [[40, 0, 80, 40], [41, 0, 81, 40]],
     "in a corner": [[42, 2, 52, 12]],
 }
 for name, second in seconds.items():
-    found = np.array([*second, [0, 0, 20, 20], [90, 0, 99, 9]], float)  # the last is of class 2
+    # The last is of class 2.
+    found = np.array([*second, [0, 0, 20, 20], [90, 0, 99, 9]], float)
     page = {
         "boxes": found,
         "scores": np.linspace(0.9, 0.7, len(found)),
@@ -535,7 +583,9 @@ for k in (0, 1, 2, 8):
         "scores": np.linspace(0.9, 0.5, k + 2),
         "labels": np.ones(k + 2, int),
     }
-    result = evaluate.evaluate_detections([page], [{"boxes": place, "labels": np.ones(2, int)}], 2)
+    result = evaluate.evaluate_detections(
+        [page], [{"boxes": place, "labels": np.ones(2, int)}], 2
+    )
     print(f"{k} duplicates: AP {result.ap[1]:.4f}, by the formula {0.5 + 1 / (k + 2):.4f}")
     assert np.isclose(result.ap[1], 0.5 + 1 / (k + 2))
 
@@ -555,8 +605,8 @@ shifted_coco = evaluate.evaluate_coco([shifted], [objects], 2).numbers
 assert round(shifted_coco["AP"], 9) == 0.7 and shifted_coco["AP50"] == 1
 assert averages([True, True, False], num_objects=4)[1] == 0.5
 course.quiz("""
-    One object has two detections: the first with score 0.8 and IoU 0.7, the second with score 0.6 and IoU
-    0.9. Which one is correct at an IoU threshold of 0.5?
+    One object has two detections: the first with score 0.8 and IoU 0.7, the second with
+    score 0.6 and IoU 0.9. Which one is correct at an IoU threshold of 0.5?
     [ ] The second one, because its box is better.
         The assignment goes by score. The IoU only has to reach the threshold.
     [ ] Both, because both reach the threshold.
@@ -564,29 +614,30 @@ course.quiz("""
     [x] The first one, because its score is higher.
         It claims the object. The second one is then a duplicate, which is wrong.
 
-    There are four objects. By descending score, the detections are: correct, correct, wrong. What is the
-    AP of VOC 2012?
+    There are four objects. By descending score, the detections are: correct, correct,
+    wrong. What is the AP of VOC 2012?
     [x] 0.5
-        The interpolated precision is 1 up to recall 2/4, and 0 beyond, because no detection gets there.
+        The interpolated precision is 1 up to recall 2/4, and 0 beyond, because no detection
+        gets there.
     [ ] 0.67, because two of three detections are correct.
         This is the precision at the end of the list. It ignores the two missed objects.
     [ ] 1, because the two best detections are correct.
         The precision is 1 there, but half of the objects are never found.
 
-    A colleague raises the score threshold from 0.05 to 0.5. The precision increases from 0.5 to 0.8. "So
-    the AP increases, too." Is this right?
+    A colleague raises the score threshold from 0.05 to 0.5. The precision increases from
+    0.5 to 0.8. "So the AP increases, too." Is this right?
     [ ] Yes, because AP is an average of precisions.
-        It averages the precision over the recalls. The threshold removes the end of the curve and leaves
-        the rest as it is.
+        It averages the precision over the recalls. The threshold removes the end of the
+        curve and leaves the rest as it is.
     [x] No, the AP can only decrease or stay the same.
-        The removed detections come last in the list. If one of them was correct, the curve loses this
-        recall.
+        The removed detections come last in the list. If one of them was correct, the curve
+        loses this recall.
     [ ] Nobody can know without the data.
-        One thing is certain for any data: the beginning of the list stays the same, and nothing is added
-        to its end.
+        One thing is certain for any data: the beginning of the list stays the same, and
+        nothing is added to its end.
 
-    A detector has AP 0.8 and 0.6 for two classes. A third class has no objects in the images. What is the
-    mean AP?
+    A detector has AP 0.8 and 0.6 for two classes. A third class has no objects in the
+    images. What is the mean AP?
     [ ] 0.47, because the AP of the third class is 0.
         An AP of 0 would say that its objects are missed. There are none.
     [ ] NaN, because the mean of NaN is NaN.
@@ -594,22 +645,24 @@ course.quiz("""
     [x] 0.7
         Only classes with objects count. Say how many they are when you compare detectors.
 
-    A detector finds all objects with the right classes and no other boxes. Each box is shifted by a tenth
-    of the object's width. What are AP50 and COCO's AP?
+    A detector finds all objects with the right classes and no other boxes. Each box is
+    shifted by a tenth of the object's width. What are AP50 and COCO's AP?
     [ ] Both are 1, because every object is found.
         This is true at a threshold of 0.5 only. The IoU of such a box is 0.9 / 1.1 = 0.82.
     [x] AP50 is 1, and AP is 0.7.
-        The IoU is 0.9 / 1.1 = 0.82. It reaches seven of the ten thresholds: 0.5, 0.55, ..., 0.8.
+        The IoU is 0.9 / 1.1 = 0.82. It reaches seven of the ten thresholds: 0.5, 0.55, ...,
+        0.8.
     [ ] Both are 0.82, the IoU of the boxes.
-        At each threshold, a box is either correct or wrong. How far its IoU is from the threshold has no
-        effect.
+        At each threshold, a box is either correct or wrong. How far its IoU is from the
+        threshold has no effect.
 """)
 
 # %% next [markdown]
 # ## What you have learned
 #
 # - Post-processing keeps candidates above a low score threshold, applies NMS within each class, and keeps the best.
-# - A detection is correct if it is the first, by descending score, that overlaps its object enough. Duplicates are wrong.
+# - A detection is correct if it is the first, by descending score, that overlaps its object enough. Duplicates are
+#   wrong.
 # - AP summarises the precision-recall curve in one number, and its definition must be named with it. The user chooses a
 #   point on the curve, which decides where the list ends.
 #

@@ -31,9 +31,9 @@
 # **The question.** A detector finds nothing, or finds the wrong things. There is no error, no warning, and the loss is
 # some number. Where do you look for the fault?
 #
-# Below are seven detectors, A to G. Each one is the digit detector that is part of rcnn, together with 16 annotated pages
-# that it has not seen in training. Six of them have one planted fault each, one is sound, and their order is random. The
-# faults are common in practice:
+# Below are seven detectors, A to G. Each one is the digit detector that is part of rcnn, together with 16 annotated
+# pages that it has not seen in training. Six of them have one planted fault each, one is sound, and their order is
+# random. The faults are common in practice:
 #
 # | name | the fault |
 # |---|---|
@@ -55,8 +55,8 @@
 # *History.* In 2012, Hoiem et al. [2] sorted the errors of detectors into kinds. TIDE [3] later measured how much AP
 # each kind costs, with the kinds that this notebook uses.
 #
-# [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Hoiem, Chodpathumwan, Dai: *Diagnosing Error in
-# Object Detectors*, 2012. [3] Bolya, Foley, Hays, Hoffman: *TIDE: A General Toolbox for Identifying Object Detection
+# [1] Ren, He, Girshick, Sun: *Faster R-CNN*, 2015 (arXiv 1506.01497). [2] Hoiem, Chodpathumwan, Dai: *Diagnosing Error
+# in Object Detectors*, 2012. [3] Bolya, Foley, Hays, Hoffman: *TIDE: A General Toolbox for Identifying Object Detection
 # Errors*, 2020 (arXiv 2008.08115). [4] Karpathy: *A Recipe for Training Neural Networks*, 2019.
 
 # %% setting-up
@@ -104,10 +104,11 @@ for ax, patient in zip(figure.subplots(2, 4).flat, (reference, *patients), stric
     plot.title(ax, patient.name, f"{confident.sum()} of {len(confident)} detections shown")
 course.show(
     figure,
-    "One page of each detector. In sound, A and B, almost every annotated box contains a digit and a "
-    "detection. In C and F, the detections lie on the digits, but the annotated boxes lie elsewhere; in "
-    "F, most of them are wider than high. In D and E, the annotated boxes lie on the digits, and there "
-    "is no detection. In G, only the two largest digits have a detection.",
+    "One page of each detector. In sound, A and B, almost every annotated box contains a "
+    "digit and a detection. In C and F, the detections lie on the digits, but the "
+    "annotated boxes lie elsewhere; in F, most of them are wider than high. In D and E, "
+    "the annotated boxes lie on the digits, and there is no detection. In G, only the two "
+    "largest digits have a detection.",
 )
 
 # %% losses [markdown]
@@ -137,7 +138,10 @@ def losses_of(patient):
 print(" " * 9, "  ".join(f"{name:>12}" for name in terms))
 table = {patient.name: losses_of(patient) for patient in (reference, *patients)}
 for name, row in table.items():
-    print(f"{name:<9} {row if isinstance(row, str) else '  '.join(f'{value:12.2f}' for value in row)}")
+    print(
+        f"{name:<9} "
+        f"{row if isinstance(row, str) else '  '.join(f'{value:12.2f}' for value in row)}"
+    )
 
 measured = np.array(
     [row for row in table.values() if not isinstance(row, str)]
@@ -175,7 +179,9 @@ def best_iou(found, wanted):
     found, wanted: for each page, the boxes found (D, 4) and the annotated boxes (G, 4).
     """
     pairs = zip(found, wanted, strict=True)
-    return np.concatenate([boxes.iou(page, objects).max(axis=0, initial=0) for page, objects in pairs])
+    return np.concatenate(
+        [boxes.iou(page, objects).max(axis=0, initial=0) for page, objects in pairs]
+    )
 
 
 def entropy(logits):
@@ -213,7 +219,10 @@ measures = [
     "detections:\nrecall",
     "detections\nper page",
 ]
-rows, sound = np.array([measure(*examined[name]) for name in names]), np.array(measure(*examined["sound"]))
+rows, sound = (
+    np.array([measure(*examined[name]) for name in names]),
+    np.array(measure(*examined["sound"])),
+)
 white = np.abs(rows - sound) <= 0.3 * np.maximum(np.abs(rows), np.abs(sound))  # (7, 8)
 assert white.all(axis=1).sum() == 2
 figure = plot.figure(10, 3.6)
@@ -225,8 +234,8 @@ first = {
 }
 course.show(
     figure,
-    "Table of eight numbers for the reference and the detectors A to G. The first coloured cell of each "
-    "row is: "
+    "Table of eight numbers for the reference and the detectors A to G. The first "
+    "coloured cell of each row is: "
     + ", ".join(f"{measure} in row {name}" for name, measure in first.items())
     + ". The other rows are white.",
 )
@@ -260,12 +269,13 @@ course.show(
 def recalls(found, wanted):
     """Return three recalls: with the annotations as they are, with swapped axes, with other pages' boxes.
 
-    found, wanted: for each of N >= 2 pages, the detected boxes (D, 4) and the annotated boxes (G, 4). Do
-    not change them.
+    found, wanted: for each of N >= 2 pages, the detected boxes (D, 4) and the annotated
+    boxes (G, 4). Do not change them.
 
-    A recall is the fraction of all annotated boxes that have a detected box on their page with an IoU of at
-    least 0.5. For the second recall, read the annotated boxes as y1, x1, y2, x2. For the third recall, pair
-    page i with the annotated boxes of page (i + k) % N; the k in 1 .. N - 1 with the highest recall counts.
+    A recall is the fraction of all annotated boxes that have a detected box on their page
+    with an IoU of at least 0.5. For the second recall, read the annotated boxes as y1, x1,
+    y2, x2. For the third recall, pair page i with the annotated boxes of page (i + k) % N;
+    the k in 1 .. N - 1 with the highest recall counts.
     """
 
     ### BEGIN SOLUTION
@@ -282,7 +292,9 @@ def recalls(found, wanted):
 diagnosis.check_recalls(recalls)
 print(" " * 8 + "as annotated   axes swapped   of another page")
 for name, (trace, targets) in examined.items():
-    three = recalls([one["boxes"] for one in trace.outputs], [target["boxes"] for target in targets])
+    three = recalls(
+        [one["boxes"] for one in trace.outputs], [target["boxes"] for target in targets]
+    )
     print(f"{name:<8}{three[0]:12.2f}{three[1]:15.2f}{three[2]:18.2f}")
     assert sum(recall > 0.9 for recall in three) <= 1
 
@@ -305,16 +317,26 @@ def draw_errors(ax, errors):
     """Draw a table of the kinds of error: one row for each detector, and the darker, the more errors."""
     kinds = list(errors[0][1].repaired)
     ax.set_xticks(range(len(kinds)), kinds)
-    ax.set_yticks(range(len(errors)), [f"{name}   mean AP {found.mean_ap:.3f}" for name, found in errors])
+    ax.set_yticks(
+        range(len(errors)),
+        [f"{name}   mean AP {found.mean_ap:.3f}" for name, found in errors],
+    )
     ax.tick_params(length=0)
     counts = np.zeros((len(errors), len(kinds)), int)
     for row, (_, found) in enumerate(errors):
         at = [list(found.examples).index(kind) for kind in kinds]
-        detections, objects = found.detections.sum(axis=1)[at], found.objects.sum(axis=1)[at]
+        detections, objects = (
+            found.detections.sum(axis=1)[at],
+            found.objects.sum(axis=1)[at],
+        )
         counts[row] = np.where(np.array(kinds) == "missed", objects, detections)
         for column, kind in enumerate(kinds):
             gain = found.repaired[kind] - found.mean_ap
-            text = f"{counts[row, column]}\nAP {gain:+.2f}" if gain >= 0.005 else f"{counts[row, column]}"
+            text = (
+                f"{counts[row, column]}\nAP {gain:+.2f}"
+                if gain >= 0.005
+                else f"{counts[row, column]}"
+            )
             ax.text(column, row, text, ha="center", va="center", fontsize=10)
     ax.imshow(np.minimum(counts, 100), cmap="Oranges", vmin=0, vmax=150, aspect="auto")
     ax.spines[:].set_visible(False)
@@ -334,27 +356,33 @@ ax = figure.subplots()
 draw_errors(ax, errors)
 print(*refused)
 plot.title(
-    ax, "Wrong detections and missed objects", "and the AP that is gained if they are corrected, from 0.01"
+    ax,
+    "Wrong detections and missed objects",
+    "and the AP that is gained if they are corrected, from 0.01",
 )
 poor = {name: found for name, found in errors if found.mean_ap < 0.5}
 gains = {
     name: {kind: found.repaired[kind] - found.mean_ap for kind in found.repaired}
     for name, found in poor.items()
 }
-good_after = [(name, kind) for name, row in gains.items() for kind, gain in row.items() if gain > 0.7]
+good_after = [
+    (name, kind) for name, row in gains.items() for kind, gain in row.items() if gain > 0.7
+]
 assert [kind for _, kind in good_after] == ["class", "missed"]
-assert all(max(row.values()) < 0.2 for name, row in gains.items() if name not in dict(good_after))
+assert all(
+    max(row.values()) < 0.2 for name, row in gains.items() if name not in dict(good_after)
+)
 course.show(
     figure,
-    f"Counts of six kinds of error for {len(errors)} detectors. Two have a mean AP of at least "
-    f"{min(found.mean_ap for _, found in errors if found.mean_ap >= 0.5):.2f}. The others have "
-    f"{max(found.mean_ap for found in poor.values()):.2f} or less. "
+    f"Counts of six kinds of error for {len(errors)} detectors. Two have a mean AP of at "
+    f"least {min(found.mean_ap for _, found in errors if found.mean_ap >= 0.5):.2f}. The "
+    f"others have {max(found.mean_ap for found in poor.values()):.2f} or less. "
     + " ".join(
         f"In row {name}, correcting the kind '{kind}' would bring {gains[name][kind]:.2f}."
         for name, kind in good_after
     )
-    + " In the other poor rows, most errors are background and missed, or missed alone, and no "
-    "correction brings much.",
+    + " In the other poor rows, most errors are background and missed, or missed alone, "
+    "and no correction brings much.",
 )
 
 # %% names [markdown]
@@ -378,10 +406,14 @@ course.show(
 def confusion(patient):
     """Return counts of objects (L, L): rows are annotated labels, columns predicted ones; 0 if none."""
     counts = np.zeros((len(patient.pages.classes),) * 2, int)
-    for found, target in zip(*(examined[patient.name][0].outputs, examined[patient.name][1]), strict=True):
+    for found, target in zip(
+        *(examined[patient.name][0].outputs, examined[patient.name][1]), strict=True
+    ):
         confident = found["scores"] >= 0.5
         overlap = boxes.iou(found["boxes"][confident], target["boxes"])  # (D, G)
-        overlap = np.concatenate([np.full((1, overlap.shape[1]), 0.5), overlap])  # (D + 1, G)
+        overlap = np.concatenate(
+            [np.full((1, overlap.shape[1]), 0.5), overlap]
+        )  # (D + 1, G)
         predicted = np.append(0, found["labels"][confident])[overlap.argmax(axis=0)]  # (G,)
         np.add.at(counts, (target["labels"], predicted), 1)
     return counts
@@ -400,9 +432,10 @@ for ax, patient in zip(figure.subplots(1, len(on_objects)), on_objects, strict=T
     ax.set_ylabel("annotated class" if patient is on_objects[0] else "")
 course.show(
     figure,
-    "Three confusion matrices. In A, almost all counts lie one column to the right of the diagonal, and "
-    "the row of label 0 is not empty. In B, almost all counts lie on the diagonal. In D, all objects "
-    "are in the last column: no detection has a score of at least 0.5.",
+    "Three confusion matrices. In A, almost all counts lie one column to the right of the "
+    "diagonal, and the row of label 0 is not empty. In B, almost all counts lie on the "
+    "diagonal. In D, all objects are in the last column: no detection has a score of at "
+    "least 0.5.",
 )
 
 # %% diagnose [markdown]
@@ -444,7 +477,8 @@ def check_step(step, its_faults, other_faults):
         expected = fault if fault in its_faults else None
         if result != expected:
             raise checks.CheckFailed(
-                f"detector with fault {fault!r}: your function returns {result!r}, expected {expected!r}\n"
+                f"detector with fault {fault!r}: your function returns {result!r}, "
+                f"expected {expected!r}\n"
                 f"Hint: {diagnosis.HINTS[fault]}"
             )
 
@@ -455,10 +489,10 @@ check_step(network_fault, of_network, ("sound", *of_annotations))
 print("network_fault: correct for seven new detectors")
 
 # %% annotations-step [markdown]
-# **Step 2: the annotations.** The other three faults are in the annotations: swapped axes, shuffled boxes, labels from 0.
-# Two of them need `recalls`. For the third, one number is enough: the difference between the label of a detection and
-# the label of the object on which it lies. It is the same for almost all objects. The network of the detectors in this
-# check is sound.
+# **Step 2: the annotations.** The other three faults are in the annotations: swapped axes, shuffled boxes, and labels
+# from 0. Two of them need `recalls`. For the third, one number is enough: the difference between the label of a
+# detection and the label of the object on which it lies. It is the same for almost all objects. The network of the
+# detectors in this check is sound.
 
 
 # %% annotations-yours
@@ -475,7 +509,8 @@ def annotation_fault(trace, targets):
     if max(swapped, of_another_page) > max(as_annotated, 0.5):
         return "swapped axes" if swapped > of_another_page else "shuffled boxes"
     differences = [
-        found["labels"][boxes.iou(found["boxes"], target["boxes"]).argmax(axis=0)] - target["labels"]
+        found["labels"][boxes.iou(found["boxes"], target["boxes"]).argmax(axis=0)]
+        - target["labels"]
         for found, target in zip(outputs, targets, strict=True)
         if len(found["boxes"])
     ]
@@ -488,7 +523,8 @@ check_step(annotation_fault, of_annotations, ("sound",))
 print("annotation_fault: correct for four new detectors")
 
 # %% diagnose-step [markdown]
-# **Step 3: the diagnosis.** Put the two steps together. In which order? What do you return if neither step finds a fault?
+# **Step 3: the diagnosis.** Put the two steps together. In which order? What do you return if neither step finds a
+# fault?
 
 
 # %% diagnose-yours
@@ -496,7 +532,8 @@ def diagnose(patient):
     """Return one of the seven names in `diagnosis.NAMES` for a detector, by measurement.
 
     patient.model: the detector.
-    patient.pages: for each page, the image and its target, {"boxes": (G, 4), "labels": (G,)}.
+    patient.pages: for each page, the image and its target, {"boxes": (G, 4), "labels":
+    (G,)}.
     """
     ### BEGIN SOLUTION
     trace, targets = examine_pages(patient)
@@ -522,7 +559,11 @@ for patient in patients:
 # %% second-opinion
 def examine(patient):
     """Return the verdicts of rcnn's doctor on a detector."""
-    frozen = [name for name, parameter in patient.model.named_parameters() if not parameter.requires_grad]
+    frozen = [
+        name
+        for name, parameter in patient.model.named_parameters()
+        if not parameter.requires_grad
+    ]
     return doctor.examine(patient.model, patient.pages, frozen=frozen, progress=False)
 
 
@@ -580,12 +621,16 @@ histories, trained = {}, {}
 for name, (kind, change) in runs.items():
     rcnn.seed(0)
     model = trained[name] = rcnn.faster_rcnn_small(kind.classes, min_size=96)
-    recipe = train.Recipe(**{"steps": 80, "batch_size": 2, "lr": 2e-3, "warmup_steps": 10, **change})
+    recipe = train.Recipe(
+        **{"steps": 80, "batch_size": 2, "lr": 2e-3, "warmup_steps": 10, **change}
+    )
     histories[name] = train.fit(model, kind(size=(96, 96)), recipe, progress=False).history
 
 # %% trained-curves
 figure = plot.figure(12, 3.4)
-for ax, name in zip(figure.subplots(1, 3), ("total_loss", "rpn_cls_loss", "roi_cls_loss"), strict=True):
+for ax, name in zip(
+    figure.subplots(1, 3), ("total_loss", "rpn_cls_loss", "roi_cls_loss"), strict=True
+):
     losses = {run: history[name] for run, history in histories.items()}
     plot.loss_curves(ax, losses, smoothing=15, log=True)
     plot.title(ax, name, "mean of 15 steps; pale: every step")
@@ -594,20 +639,26 @@ for ax, name in zip(figure.subplots(1, 3), ("total_loss", "rpn_cls_loss", "roi_c
     else:
         ax.get_legend().remove()  # the last panel has the legend for all three
 
-last = {run: {name: np.mean(losses[-40:]) for name, losses in h.items()} for run, h in histories.items()}
+last = {
+    run: {name: np.mean(losses[-40:]) for name, losses in h.items()}
+    for run, h in histories.items()
+}
 assert abs(last["frozen head"]["roi_cls_loss"] - np.log(5)) < 0.1
 assert max(histories["learning rate 1"]["total_loss"][:10]) > 100
 assert abs(last["swapped axes"]["total_loss"] / last["sound"]["total_loss"] - 1) < 0.2
 assert last["swapped axes"]["rpn_cls_loss"] > last["sound"]["rpn_cls_loss"]
 probe = data.Shapes(8, split="val", size=(96, 96))
-logits = trained["learning rate 1"].trace([image for image, _ in probe]).class_logits  # (R, 5)
+logits = (
+    trained["learning rate 1"].trace([image for image, _ in probe]).class_logits
+)  # (R, 5)
 assert (logits.argmax(axis=1) == 0).all()  # background
 course.show(
     figure,
-    "Losses of four runs of 80 steps on a logarithmic axis. With a learning rate of 1, the total loss "
-    "is above 100 in the first ten steps and then comes back to the others. The run with swapped axes "
-    "follows the sound one in all panels. With the frozen head, roi_cls_loss stays at "
-    f"{last['frozen head']['roi_cls_loss']:.2f}, near log 5.",
+    "Losses of four runs of 80 steps on a logarithmic axis. With a learning rate of 1, "
+    "the total loss is above 100 in the first ten steps and then comes back to the "
+    "others. The run with swapped axes follows the sound one in all panels. With the "
+    f"frozen head, roi_cls_loss stays at {last['frozen head']['roi_cls_loss']:.2f}, near "
+    "log 5.",
 )
 
 # %% table [markdown]
@@ -646,9 +697,9 @@ course.show(
 # fits exactly. It lies inside the large anchor and fills 1/16 of it, so the IoU is $1/16 = 0.0625$. The cell computes
 # this number for the three square anchors of a cell.
 #
-# An anchor is positive if its IoU is at least 0.7 ([1] section 3.1.2). The largest original square is 40 pixels wide, and
-# the smallest large one 56 pixels. Their IoU is at most $(40/56)^2 = 0.51$. So no large square reaches 0.7 with an object
-# that an original square fits exactly. Only the best-anchor rule of notebook 05 makes an anchor positive for it.
+# An anchor is positive if its IoU is at least 0.7 ([1] section 3.1.2). The largest original square is 40 pixels wide,
+# and the smallest large one 56 pixels. Their IoU is at most $(40/56)^2 = 0.51$. So no large square reaches 0.7 with an
+# object that an original square fits exactly. Only the best-anchor rule of notebook 05 makes an anchor positive for it.
 
 # %% by-hand-check
 cell = rcnn.anchors.cell_anchors((14, 24, 40), (1.0,))  # (3, 4), squares around (0, 0)
@@ -667,51 +718,58 @@ assert (np.diag(overlaps) == 1 / 16).all() and round(float(overlaps.max()), 2) =
 # %% quiz
 assert boxes.iou([[0, 0, 20, 20]], [[-10, -10, 30, 30]])[0, 0] == 1 / 4
 course.quiz("""
-    A row of the table in section 3 agrees with the reference in pixels and features. Three numbers are
-    too low: the median IoU of the anchors, the recall of the proposals and the recall of the detections.
-    Where do you look first?
+    A row of the table in section 3 agrees with the reference in pixels and features. Three
+    numbers are too low: the median IoU of the anchors, the recall of the proposals and the
+    recall of the detections. Where do you look first?
     [ ] At the NMS and the score threshold, because the detections are what counts.
         They come last. They cannot make anchors or proposals worse.
     [ ] At all three stages, because there are three faults.
         There may be one. Proposals start from anchors, and detections start from proposals.
     [x] At the sizes of the anchors and at the annotated boxes.
-        The first wrong number depends on these two only. The other two numbers follow from it.
+        The first wrong number depends on these two only. The other two numbers follow from
+        it.
 
-    The `roi_reg_loss` of a detector is half as large as that of a sound one. Does it predict better
-    boxes?
+    The `roi_reg_loss` of a detector is half as large as that of a sound one. Does it
+    predict better boxes?
     [x] This is unknown. Measure the IoU of its detections with the objects.
-        The loss only counts positive RoIs and is divided by all sampled ones. With fewer positive RoIs,
-        it decreases.
+        The loss only counts positive RoIs and is divided by all sampled ones. With fewer
+        positive RoIs, it decreases.
     [ ] Yes, because this loss measures the error of the boxes.
-        It measures it for positive RoIs only. The objects without any positive RoI have no effect on it.
+        It measures it for positive RoIs only. The objects without any positive RoI have no
+        effect on it.
     [ ] Yes, but only if its `rpn_reg_loss` is also lower.
         That loss has the same weakness: it counts positive anchors only.
 
-    The three recalls of a detector are 0.03 as annotated, 0.05 with swapped axes, and 0.97 with the boxes
-    of another page. What do you do?
+    The three recalls of a detector are 0.03 as annotated, 0.05 with swapped axes, and 0.97
+    with the boxes of another page. What do you do?
     [ ] Train the detector on these pages, because it misses 97 % of the objects.
         It finds the objects. Training would teach it to put boxes at wrong places.
     [ ] Lower the score threshold, so that more objects are found.
-        The detections lie on the objects already. More of them would not lie on the wrong boxes.
+        The detections lie on the objects already. More of them would not lie on the wrong
+        boxes.
     [x] Correct the program that joins images and annotations.
-        The lists are shifted against each other. Join them by file name instead of by position.
+        The lists are shifted against each other. Join them by file name instead of by
+        position.
 
-    An anchor fits an object exactly. By mistake, all anchors become twice as wide and twice as high,
-    around the same centres. What is the IoU of this anchor with the object now?
+    An anchor fits an object exactly. By mistake, all anchors become twice as wide and twice
+    as high, around the same centres. What is the IoU of this anchor with the object now?
     [ ] 1/2
         The width and the height both double, so the area becomes four times as large.
     [x] 1/4
-        The intersection is the object, and the union is the large anchor, which has four times its area.
+        The intersection is the object, and the union is the large anchor, which has four
+        times its area.
     [ ] 1, because the object still lies inside the anchor.
-        This is the fraction of the object that is covered. The IoU also counts the rest of the anchor.
+        This is the fraction of the object that is covered. The IoU also counts the rest of
+        the anchor.
 
-    You train a detector from random weights. The loss curves look like those of a sound run. Are the
-    annotations right?
+    You train a detector from random weights. The loss curves look like those of a sound
+    run. Are the annotations right?
     [ ] Yes, because a network cannot learn from wrong boxes.
-        In its first steps, it learns how rare objects are, and wrong boxes show that as well as right
-        ones.
+        In its first steps, it learns how rare objects are, and wrong boxes show that as
+        well as right ones.
     [ ] Yes, if the learning rate was suitable.
-        A learning rate affects the training. It does not show whether the boxes lie on the objects.
+        A learning rate affects the training. It does not show whether the boxes lie on the
+        objects.
     [x] Maybe. Look at annotated images, and run `rcnn check`.
         Section 7 shows a run with swapped axes whose curve follows the sound one.
 """)
@@ -736,8 +794,9 @@ course.quiz("""
 #
 # 3. Plant another fault: boxes that are shifted by 2 pixels, one third of the annotations missing, red and blue swapped.
 #    Which numbers of this notebook show it? Does the doctor find it?
-# 4. Plant a bug in a stage: in `rcnn.replace("decode", wrong)`, let `wrong` swap dx with dy, or forget the weights. Which
-#    is the first wrong number? Write such bugs for `batched_nms` and `roi_align`, too, and let a friend find them.
+# 4. Plant a bug in a stage: in `rcnn.replace("decode", wrong)`, let `wrong` swap dx with dy, or forget the weights.
+#    Which is the first wrong number? Write such bugs for `batched_nms` and `roi_align`, too, and let a friend find
+#    them.
 # 5. Make the faults smaller: anchors 1.5 times as large, or the boxes of another page for a quarter of the pages. When
 #    does your function miss the fault? Does the AP still suffer then?
 #

@@ -28,8 +28,8 @@
 #
 # *Time.* About two hours, without your own folder.
 #
-# **The question.** You have a folder of images with annotated boxes. Which steps lead to a detector whose numbers you can
-# believe, in which order, and how long do they take without a GPU?
+# **The question.** You have a folder of images with annotated boxes. Which steps lead to a detector whose numbers you
+# can believe, in which order, and how long do they take without a GPU?
 #
 # | | step | with | without this step |
 # |---|---|---|---|
@@ -54,9 +54,11 @@
 
 # %% settings
 FOLDER = (
-    None  # your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos" or "masks:photos"
+    # Your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos" or "masks:photos".
+    None
 )
-COCO_WEIGHTS = None  # "coco" downloads 160 MB once; or the path of such a .pth or .safetensors file
+# "coco" downloads 160 MB once; or the path of such a .pth or .safetensors file.
+COCO_WEIGHTS = None
 
 import dataclasses
 import tempfile
@@ -66,7 +68,18 @@ import numpy as np
 from PIL import Image
 
 import rcnn
-from rcnn import anchors, boxes, checks, course, data, doctor, evaluate, plot, train, transform
+from rcnn import (
+    anchors,
+    boxes,
+    checks,
+    course,
+    data,
+    doctor,
+    evaluate,
+    plot,
+    train,
+    transform,
+)
 from rcnn.train import defaults, plan
 
 rcnn.set_num_threads(1)  # on small images, more threads save little time
@@ -106,19 +119,24 @@ for split, count in (("train", 120), ("val", 40)):
     data.write_voc(Blackboards(count, split), root / "boards", split, progress=False)
 spec = f"voc:{root / 'boards'}"
 boards, unseen = data.load(spec, "train"), data.load(spec, "val")
-print(*(f"{name} {array.shape} {array.dtype}" for name, array in boards[0][1].items()), "", sep="\n")
+print(
+    *(f"{name} {array.shape} {array.dtype}" for name, array in boards[0][1].items()),
+    "",
+    sep="\n",
+)
 print(data.validate(boards, progress=False))
 
 figure = plot.figure(10, 2.6)
 for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
     image, target = boards[index]
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=boards.classes)
+    plot.boxes(
+        plot.image(ax, image), target["boxes"], target["labels"], class_names=boards.classes
+    )
     plot.title(ax, f"Board {index}")
 course.show(
     figure,
-    "Four boards with white handwritten digits on dark, of several sizes. Each digit has a tight box "
-    "in the colour of its "
-    "class.",
+    "Four boards with white handwritten digits on dark, of several sizes. Each digit has "
+    "a tight box in the colour of its class.",
 )
 
 # %% damage [markdown]
@@ -170,13 +188,20 @@ edit(3, lambda xml: xml.replace("five", "Five").replace("two", "TWO"))
 edit(4, lambda xml: xml.replace("xmin", "?").replace("xmax", "xmin").replace("?", "xmax"))
 edit(10, lambda xml: xml.replace("<xmax>152", "<xmax>167"))  # the image is 160 pixels wide
 Image.open(photos / "train_000008.png").resize((80, 60)).save(photos / "train_000008.png")
-edit(9, lambda xml: xml.replace("<object>", "<object>" + xml.split("<object>")[1] + "<object>", 1))
+edit(
+    9,
+    lambda xml: xml.replace(
+        "<object>", "<object>" + xml.split("<object>")[1] + "<object>", 1
+    ),
+)
 
 damaged = data.read_annotations(f"voc:{root / 'damaged'}", None)
 problems = data.validate(damaged, progress=False, to_learn=False).problems
 assert len(problems) == 6
 for problem in problems:
-    print(f"{problem.kind} ({problem.count}): {problem.sentence}\n    {problem.examples[0]}")
+    print(
+        f"{problem.kind} ({problem.count}): {problem.sentence}\n    {problem.examples[0]}"
+    )
 
 # %% repair [markdown]
 # **Your turn.** Repair these faults in four steps. Each step has its own check:
@@ -213,7 +238,8 @@ def expect(function, arguments, expected, hint):
     if not same:
         shown = ", ".join(map(repr, arguments))
         raise checks.CheckFailed(
-            f"{function.__name__}({shown}) returns {result!r}, expected {expected!r}\nHint: {hint}"
+            f"{function.__name__}({shown}) returns {result!r}, expected {expected!r}\n"
+            f"Hint: {hint}"
         )
 
 
@@ -289,11 +315,14 @@ print("repair_boxes: correct")
 def distinct_rows(box_array, labels):
     """Return the indices of the objects to keep, in ascending order: of equal objects, only the first.
 
-    box_array, labels: (G, 4), (G,), after the repair; G may be 0. Two objects are equal if they have the
-    same box and the same label.
+    box_array, labels: (G, 4), (G,), after the repair; G may be 0. Two objects are equal if
+    they have the same box and the same label.
     """
     ### BEGIN SOLUTION
-    rows = [(*box, label) for box, label in zip(box_array.tolist(), labels.tolist(), strict=True)]
+    rows = [
+        (*box, label)
+        for box, label in zip(box_array.tolist(), labels.tolist(), strict=True)
+    ]
     return [i for i, row in enumerate(rows) if row not in rows[:i]]
     ### END SOLUTION
 
@@ -301,8 +330,18 @@ def distinct_rows(box_array, labels):
 # %% rows-check points=1
 for rows, labels, kept, hint in (
     ([0, 1], [1, 1], [0, 1], "These boxes differ."),
-    ([0, 0], [1, 2], [0, 1], "The same box with two classes is no duplicate. Compare the labels, too."),
-    ([1, 0, 1, 0, 1], [1, 2, 1, 2, 1], [0, 1], "Keep the first of equal objects, in the original order."),
+    (
+        [0, 0],
+        [1, 2],
+        [0, 1],
+        "The same box with two classes is no duplicate. Compare the labels, too.",
+    ),
+    (
+        [1, 0, 1, 0, 1],
+        [1, 2, 1, 2, 1],
+        [0, 1],
+        "Keep the first of equal objects, in the original order.",
+    ),
     ([], [], [], "An image may have no objects."),
 ):
     rows, labels = np.array(rows, int), np.array(labels, int)
@@ -314,16 +353,18 @@ print("distinct_rows: correct")
 def repair(annotations):
     """Return new Annotations without faults, and leave the given ones unchanged.
 
-    annotations.records: a list of `Record`; annotations.classes: the class names, background first.
-    A record has
+    annotations.records: a list of `Record`; annotations.classes: the class names,
+    background first. A record has
     - image: a path; size: the stated (height, width), or None;
-    - boxes (G, 4), names (a tuple of G), labels (G,), which are -1 if the name is not among the classes;
+    - boxes (G, 4), names (a tuple of G), labels (G,), which are -1 if the name is not among
+      the classes;
     - the arrays difficult, crowd, truncated and areas, (G,) each.
 
-    Leave out each record whose image does not exist, and keep all others. Apply your three functions to
-    the names, labels and boxes of each one. Set its size to that of the file: `Image.open(path).size` is
-    (width, height). All arrays, and names, keep one row for each object. The values of areas may be wrong.
-    Records and annotations are frozen: make new ones with `dataclasses.replace(record, boxes=...)`.
+    Leave out each record whose image does not exist, and keep all others. Apply your three
+    functions to the names, labels and boxes of each one. Set its size to that of the file:
+    `Image.open(path).size` is (width, height). All arrays, and names, keep one row for each
+    object. The values of areas may be wrong. Records and annotations are frozen: make new
+    ones with `dataclasses.replace(record, boxes=...)`.
     """
     ### BEGIN SOLUTION
     records = []
@@ -336,7 +377,8 @@ def repair(annotations):
         names, labels = repair_names(record.names, annotations.classes)
         keep = distinct_rows(found, labels)
         arrays = {
-            name: getattr(record, name)[keep] for name in ("difficult", "crowd", "truncated", "areas")
+            name: getattr(record, name)[keep]
+            for name in ("difficult", "crowd", "truncated", "areas")
         }
         records.append(
             dataclasses.replace(
@@ -359,20 +401,31 @@ repaired = repair(damaged)
 problems = data.validate(repaired, progress=False, to_learn=False).problems
 print("remaining problems:", ", ".join(problem.kind for problem in problems) or "none")
 four = [
-    i for i, record in enumerate(repaired.records) if record.image.stem[-2:] in ("04", "08", "09", "10")
+    i
+    for i, record in enumerate(repaired.records)
+    if record.image.stem[-2:] in ("04", "08", "09", "10")
 ]
 figure, clean = plot.figure(10, 2.6), data.AnnotatedImages(repaired)
-titles = {"04": "Exchanged corners", "08": "Shrunk", "09": "Annotated twice", "10": "Beyond the border"}
+titles = {
+    "04": "Exchanged corners",
+    "08": "Shrunk",
+    "09": "Annotated twice",
+    "10": "Beyond the border",
+}
 for ax, index in zip(figure.subplots(1, 4), four, strict=True):
     image, target = clean[index]
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=repaired.classes)
+    plot.boxes(
+        plot.image(ax, image),
+        target["boxes"],
+        target["labels"],
+        class_names=repaired.classes,
+    )
     plot.title(ax, titles[repaired.records[index].image.stem[-2:]])
 course.show(
     figure,
-    "Four boards with their boxes: exchanged corners, a shrunk image, an object annotated twice, and a "
-    "box beyond the "
-    "border. After a correct repair, all boxes fit, except the one that was clipped at the right "
-    "border: it is too wide.",
+    "Four boards with their boxes: exchanged corners, a shrunk image, an object annotated "
+    "twice, and a box beyond the border. After a correct repair, all boxes fit, except "
+    "the one that was clipped at the right border: it is too wide.",
 )
 
 # %% coverage [markdown]
@@ -401,7 +454,10 @@ covered = {
     for name, generator in sets.items()
 }
 for name, of_set in covered.items():
-    print(f"{name:<14}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: {of_set.recall(0.7):6.1%}")
+    print(
+        f"{name:<14}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: "
+        f"{of_set.recall(0.7):6.1%}"
+    )
 
 figure = plot.figure(10, 4)
 left, right = figure.subplots(1, 2)
@@ -413,11 +469,10 @@ plot.title(left, "Objects and anchors of the small network")
 plot.title(plot.coverage_histogram(right, before.best_iou), "Coverage by these anchors")
 course.show(
     figure,
-    "Left: size and ratio of every digit on the training boards, and those of the small network's six "
-    "anchors. "
-    "Three of these have the ratio 1 and lie below most digits. Right: histogram of the best IoU of "
-    f"each digit. {before.recall(0.5):.0%} of the digits reach 0.5, but "
-    f"only {before.recall(0.7):.0%} reach 0.7.",
+    "Left: size and ratio of every digit on the training boards, and those of the small "
+    "network's six anchors. Three of these have the ratio 1 and lie below most digits. "
+    f"Right: histogram of the best IoU of each digit. {before.recall(0.5):.0%} of the "
+    f"digits reach 0.5, but only {before.recall(0.7):.0%} reach 0.7.",
 )
 
 # %% reach [markdown]
@@ -430,9 +485,9 @@ course.show(
 # $$ \mathrm{IoU} = \frac{1}{2 \sqrt f - 1} . $$
 #
 # For an IoU of 0.7, a size may differ by a factor of $1 / \sqrt{0.7} = 1.20$ in either direction, and a ratio by
-# $f = 1.47$. So *sizes must be close, ratios need not be*. One size covers objects whose sizes differ by a factor of 1.43,
-# and one ratio covers ratios that differ by 2.17. The clustering of [3] section 2 uses the same measure for another
-# detector: IoU instead of distance.
+# $f = 1.47$. So *sizes must be close, ratios need not be*. One size covers objects whose sizes differ by a factor of
+# 1.43, and one ratio covers ratios that differ by 2.17. The clustering of [3] section 2 uses the same measure for
+# another detector: IoU instead of distance.
 #
 # The centres also differ. Anchors are on a grid, so an object can be half a stride away along x and along y. Consider a
 # square of 12 pixels and an anchor of the same size that is 4 pixels away in both directions. They share
@@ -450,13 +505,17 @@ squares = np.concatenate(
 )  # (58, 4)
 overlap = boxes.iou(squares, [[-6, -6, 6, 6]])[:, 0]
 assert (
-    round(overlap[10], 2) == 0.29 and widths[overlap.argmax(), 0] == 20 and round(overlap.max(), 2) == 0.36
+    round(overlap[10], 2) == 0.29
+    and widths[overlap.argmax(), 0] == 20
+    and round(overlap.max(), 2) == 0.36
 )
 
 sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
-    one = evaluate.coverage(boards, larger, strides, factor * 120, factor * 240, progress=False)
+    one = evaluate.coverage(
+        boards, larger, strides, factor * 120, factor * 240, progress=False
+    )
     print(
         f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
         f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
@@ -472,9 +531,10 @@ for factor in (1, 2, 3):
 # 1. `object_shapes` collects the size and the ratio of every object, in pixels of the resized image.
 # 2. `choose_anchors` chooses three of each. Look at the quantiles of your sizes and ratios.
 #
-# The check of step 2 applies your anchors to *other* images of the same kind. There, at least **99 %** of the objects must
-# have an anchor with an IoU of 0.5, and **90 %** one with an IoU of 0.7. The check draws new images of three kinds: with
-# wide, with almost square and with tall objects. Their sizes differ by a factor of about 2.4, and their ratios by about
+# The check of step 2 applies your anchors to *other* images of the same kind. There, at least **99 %** of the objects
+# must have an anchor with an IoU of 0.5, and **90 %** one with an IoU of 0.7. The check draws new images of three
+# kinds: with wide, with almost square and with tall objects. Their sizes differ by a factor of about 2.4, and their
+# ratios by about
 # 2. You may call `evaluate.suggest`, which searches for such anchors, but a few lines with the ideas of the last section
 # are enough.
 #
@@ -487,12 +547,14 @@ for factor in (1, 2, 3):
 def object_shapes(dataset, min_size, max_size):
     """Return (sizes, ratios) of all objects, (N,) each, in the order of the images and of their boxes.
 
-    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels": (G,)}); G may be 0.
-    min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`, which
-    computes the size (height, width) of a resized image. `transform.scale_boxes(boxes, size,
-    resized)` scales its boxes.
+    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels":
+    (G,)}); G may be 0.
+    min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`,
+    which computes the size (height, width) of a resized image.
+    `transform.scale_boxes(boxes, size, resized)` scales its boxes.
 
-    A size is the square root of an area, in pixels of the resized image. A ratio is height / width.
+    A size is the square root of an area, in pixels of the resized image. A ratio is height
+    / width.
     """
     ### BEGIN SOLUTION
     found_sizes, found_ratios = [np.zeros(0)], [np.zeros(0)]
@@ -509,15 +571,30 @@ def object_shapes(dataset, min_size, max_size):
 
 # %% shapes-check points=1
 def pair(height, width, *rows):
-    target = {"boxes": np.array(rows, float).reshape(-1, 4), "labels": np.ones(len(rows), int)}
+    target = {
+        "boxes": np.array(rows, float).reshape(-1, 4),
+        "labels": np.ones(len(rows), int),
+    }
     return np.zeros((height, width, 3), np.uint8), target
 
 
-tall, wide, empty = pair(50, 100, [0, 0, 10, 40]), pair(100, 100, [0, 0, 18, 2], [1, 1, 9, 9]), pair(80, 60)
+tall, wide, empty = (
+    pair(50, 100, [0, 0, 10, 40]),
+    pair(100, 100, [0, 0, 18, 2], [1, 1, 9, 9]),
+    pair(80, 60),
+)
 for dataset, expected, hint in (
-    ([tall], ([40.0], [4.0]), "The image doubles from 50 × 100 to 100 × 200. A ratio is height / width."),
+    (
+        [tall],
+        ([40.0], [4.0]),
+        "The image doubles from 50 × 100 to 100 × 200. A ratio is height / width.",
+    ),
     ([wide], ([6.0, 8.0], [1 / 9, 1.0]), "This image keeps its size."),
-    ([wide, empty, tall], ([6.0, 8.0, 40.0], [1 / 9, 1.0, 4.0]), "An image may have no objects."),
+    (
+        [wide, empty, tall],
+        ([6.0, 8.0, 40.0], [1 / 9, 1.0, 4.0]),
+        "An image may have no objects.",
+    ),
     (
         [pair(50, 400, [0, 0, 16, 16])],
         ([8.0], [1.0]),
@@ -530,7 +607,9 @@ for dataset, expected, hint in (
         np.shape(got) == np.shape(want) and np.allclose(got, want)
         for got, want in zip(shapes, expected, strict=True)
     ):
-        raise checks.CheckFailed(f"object_shapes returns {shapes}, expected {expected}\nHint: {hint}")
+        raise checks.CheckFailed(
+            f"object_shapes returns {shapes}, expected {expected}\nHint: {hint}"
+        )
 print("object_shapes: correct")
 
 
@@ -555,20 +634,29 @@ chosen = choose_anchors(boards, strides, 120, 240)
 yours = anchors.AnchorGenerator(*(tuple(map(float, numbers)) for numbers in chosen))
 on_unseen = evaluate.coverage(unseen, yours, strides, 120, 240, progress=False)
 print("sizes", np.round(chosen[0], 1), "  ratios", np.round(chosen[1], 2))
-print(f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for {on_unseen.recall(0.7):.1%}")
+print(
+    f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for "
+    f"{on_unseen.recall(0.7):.1%}"
+)
 
 # %% suggest [markdown]
 # ### What a search finds
 #
 # `evaluate.suggest` starts in the same way. Then it changes one number at a time, and keeps the change that increases
-# most the recall at 0.5, the recall at 0.7 and the mean highest IoU. It uses the true grid and the true rounding, and its
-# result is never worse than the given anchors. The cell searches for as many numbers as the small network has. On these
-# small images, the stride is the limit, for your anchors as well. If your objects differ from digits, the choice of
-# anchors matters more.
+# most the recall at 0.5, the recall at 0.7 and the mean highest IoU. It uses the true grid and the true rounding, and
+# its result is never worse than the given anchors. The cell searches for as many numbers as the small network has. On
+# these small images, the stride is the limit, for your anchors as well. If your objects differ from digits, the choice
+# of anchors matters more.
 
 # %% suggest-shown
 found = evaluate.suggest(
-    boards, strides, 120, 240, num_ratios=2, generator=model.anchor_generator, progress=False
+    boards,
+    strides,
+    120,
+    240,
+    num_ratios=2,
+    generator=model.anchor_generator,
+    progress=False,
 )
 print(found)
 assert found.after.recall(0.7) > found.before.recall(0.7)
@@ -578,17 +666,22 @@ print(f"on unseen boards: 0.5 for {after.recall(0.5):.1%}, 0.7 for {after.recall
 figure = plot.figure(10, 3.8)
 left, right = figure.subplots(1, 2, sharey=True)
 plot.title(
-    plot.coverage_histogram(left, found.before.best_iou), "Anchors of the small network", "training boards"
+    plot.coverage_histogram(left, found.before.best_iou),
+    "Anchors of the small network",
+    "training boards",
 )
-plot.title(plot.coverage_histogram(right, found.after.best_iou), "Suggested anchors", "training boards")
+plot.title(
+    plot.coverage_histogram(right, found.after.best_iou),
+    "Suggested anchors",
+    "training boards",
+)
 top = max(ax.dataLim.y1 for ax in (left, right))
 right.set_ylim(0, 1.3 * top)  # the same scale for both, with room for the legends
 course.show(
     figure,
-    "Histograms of the best IoU of each digit, with the anchors of the small network and with the "
-    "suggested anchors. The "
-    f"fraction that reaches 0.7 rises from {found.before.recall(0.7):.0%} to "
-    f"{found.after.recall(0.7):.0%}.",
+    "Histograms of the best IoU of each digit, with the anchors of the small network and "
+    "with the suggested anchors. The fraction that reaches 0.7 rises from "
+    f"{found.before.recall(0.7):.0%} to {found.after.recall(0.7):.0%}.",
 )
 
 # %% plan [markdown]
@@ -638,7 +731,10 @@ from_digits, skipped = decided.make_model()
 print("skipped weights:", ", ".join(skipped) or "none, because the classes are the same")
 from_random, _ = dataclasses.replace(decided, weights=None).make_model()
 runs = {}
-for name, one in (("from the weights of digits", from_digits), ("from random weights", from_random)):
+for name, one in (
+    ("from the weights of digits", from_digits),
+    ("from random weights", from_random),
+):
     runs[name] = train.fit(one, boards, recipe, progress=False)
 names, aps = ("digit detector, not trained on boards", *runs), []
 for name, one in zip(names, (rcnn.load_digits(), from_digits, from_random), strict=True):
@@ -651,9 +747,9 @@ totals = {name: run.history["total_loss"] for name, run in runs.items()}
 plot.loss_curves(figure.subplots(), totals, smoothing=8)
 course.show(
     figure,
-    "Total loss in 80 training steps. From the weights of digits, the loss is lower throughout and ends at "
-    f"{np.mean(totals['from the weights of digits'][-8:]):.1f}; from random weights, it ends at "
-    f"{np.mean(totals['from random weights'][-8:]):.1f}.",
+    "Total loss in 80 training steps. From the weights of digits, the loss is lower "
+    f"throughout and ends at {np.mean(totals['from the weights of digits'][-8:]):.1f}; "
+    f"from random weights, it ends at {np.mean(totals['from random weights'][-8:]):.1f}.",
 )
 
 # %% evaluation [markdown]
@@ -691,24 +787,35 @@ figure = plot.figure(10, 3.9)
 for ax, index in zip(figure.subplots(1, 2), (1, 5), strict=True):
     image, target = unseen[index]
     one = from_digits.predict([image], score_thresh=0.5)[0]
-    plot.detections(ax, image, one["boxes"], one["scores"], one["labels"], unseen.classes, target["boxes"])
-    plot.title(ax, f"Unseen board {index}", f"{len(one['boxes'])} detections with a score of at least 0.5")
+    plot.detections(
+        ax,
+        image,
+        one["boxes"],
+        one["scores"],
+        one["labels"],
+        unseen.classes,
+        target["boxes"],
+    )
+    plot.title(
+        ax,
+        f"Unseen board {index}",
+        f"{len(one['boxes'])} detections with a score of at least 0.5",
+    )
 course.show(
     figure,
-    "Detections on two unseen boards, with class and score. The ground truth is dashed. Almost every "
-    "digit has one "
-    "detection whose box fits.",
+    "Detections on two unseen boards, with class and score. The ground truth is dashed. "
+    "Almost every digit has one detection whose box fits.",
 )
 
 # %% time [markdown]
 # Almost every object has a proposal, and almost every proposed object is detected. What the detector still confuses are
 # the classes, and it does so on training boards, too. So first train for more steps, and then add boards.
 #
-# **How long does a full training take?** Multiply the number of steps by the time of one step, which the progress bar of
-# `rcnn train` shows after the first steps. For this folder, `rcnn train` plans 1,200 steps of two boards. Images with
-# twice the side take about four times as long. A ResNet-50 with a pyramid has many more layers and channels, and one
-# training step at 800 × 1200 takes some seconds on a CPU. `rcnn train` therefore resizes your images to a short side of at
-# most 320 pixels, and fits the anchors to that size.
+# **How long does a full training take?** Multiply the number of steps by the time of one step, which the progress bar
+# of `rcnn train` shows after the first steps. For this folder, `rcnn train` plans 1,200 steps of two boards. Images
+# with twice the side take about four times as long. A ResNet-50 with a pyramid has many more layers and channels, and
+# one training step at 800 × 1200 takes some seconds on a CPU. `rcnn train` therefore resizes your images to a short
+# side of at most 320 pixels, and fits the anchors to that size.
 #
 # ## 6  A photo, and the COCO detector
 #
@@ -725,8 +832,12 @@ assert pagoda[0, 3] - pagoda[0, 1] == 371
 imagenet = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean, standard deviation
 batch = transform.make_batch([photo], 800, 1333, *imagenet)
 padded, resized = batch.images.shape[2:], batch.image_sizes[0]
-pyramid = anchors.AnchorGenerator([(size,) for size in (32, 64, 128, 256, 512)], (0.5, 1.0, 2.0))
-features = [(-(-padded[0] // stride), -(-padded[1] // stride)) for stride in (4, 8, 16, 32, 64)]
+pyramid = anchors.AnchorGenerator(
+    [(size,) for size in (32, 64, 128, 256, 512)], (0.5, 1.0, 2.0)
+)
+features = [
+    (-(-padded[0] // stride), -(-padded[1] // stride)) for stride in (4, 8, 16, 32, 64)
+]
 levels = pyramid(padded, features)  # five of (A_l, 4)
 object_box = transform.scale_boxes(pagoda, photo.shape[:2], resized)
 in_batch = transform.to_images(batch, *imagenet)[0]
@@ -740,17 +851,22 @@ for ax, level, (rows, columns) in zip(axes, levels, features, strict=True):
     plot.anchor_level(ax, in_batch, level, near=middle, max_dots=19)
     best = boxes.iou(level, object_box).max()
     assert best < 0.7
-    plot.title(ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}")
-plot.title(plot.boxes(plot.image(last, in_batch), object_box), "The pagoda", f"{resized[0]} × {resized[1]}")
+    plot.title(
+        ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}"
+    )
+plot.title(
+    plot.boxes(plot.image(last, in_batch), object_box),
+    "The pagoda",
+    f"{resized[0]} × {resized[1]}",
+)
 best_of_levels = [float(boxes.iou(level, object_box).max()) for level in levels]
 assert best_of_levels == sorted(best_of_levels)
 course.show(
     figure,
-    "Six panels with a pagoda. Five panels show the three anchors of one cell at each level of the "
-    "pyramid: they "
-    f"grow from 32 to 512 pixels, and their best IoU with the pagoda rises from {best_of_levels[0]:.2f} to "
-    f"{best_of_levels[-1]:.2f}. The last panel shows the pagoda, whose area is larger than that of any "
-    "anchor.",
+    "Six panels with a pagoda. Five panels show the three anchors of one cell at each "
+    "level of the pyramid: they grow from 32 to 512 pixels, and their best IoU with the "
+    f"pagoda rises from {best_of_levels[0]:.2f} to {best_of_levels[-1]:.2f}. The last "
+    "panel shows the pagoda, whose area is larger than that of any anchor.",
 )
 
 # %% coco [markdown]
@@ -766,21 +882,32 @@ course.show(
 # %% coco-shown
 figure = None
 if COCO_WEIGHTS is None:
-    print('no detections here, because COCO_WEIGHTS is None; "coco" downloads the weights (160 MB, once)')
+    print(
+        'no detections here, because COCO_WEIGHTS is None; "coco" downloads the weights (160 MB, once)'
+    )
 else:
     detector = rcnn.faster_rcnn_resnet_50_fpn(weights=COCO_WEIGHTS)
     one = detector.predict([photo], score_thresh=0.5)[0]
     figure = plot.figure(10, 6)
     ax = plot.detections(
-        figure.subplots(), photo, one["boxes"], one["scores"], one["labels"], detector.config.class_names
+        figure.subplots(),
+        photo,
+        one["boxes"],
+        one["scores"],
+        one["labels"],
+        detector.config.class_names,
     )
     plot.title(
-        ax, "The public COCO detector", f"{len(one['boxes'])} detections with a score of at least 0.5"
+        ax,
+        "The public COCO detector",
+        f"{len(one['boxes'])} detections with a score of at least 0.5",
     )
 shown = (
     None
     if figure is None
-    else course.show(figure, f"The COCO detector finds {len(one['boxes'])} objects in the photo.")
+    else course.show(
+        figure, f"The COCO detector finds {len(one['boxes'])} objects in the photo."
+    )
 )
 shown
 
@@ -804,7 +931,9 @@ shown
 own_spec = FOLDER or spec
 report = data.validate(data.read_annotations(own_spec, "train"), progress=False)
 print("\n".join(map(str, report.problems)) or "no problems found")
-print("the data are ready for training" if report.ok else "repair the errors before you train")
+print(
+    "the data are ready for training" if report.ok else "repair the errors before you train"
+)
 
 options = {} if report.ok else {"on_error": "skip"}
 own = data.load(own_spec, "train", options=options)
@@ -827,22 +956,25 @@ print(
 )
 
 figure = plot.figure(10, 3)
-for ax, index in zip(figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).astype(int), strict=True):
+for ax, index in zip(
+    figure.subplots(1, 3), np.linspace(0, len(own) - 1, 3).astype(int), strict=True
+):
     image, target = own[index]
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=own.classes)
+    plot.boxes(
+        plot.image(ax, image), target["boxes"], target["labels"], class_names=own.classes
+    )
     plot.title(ax, f"Image {index}", f"{image.shape}, {len(target['boxes'])} objects")
 course.show(
     figure,
-    f"Three images of the folder with their boxes: the first, the middle and the last of {len(own)}. "
-    "Check that every "
-    "object has a box, and that the boxes fit.",
+    "Three images of the folder with their boxes: the first, the middle and the last of "
+    f"{len(own)}. Check that every object has a box, and that the boxes fit.",
 )
 
 # %% number [markdown]
 # ## A number to check
 #
-# How many anchors does the photo of section 6 have? The padded batch has 800 × 1216 pixels, and the strides are 4, 8, 16,
-# 32 and 64. The number of cells is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
+# How many anchors does the photo of section 6 have? The padded batch has 800 × 1216 pixels, and the strides are 4, 8,
+# 16, 32 and 64. The number of cells is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
 #
 # $$ 3 \, (200 \cdot 304 + 100 \cdot 152 + 50 \cdot 76 + 25 \cdot 38 + 13 \cdot 19) = 242{,}991 . $$
 #
@@ -853,7 +985,9 @@ course.show(
 everything = np.concatenate(levels)
 print("anchors:", len(everything), "=", " + ".join(str(len(level)) for level in levels))
 assert len(everything) == 242_991
-eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)]).astype(np.float32)
+eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)]).astype(
+    np.float32
+)
 course.compare(boxes.iou, everything, eight, repeat=5)
 
 # %% questions [markdown]
@@ -863,27 +997,29 @@ course.compare(boxes.iou, everything, eight, repeat=5)
 
 # %% quiz
 course.quiz("""
-    A folder has 400 images. The validator reports that 80 of them have a box beyond the border. What do
-    you do first?
+    A folder has 400 images. The validator reports that 80 of them have a box beyond the
+    border. What do you do first?
     [ ] Load the folder with on_error="skip".
-        Then all objects in these images that touch the border are missing from the training.
+        Then all objects in these images that touch the border are missing from the
+        training.
     [ ] Clip all boxes, and train.
-        If the images were shrunk after the annotation, clipping makes every box wrong and valid.
+        If the images were shrunk after the annotation, clipping makes every box wrong and
+        valid.
     [x] Look at some of these images with their boxes.
         The same report can have several causes, and each cause needs another repair.
 
-    An anchor has the size 20, and its cell is exactly at the centre of a square object of size 40. What
-    is the IoU?
+    An anchor has the size 20, and its cell is exactly at the centre of a square object of
+    size 40. What is the IoU?
     [ ] 0.5
         The sides differ by a factor of 2, the areas by a factor of 4.
     [x] 0.25
-        The anchor lies inside the object, so the IoU is (20 / 40)², the quotient of the areas.
+        The anchor lies inside the object, so the IoU is (20 / 40)², the quotient of the
+        areas.
     [ ] It depends on the stride.
         The stride decides where the centres are. Here, they are equal.
 
-    Images of 600 × 800 pixels are resized to a short side of 300. Their objects have sizes of about 60
-    pixels. Which
-    anchor size fits?
+    Images of 600 × 800 pixels are resized to a short side of 300. Their objects have sizes
+    of about 60 pixels. Which anchor size fits?
     [x] 30
         Anchors are in pixels of the batch, in which everything is half as large.
     [ ] 60
@@ -891,24 +1027,26 @@ course.quiz("""
     [ ] 120
         Resizing from 600 to 300 halves the objects. It does not double them.
 
-    All digits have a proposal, nearly all are detected, but many with the wrong class, even on training
-    boards. What is
-    the most promising next step?
+    All digits have a proposal, nearly all are detected, but many with the wrong class, even
+    on training boards. What is the most promising next step?
     [ ] Other anchors
         The anchors have done their work: every object has a proposal.
     [ ] More boards for training
         The detector does not yet know the boards that it has seen.
     [x] More training steps
-        Errors on the training images mean that the detector has not learned enough from them.
+        Errors on the training images mean that the detector has not learned enough from
+        them.
 
-    A plan starts from weights with 91 classes, and your folder has 3. What happens to the last layer?
+    A plan starts from weights with 91 classes, and your folder has 3. What happens to the
+    last layer?
     [ ] Its first three rows are used.
         These rows belong to other classes. rcnn never copies a part of a parameter.
     [x] Its weights are skipped and reported, and it starts from random weights.
-        All other layers keep their weights. The report tells you that nothing else was skipped.
+        All other layers keep their weights. The report tells you that nothing else was
+        skipped.
     [ ] The training stops with an error.
-        It would without `skip_mismatched`. A plan sets this option, because a new task usually has other
-        classes.
+        It would without `skip_mismatched`. A plan sets this option, because a new task
+        usually has other classes.
 """)
 
 # %% next [markdown]
@@ -938,6 +1076,6 @@ course.quiz("""
 #
 # ## Where to go next
 #
-# Notebook 15 is the capstone: it leads from a folder of real photos to a written report. `docs/annotating.md` shows how to
-# annotate your own photos, and `docs/your_own_images.md` how to train on them. `rcnn/data` reads the folders, and
+# Notebook 15 is the capstone: it leads from a folder of real photos to a written report. `docs/annotating.md` shows how
+# to annotate your own photos, and `docs/your_own_images.md` how to train on them. `rcnn/data` reads the folders, and
 # `rcnn/train/defaults.py` chooses the settings. [5] measures how well features transfer.

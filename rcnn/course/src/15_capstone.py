@@ -30,9 +30,9 @@
 #
 # **The question.** You report "AP 0.9". Why should a reader believe that the detector works on *new* photos?
 #
-# The notebook runs on photos of coins. You can follow it once with the coins, and then with your own photos: set `FOLDER`
-# below. Keep notes while you work. Section 11 is a template for your report, and section 12 lists the five criteria by
-# which it can be graded.
+# The notebook runs on photos of coins. You can follow it once with the coins, and then with your own photos: set
+# `FOLDER` below. Keep notes while you work. Section 11 is a template for your report, and section 12 lists the five
+# criteria by which it can be graded.
 #
 # *History.* In 2011, Torralba and Efros [1] trained detectors on one data set and tested them on another. The results
 # were much worse than on the same data set. The test photos of a data set resemble its training photos more than they
@@ -44,8 +44,10 @@
 # 1902.00423). [5] Bouthillier et al.: *Accounting for Variance in Machine Learning Benchmarks*, 2021 (arXiv 2103.03098).
 
 # %% settings
-FOLDER = None  # your folder, such as "labelme:my-photos" or "voc:photos"; None: photos of coins
-HELD_OUT = ("tray2",)  # groups of photos for validation; (): a fifth of the photos, chosen at random
+# Your folder, such as "labelme:my-photos" or "voc:photos"; None: photos of coins.
+FOLDER = None
+# Groups of photos for validation; (): a fifth of the photos, chosen at random.
+HELD_OUT = ("tray2",)
 
 import dataclasses
 import io
@@ -76,10 +78,10 @@ def require(condition, message):
 # %% folder [markdown]
 # ## 1  A folder of photos
 #
-# For your own project, take about a hundred photos and annotate them with labelme, a well-kept program that runs on your
-# computer. The page `docs/annotating.md` explains each step, and lists other programs that rcnn reads. Three rules matter
-# most: annotate *every* object of your classes, draw boxes close to the visible part, and decide doubtful cases in the
-# same way in all photos.
+# For your own project, take about a hundred photos and annotate them with labelme, a well-kept program that runs on
+# your computer. The page `docs/annotating.md` explains each step, and lists other programs that rcnn reads. Three rules
+# matter most: annotate *every* object of your classes, draw boxes close to the visible part, and decide doubtful cases
+# in the same way in all photos.
 #
 # The next cell writes such a folder: 64 photos of two trays of coins, with one labelme file beside each photo. They are
 # crops of one real photo, which scikit-image contains. Tray 1 consists of the 12 coins in its two upper rows, and tray 2
@@ -95,7 +97,12 @@ def write_photo(name, image, target, quality=95):
     """Write a photo and its labelme file."""
     Image.fromarray(image).save(root / "coins" / f"{name}.jpg", quality=quality)
     shapes = [
-        {"label": "coin", "points": [box[:2], box[2:]], "shape_type": "rectangle", "flags": {}}
+        {
+            "label": "coin",
+            "points": [box[:2], box[2:]],
+            "shape_type": "rectangle",
+            "flags": {},
+        }
         for box in target["boxes"].tolist()
     ]
     size = {"imageHeight": image.shape[0], "imageWidth": image.shape[1]}
@@ -126,7 +133,10 @@ def plant_faults(first_tray):
     for name in ("tray1_19", "tray1_23"):  # the first coin has no box
         edit(name, lambda sheet: sheet["shapes"].pop(0))
     (root / "coins" / "tray1_27.json").unlink()
-    for name, index, gain, size in (("tray2_22", 5, 1.15, (128, 96)), ("tray2_23", 9, 0.9, (112, 84))):
+    for name, index, gain, size in (
+        ("tray2_22", 5, 1.15, (128, 96)),
+        ("tray2_23", 9, 0.9, (112, 84)),
+    ):
         image, target = first_tray[index]  # a copy with another name, brightness and size
         changed = np.clip(image * gain, 0, 255).astype(np.uint8)
         resized = np.asarray(Image.fromarray(changed).resize(size))
@@ -135,7 +145,10 @@ def plant_faults(first_tray):
 
 if FOLDER is None:
     (root / "coins").mkdir()
-    trays = {"tray1": photos.Coins(40, "train", seed=15), "tray2": photos.Coins(22, "val", seed=15)}
+    trays = {
+        "tray1": photos.Coins(40, "train", seed=15),
+        "tray2": photos.Coins(22, "val", seed=15),
+    }
     for tray, images in trays.items():
         for number in range(len(images)):
             write_photo(f"{tray}_{number:02d}", *images[number])
@@ -164,16 +177,17 @@ figure = plot.figure(11, 6.6)
 names = ("chelsea", "coffee", "motorcycle", "astronaut", "rocket", "flower")
 for ax, name in zip(figure.subplots(2, 3).flat, names, strict=True):
     image, target = photos.load(name)
-    plot.boxes(plot.image(ax, image), target["boxes"], target["labels"], class_names=photos.CLASSES)
+    plot.boxes(
+        plot.image(ax, image), target["boxes"], target["labels"], class_names=photos.CLASSES
+    )
     sides = np.sqrt((target["boxes"][:, 2:] - target["boxes"][:, :2]).prod(axis=1))
     plot.title(ax, name, f"sizes in pixels: {', '.join(f'{side:.0f}' for side in sides)}")
 course.show(
     figure,
-    "Six real photos with boxes: a cat that fills the photo, and its eyes; a cup on a saucer, with a "
-    "spoon that the cup "
-    "partly hides; a motorcycle in front of a bench in a cluttered garage; an astronaut "
-    "whose helmet hides her arm; a thin, tall rocket between towers; and two flowers, one of which is "
-    "cut by the border.",
+    "Six real photos with boxes: a cat that fills the photo, and its eyes; a cup on a "
+    "saucer, with a spoon that the cup partly hides; a motorcycle in front of a bench in "
+    "a cluttered garage; an astronaut whose helmet hides her arm; a thin, tall rocket "
+    "between towers; and two flowers, one of which is cut by the border.",
 )
 
 # %% look-shown
@@ -193,9 +207,9 @@ figure = plot.contact_sheet(
 )
 course.show(
     figure,
-    f"Contact sheet of {len(chosen)} photos with their boxes, {len(records)} photos in total. "
-    f"Classes: {', '.join(annotations.classes[1:])}. Look for objects without a box, and boxes that do "
-    "not fit.",
+    f"Contact sheet of {len(chosen)} photos with their boxes, {len(records)} photos in "
+    f"total. Classes: {', '.join(annotations.classes[1:])}. Look for objects without a "
+    "box, and boxes that do not fit.",
 )
 
 # %% check [markdown]
@@ -235,9 +249,9 @@ assert FOLDER or seen == {
 # Repair what it found. In your own folder, open the photos that the report names in labelme, correct them, and run the
 # cell above again. For the coins, the next cell changes the labelme files as you would.
 #
-# > **What people get wrong.** They repair in code what they should look at. `tray1_15` has the wrong size in its file, so
-# > the boxes can be scaled. If the photo had been *cropped*, the report would be the same, and scaling would place every
-# > box beside its object. After each repair, look at the photo again.
+# > **What people get wrong.** They repair in code what they should look at. `tray1_15` has the wrong size in its file,
+# > so the boxes can be scaled. If the photo had been *cropped*, the report would be the same, and scaling would place
+# > every box beside its object. After each repair, look at the photo again.
 
 
 # %% repair-done
@@ -257,10 +271,12 @@ if FOLDER is None:
     edit("tray1_15", scale_to_file)
 annotations = data.read_annotations(spec, None)
 report = data.validate(annotations, progress=False)
-print("remaining problems:", ", ".join(problem.kind for problem in report.problems) or "none")
 print(
-    f"{report.counts.images} photos, {report.counts.objects} objects of {len(annotations.classes) - 1} "
-    "class"
+    "remaining problems:", ", ".join(problem.kind for problem in report.problems) or "none"
+)
+print(
+    f"{report.counts.images} photos, {report.counts.objects} objects of "
+    f"{len(annotations.classes) - 1} class"
 )
 assert FOLDER or report.ok
 
@@ -278,8 +294,8 @@ assert FOLDER or report.ok
 #    $a t + b$ with $a > 0$ then has the same $u$. A uniform photo has the norm 0; it has no copies.
 # 3. The correlation of two photos is $u \cdot v$. A pair with a correlation of at least 0.98 is a leak.
 #
-# What happens in step 3 if you forget to subtract the mean in step 2? Think of two photos in thick fog, in which all pixels
-# have almost the same grey. The check contains two such photos.
+# What happens in step 3 if you forget to subtract the mean in step 2? Think of two photos in thick fog, in which all
+# pixels have almost the same grey. The check contains two such photos.
 
 
 # %% leaks-yours
@@ -292,12 +308,15 @@ def thumbnail(image):
 def find_leaks(train_photos, val_photos):
     """Return the pairs (i, j) for which val_photos[j] is a copy of train_photos[i], in ascending order.
 
-    train_photos, val_photos: lists of photos (H, W, 3) uint8 with any sizes. A list may be empty.
+    train_photos, val_photos: lists of photos (H, W, 3) uint8 with any sizes. A list may be
+    empty.
     """
 
     ### BEGIN SOLUTION
     def units(images):
-        vectors = np.array([thumbnail(image) for image in images]).reshape(-1, 256)  # (N, 256)
+        vectors = np.array([thumbnail(image) for image in images]).reshape(
+            -1, 256
+        )  # (N, 256)
         vectors = vectors - vectors.mean(axis=1, keepdims=True)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors / np.where(norms == 0, 1, norms)
@@ -316,17 +335,39 @@ def saved(image, gain=1.0, offset=0.0, size=None, quality=90):
     return np.asarray(Image.open(buffer).convert("RGB"))
 
 
-bank = [photos.load(name)[0] for name in ("chelsea", "coffee", "rocket", "flower", "camera")]
+bank = [
+    photos.load(name)[0] for name in ("chelsea", "coffee", "rocket", "flower", "camera")
+]
 bank += [photos.Coins(8, "train", seed=1)[i][0] for i in range(8)]
 black = np.zeros((30, 40, 3), np.uint8)
 for train_photos, val_photos, expected, hint in (
     (bank[:5], bank[5:], [], "These photos are all different."),
     (bank, [bank[2].copy()], [(2, 0)], "val_photos[0] equals train_photos[2]."),
     (bank, [saved(bank[6])], [(6, 0)], "A copy that was saved as JPEG has other pixels."),
-    (bank, [saved(bank[0], gain=0.6), saved(bank[7], 0.7, 60)], [(0, 0), (7, 1)], "Divide by the norm."),
-    (bank, [bank[9], saved(bank[3], size=(320, 213))], [(3, 1), (9, 0)], "The size does not matter."),
-    (bank[1:4], [bank[0], bank[2], bank[2]], [(1, 1), (1, 2)], "Pairs are sorted by i, then by j."),
-    ([bank[4], bank[5], bank[4]], [bank[4]], [(0, 0), (2, 0)], "A photo may have several copies."),
+    (
+        bank,
+        [saved(bank[0], gain=0.6), saved(bank[7], 0.7, 60)],
+        [(0, 0), (7, 1)],
+        "Divide by the norm.",
+    ),
+    (
+        bank,
+        [bank[9], saved(bank[3], size=(320, 213))],
+        [(3, 1), (9, 0)],
+        "The size does not matter.",
+    ),
+    (
+        bank[1:4],
+        [bank[0], bank[2], bank[2]],
+        [(1, 1), (1, 2)],
+        "Pairs are sorted by i, then by j.",
+    ),
+    (
+        [bank[4], bank[5], bank[4]],
+        [bank[4]],
+        [(0, 0), (2, 0)],
+        "A photo may have several copies.",
+    ),
     (
         [saved(bank[0], 0.2, 150)],
         [saved(bank[1], 0.2, 150)],
@@ -341,10 +382,14 @@ for train_photos, val_photos, expected, hint in (
     before = [image.copy() for image in (*train_photos, *val_photos)]
     result = find_leaks(list(train_photos), list(val_photos))
     require(
-        isinstance(result, list), f"find_leaks returns {type(result).__name__}. Return a list of pairs."
+        isinstance(result, list),
+        f"find_leaks returns {type(result).__name__}. Return a list of pairs.",
     )
     result = [tuple(int(index) for index in pair) for pair in result]
-    require(result == expected, f"find_leaks returns {result}, expected {expected}.\nHint: {hint}")
+    require(
+        result == expected,
+        f"find_leaks returns {result}, expected {expected}.\nHint: {hint}",
+    )
     same = map(np.array_equal, before, (*train_photos, *val_photos))
     require(all(same), "find_leaks changes a photo. Work on a copy.")
 
@@ -370,11 +415,14 @@ annotations = dataclasses.replace(annotations, records=records)
 groups = [record.image.stem.split("_")[0] for record in records]
 if HELD_OUT and set(HELD_OUT) < set(groups):
     in_val = [group in HELD_OUT for group in groups]
-    sides = [[i for i, answer in enumerate(in_val) if answer == side] for side in (False, True)]
+    sides = [
+        [i for i, answer in enumerate(in_val) if answer == side] for side in (False, True)
+    ]
     parts = [annotations.subset(side) for side in sides]
 else:
     parts = data.split(annotations)
-learnt, unseen = map(data.AnnotatedImages, parts)  # the photos for training, and those for validation
+# The photos for training, and those for validation.
+learnt, unseen = map(data.AnnotatedImages, parts)
 classes = learnt.classes
 for name, part in (("training", learnt), ("validation", unseen)):
     count = sum(len(part.annotation(i)[1]["boxes"]) for i in range(len(part)))
@@ -395,9 +443,9 @@ assert FOLDER or (len(learnt), len(unseen)) == (39, 22)
 # | about a hundred photos or more | MobileNet with pyramid (`--model mobilenet`) | ImageNet weights |
 # | many classes, small and large objects, hours of time | ResNet-50 with pyramid (`--model resnet50`) | COCO weights |
 #
-# The coins are small grey images, so the small network is enough. As in notebook 14, `defaults.for_dataset` proposes the
-# settings, and `defaults.resolve` fits the anchors to the *training* photos. Write down what you change, and why: here 60
-# steps of four photos, so that a training takes seconds.
+# The coins are small grey images, so the small network is enough. As in notebook 14, `defaults.for_dataset` proposes
+# the settings, and `defaults.resolve` fits the anchors to the *training* photos. Write down what you change, and why:
+# here 60 steps of four photos, so that a training takes seconds.
 
 # %% choose-shown
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
@@ -415,8 +463,13 @@ print(
 )
 print("skipped weights:", ", ".join(skipped) or "none")
 for name, part in (("training", learnt), ("validation", unseen)):
-    covered = evaluate.coverage(part, model.anchor_generator, model.strides(), *side, progress=False)
-    print(f"{name:<12}at least 0.5: {covered.recall(0.5):.0%}   at least 0.7: {covered.recall(0.7):.0%}")
+    covered = evaluate.coverage(
+        part, model.anchor_generator, model.strides(), *side, progress=False
+    )
+    print(
+        f"{name:<12}at least 0.5: {covered.recall(0.5):.0%}   at least 0.7: "
+        f"{covered.recall(0.7):.0%}"
+    )
 
 # %% train [markdown]
 # ## 6  Train more than once
@@ -431,7 +484,9 @@ for name, part in (("training", learnt), ("validation", unseen)):
 # %% train-done
 def fitted(images, seed, steps=STEPS):
     """Return a detector trained on photos, and the history of its losses."""
-    own = dataclasses.replace(plan, recipe=dataclasses.replace(recipe, seed=seed, steps=steps))
+    own = dataclasses.replace(
+        plan, recipe=dataclasses.replace(recipe, seed=seed, steps=steps)
+    )
     model, _ = own.make_model()
     run = train.fit(model, images, own.recipe, progress=False)
     model.eval()
@@ -448,7 +503,10 @@ trained = [fitted(learnt, seed) for seed in seeds]
 baseline = np.array([average_precision(model) for model, _ in trained])  # (3,)
 at_half = np.array([average_precision(model, 0.5) for model, _ in trained])  # (3,)
 for name, values in (("0.5", at_half), (f"{THRESHOLD}", baseline)):
-    print(f"AP at IoU {name:<5} mean {values.mean():.3f}, from {values.min():.3f} to {values.max():.3f}")
+    print(
+        f"AP at IoU {name:<5} mean {values.mean():.3f}, from {values.min():.3f} to "
+        f"{values.max():.3f}"
+    )
 assert FOLDER or (at_half.min() > 0.95 and 0.88 < baseline.min() < baseline.max() < 0.99)
 
 detector, history = trained[0]  # the sections below examine the first detector
@@ -462,8 +520,8 @@ found, targets = evaluate.predictions(detector, unseen, progress=False)
 #
 # 1. Draw as many photos as there are, *with replacement*: some occur twice or more, others not at all.
 # 2. Compute the AP of this sample.
-# 3. Repeat this a few hundred times. The middle 95 % of the APs are the confidence interval: its limits are the quantiles
-#    0.025 and 0.975.
+# 3. Repeat this a few hundred times. The middle 95 % of the APs are the confidence interval: its limits are the
+#    quantiles 0.025 and 0.975.
 #
 # **Your turn.** Write `bootstrap_interval`. Draw photos, not objects: the objects of a photo share light, scale and
 # background, so they are not independent. **Predict**: is the interval wider or narrower than the range over the seeds?
@@ -473,9 +531,10 @@ found, targets = evaluate.predictions(detector, unseen, progress=False)
 def bootstrap_interval(measure, count, draws, rng):
     """Return (low, high): the limits of the middle 95 % of a measure over resampled photos.
 
-    measure: a function that takes `count` indices of photos, of which some may be equal, and returns a
-    number, or NaN if the photos have no objects. Leave NaN out.
-    count: the number of photos. draws: the number of samples. rng: the np.random.Generator to draw with.
+    measure: a function that takes `count` indices of photos, of which some may be equal,
+    and returns a number, or NaN if the photos have no objects. Leave NaN out.
+    count: the number of photos. draws: the number of samples. rng: the np.random.Generator
+    to draw with.
     """
     ### BEGIN SOLUTION
     values = [measure(rng.integers(count, size=count)) for _ in range(draws)]
@@ -496,7 +555,10 @@ def check_interval(count, draws, measure, expected, tolerance, hint, seed=0):
     result = bootstrap_interval(watched, count, draws, np.random.default_rng(seed))
     require(np.shape(result) == (2,), f"Return a pair (low, high), got {result!r}.")
     shapes = {indices.shape for indices in calls}
-    require(shapes == {(count,)}, f"Draw {count} of {count} photos each time, got the shapes {shapes}.")
+    require(
+        shapes == {(count,)},
+        f"Draw {count} of {count} photos each time, got the shapes {shapes}.",
+    )
     require(len(calls) == draws, f"Draw {draws} samples, got {len(calls)}.")
     drawn = np.stack(calls)
     inside = drawn.dtype.kind in "iu" and drawn.min() >= 0 and drawn.max() < count
@@ -514,15 +576,28 @@ check_interval(1, 50, lambda indices: 7.0, (7, 7), 1e-9, "All values are equal."
 # The mean of three indices from 0 to 2 is 0 in 1 of 27 samples, and 2 in another 1 of 27: both are more
 # than 2.5 % of the samples.
 check_interval(
-    3, 10000, np.mean, (0, 2), 1e-9, "Draw with replacement. Take the quantiles 0.025 and 0.975."
+    3,
+    10000,
+    np.mean,
+    (0, 2),
+    1e-9,
+    "Draw with replacement. Take the quantiles 0.025 and 0.975.",
 )
 scores = np.linspace(0, 1, 400)
 half = 1.96 * scores.std() / np.sqrt(400)
 normal = 0.5 - half, 0.5 + half
 drawn = check_interval(
-    400, 3000, lambda indices: scores[indices].mean(), normal, 0.003, "Take the middle 95 % of the values."
+    400,
+    3000,
+    lambda indices: scores[indices].mean(),
+    normal,
+    0.003,
+    "Take the middle 95 % of the values.",
 )
-require(np.bincount(drawn.ravel(), minlength=400).min() > 2000, "Each photo must be equally likely.")
+require(
+    np.bincount(drawn.ravel(), minlength=400).min() > 2000,
+    "Each photo must be equally likely.",
+)
 check_interval(
     5,
     3000,
@@ -542,18 +617,30 @@ other = check_interval(
 )
 require((drawn != other).any(), "Draw with rng, so that another seed draws other samples.")
 again = check_interval(
-    400, 3000, lambda indices: scores[indices].mean(), normal, 0.003, "Take the middle 95 % of the values."
+    400,
+    3000,
+    lambda indices: scores[indices].mean(),
+    normal,
+    0.003,
+    "Take the middle 95 % of the values.",
 )
-require((drawn == again).all(), "Draw with rng, so that the same seed draws the same samples.")
+require(
+    (drawn == again).all(), "Draw with rng, so that the same seed draws the same samples."
+)
 
 
 def measure_ap(indices):
     chosen = [found[i] for i in indices], [targets[i] for i in indices]
-    return evaluate.evaluate_detections(*chosen, len(classes), iou_threshold=THRESHOLD).mean_ap
+    return evaluate.evaluate_detections(
+        *chosen, len(classes), iou_threshold=THRESHOLD
+    ).mean_ap
 
 
 low, high = bootstrap_interval(measure_ap, len(unseen), 300, np.random.default_rng(15))
-print(f"AP at IoU {THRESHOLD}: {baseline[0]:.3f}, 95 % interval over photos ({low:.3f}, {high:.3f})")
+print(
+    f"AP at IoU {THRESHOLD}: {baseline[0]:.3f}, 95 % interval over photos ({low:.3f}, "
+    f"{high:.3f})"
+)
 assert FOLDER or high - low > baseline.max() - baseline.min()
 
 # %% errors [markdown]
@@ -563,8 +650,8 @@ assert FOLDER or high - low > baseline.max() - baseline.min()
 # ## 8  Errors, by kind and in pictures
 #
 # The AP says how many errors there are. Their kinds say what to do about them: [3] and notebook 13 explain the kinds.
-# "AP without" is the AP that remains if all errors of a kind are repaired. **Predict** which kind costs most at an IoU of
-# 0.75.
+# "AP without" is the AP that remains if all errors of a kind are repaired. **Predict** which kind costs most at an IoU
+# of 0.75.
 
 # %% errors-shown
 errors = evaluate.error_kinds(found, targets, len(classes), iou_threshold=THRESHOLD)
@@ -575,7 +662,9 @@ assert FOLDER or 1 <= errors.objects.sum(axis=1)[evaluate.KINDS.index("localisat
 assert FOLDER or (costly == "localisation" and sum(gains.values()) - gains[costly] < 0.01)
 
 by_photo = [
-    evaluate.evaluate_detections([one], [target], len(classes), iou_threshold=THRESHOLD).mean_ap
+    evaluate.evaluate_detections(
+        [one], [target], len(classes), iou_threshold=THRESHOLD
+    ).mean_ap
     for one, target in zip(found, targets, strict=True)
 ]
 worst = np.argsort(by_photo, kind="stable")[:4]
@@ -589,9 +678,8 @@ course.show(
     figure,
     "The four photos with the lowest AP: "
     + ", ".join(f"{unseen.records[i].image.stem} with {by_photo[i]:.2f}" for i in worst)
-    + ". Detections with a score of at least 0.5 have solid boxes, and the ground truth is dashed. "
-    "Many solid boxes "
-    "differ from the dashed ones by some pixels on one side.",
+    + ". Detections with a score of at least 0.5 have solid boxes, and the ground truth "
+    "is dashed. Many solid boxes differ from the dashed ones by some pixels on one side.",
 )
 
 # %% missing [markdown]
@@ -599,9 +687,9 @@ course.show(
 #
 # ### Errors of the annotator
 #
-# Now turn the question around: run the detector on the *training* photos. A detection with a high score where there is no
-# box is either an error of the detector or a box that you forgot. The two are easy to tell apart: look. **Predict** how
-# the two photos come out in which a coin has no box, although the detector was trained on them.
+# Now turn the question around: run the detector on the *training* photos. A detection with a high score where there is
+# no box is either an error of the detector or a box that you forgot. The two are easy to tell apart: look. **Predict**
+# how the two photos come out in which a coin has no box, although the detector was trained on them.
 
 # %% missing-shown
 on_train, train_targets = evaluate.predictions(detector, learnt, progress=False)
@@ -622,7 +710,8 @@ course.show(
     figure,
     "Detections without a box on the training photos, highest score first: "
     + ", ".join(f"{name} with {score:.2f}" for name, score in suspects)
-    + ". Each photo shows one such detection with a solid box. The annotated objects have dashed boxes.",
+    + ". Each photo shows one such detection with a solid box. The annotated objects have "
+    "dashed boxes.",
 )
 
 # %% doctor [markdown]
@@ -639,7 +728,9 @@ course.show(
 # counts an object as found at an IoU of 0.5.
 
 # %% doctor-shown
-verdicts = doctor.examine(detector, learnt, unseen, losses=history["total_loss"], progress=False)
+verdicts = doctor.examine(
+    detector, learnt, unseen, losses=history["total_loss"], progress=False
+)
 print(doctor.report(verdicts))
 assert FOLDER or all(verdict.trouble is None for verdict in verdicts)
 
@@ -673,7 +764,10 @@ experiments = {
     ],
 }
 for name, values in experiments.items():
-    print(f"{name:<28} mean {np.mean(values):.3f}, from {min(values):.3f} to {max(values):.3f}")
+    print(
+        f"{name:<28} mean {np.mean(values):.3f}, from {min(values):.3f} to "
+        f"{max(values):.3f}"
+    )
 _, fewer_photos, fewer_steps = experiments.values()
 assert FOLDER or len(quarter) == 10
 assert FOLDER or abs(np.mean(fewer_photos) - baseline.mean()) < 0.04
@@ -689,8 +783,12 @@ ax.set_xlabel(f"AP at IoU {THRESHOLD} on {len(unseen)} photos, one point for eac
 course.show(
     figure,
     "Average precision of three seeds each. "
-    + "; ".join(f"{name}: {min(values):.2f} to {max(values):.2f}" for name, values in experiments.items())
-    + ". The points of the baseline and of fewer photos overlap; those of fewer steps lie far to the left.",
+    + "; ".join(
+        f"{name}: {min(values):.2f} to {max(values):.2f}"
+        for name, values in experiments.items()
+    )
+    + ". The points of the baseline and of fewer photos overlap; those of fewer steps lie "
+    "far to the left.",
 )
 
 # %% report [markdown]
@@ -707,8 +805,8 @@ course.show(
 #
 # ### Data
 #
-# *How many photos, of what, taken where and with what? Which classes, which rule for doubtful cases? Which faults did you
-# find, and how did you repair them? How did you split, and how did you look for leaks? Figure: a contact sheet.*
+# *How many photos, of what, taken where and with what? Which classes, which rule for doubtful cases? Which faults did
+# you find, and how did you repair them? How did you split, and how did you look for leaks? Figure: a contact sheet.*
 #
 # ### Method
 #
@@ -778,40 +876,51 @@ assert round(1.96 * (p * (1 - p) / 100) ** 0.5, 3) == 0.059
 
 # %% quiz
 course.quiz("""
-    A video shows three dogs. Its 300 frames are split at random into training and validation, and the AP
-    is 0.97. What
-    does this number tell you?
+    A video shows three dogs. Its 300 frames are split at random into training and
+    validation, and the AP is 0.97. What does this number tell you?
     [ ] The detector finds dogs in new videos with AP 0.97.
-        Nothing was measured on another video. Almost every validation frame has a neighbour in training.
+        Nothing was measured on another video. Almost every validation frame has a neighbour
+        in training.
     [ ] The split is fair, because it is random.
-        Chance is fair only if the photos are independent. Neighbouring frames are almost copies.
+        Chance is fair only if the photos are independent. Neighbouring frames are almost
+        copies.
     [x] The detector finds these three dogs in frames that resemble its training frames.
-        Split by video: then the validation shows dogs and places that the training did not contain.
+        Split by video: then the validation shows dogs and places that the training did not
+        contain.
     [ ] Nothing, because 0.97 is too high to be true.
         The number is true. It only answers another question than the one you care about.
 
-    Setting A has AP 0.91, 0.94 and 0.95 with three seeds, setting B has 0.93, 0.92 and 0.96. Which
-    sentence is right?
+    Setting A has AP 0.91, 0.94 and 0.95 with three seeds, setting B has 0.93, 0.92 and
+    0.96. Which sentence is right?
     [ ] B is better, because its best value and its mean are higher.
-        The means are 0.933 and 0.937. This difference is a tenth of the range of either setting.
+        The means are 0.933 and 0.937. This difference is a tenth of the range of either
+        setting.
     [x] These trainings do not show a difference.
-        Both ranges cover almost the same values. More seeds or more photos could show a small difference.
+        Both ranges cover almost the same values. More seeds or more photos could show a
+        small difference.
     [ ] A and B are equally good.
-        A difference that you cannot measure may still exist. You only know that it is small.
+        A difference that you cannot measure may still exist. You only know that it is
+        small.
 
-    You halve the width of the confidence interval over photos. What did you do, most likely?
+    You halve the width of the confidence interval over photos. What did you do, most
+    likely?
     [ ] I drew 1,200 bootstrap samples instead of 300.
-        More samples make the limits of the interval less random, but do not move them closer together.
+        More samples make the limits of the interval less random, but do not move them
+        closer together.
     [ ] I trained with twelve seeds instead of three.
-        More seeds make the mean over seeds more certain. The photos for validation remain the same.
+        More seeds make the mean over seeds more certain. The photos for validation remain
+        the same.
     [ ] I took twice as many photos for validation.
-        The width decreases with the square root of the number of photos: twice as many give 71 %.
+        The width decreases with the square root of the number of photos: twice as many give
+        71 %.
     [x] I took four times as many photos for validation.
         The square root of four is two.
 
-    At an IoU of 0.75, almost all lost AP is due to localisation errors. Which change is the most promising?
+    At an IoU of 0.75, almost all lost AP is due to localisation errors. Which change is the
+    most promising?
     [x] Train for longer, and look whether the annotated boxes are exact.
-        The boxes must become more exact. Inexact annotations limit how exact they can become.
+        The boxes must become more exact. Inexact annotations limit how exact they can
+        become.
     [ ] Lower the score threshold.
         The AP uses all scores already. A lower threshold adds detections, but moves no box.
     [ ] Lower the threshold of NMS.
@@ -819,13 +928,13 @@ course.quiz("""
     [ ] Add classes, so that similar objects are told apart.
         No error of the kind "class" was counted.
 
-    The detector reports a coin with score 0.99 in a validation photo, where there is no box. You look:
-    there is a coin.
-    What do you do?
+    The detector reports a coin with score 0.99 in a validation photo, where there is no
+    box. You look: there is a coin. What do you do?
     [ ] Add this box, because it raises the AP.
         If you correct only what costs AP, the annotation drifts towards the detector.
     [ ] Leave it, because photos for validation must not be changed.
-        A wrong annotation makes the number wrong, for every detector that is compared on it.
+        A wrong annotation makes the number wrong, for every detector that is compared on
+        it.
     [x] Go through all photos for validation with the same rule, correct them, and measure again.
         Then the correction does not depend on what this detector finds.
     [ ] Move this photo to the training photos.
@@ -837,7 +946,8 @@ course.quiz("""
 #
 # - Look at the photos, repair what a program finds, and search for what it cannot find: leaks and missing boxes.
 # - Choose the number before the training, and report it with its range over seeds and its interval over photos.
-# - Kinds of error, pictures and the doctor say what to do next. One experiment with a prediction shows whether it helped.
+# - Kinds of error, pictures and the doctor say what to do next. One experiment with a prediction shows whether it
+#   helped.
 #
 # ## Exercises without solutions
 #
