@@ -304,9 +304,9 @@ def reference(seed: int) -> Patient:
     Returns
     -------
     Patient
-        The detector with its pages, named "sound".
+        The detector with its pages, named "reference".
     """
-    return Patient("sound", *sound(np.random.default_rng([_check_seed(seed), 1])))
+    return Patient("reference", *sound(np.random.default_rng([_check_seed(seed), 1])))
 
 
 def check(function: Callable[[Patient], str], seed: int | None = None) -> None:

@@ -28,8 +28,8 @@
 #
 # *Time.* About two hours, of which the cells run for about three minutes.
 #
-# **The question.** All stages are written, and all their weights are random. How do half a million random numbers become
-# a detector? How can you tell early in the training whether it works?
+# **The question.** All stages are written, and all their weights are random. How do half a million random numbers
+# become a detector? How can you tell early in the training whether it works?
 #
 # A training run repeats one step: take a few images, compute the losses, compute the gradients, change the weights. You
 # will write this step. Then you examine the training in the order in which people examine a new detector:
@@ -76,7 +76,7 @@ def new_detector(seed=0, classes=pages.classes):
 
 first_four = [pages[i] for i in range(4)]  # a batch
 images, targets = [image for image, _ in first_four], [target for _, target in first_four]
-figure = plot.figure(10, 2.9)
+figure = plot.figure(10, 2.6)
 for ax, image, target in zip(figure.subplots(1, 4), images, targets, strict=True):
     plot.boxes(
         plot.image(ax, image), target["boxes"], target["labels"], class_names=pages.classes
@@ -117,7 +117,7 @@ course.show(
 
 # %% first-losses-yours
 def first_losses(num_classes):
-    """Return the approximate losses of a detector before its first step: (rpn_cls_loss, roi_cls_loss).
+    """Return two approximate losses before the first step: (rpn_cls_loss, roi_cls_loss).
 
     num_classes: L, the number of classes with the background. Assume that all logits are 0.
     """
@@ -152,8 +152,8 @@ for classes in (pages.classes, data.Digits.classes):
 # 2. **Compute the losses.** `model.get_loss(images, targets, rng)` returns five scalar tensors; `rng` draws the sampled
 #    anchors and RoIs. If the total is not finite, stop: one NaN in a weight soon makes all weights NaN.
 # 3. **Compute the gradients** with `backward()` of the total, which is the sum of the other four losses.
-# 4. **Clip.** If the norm of all gradients together, $\lVert g \rVert$, is larger than a bound $m$, multiply all of them
-#    by $m / \lVert g \rVert$ ([4] algorithm 1). Then one unusual batch cannot move the weights far.
+# 4. **Clip.** If the norm of all gradients together, $\lVert g \rVert$, is larger than a bound $m$, multiply all of
+#    them by $m / \lVert g \rVert$ ([4] algorithm 1). Then one unusual batch cannot move the weights far.
 #    `optim.clip_grad_norm(parameters, m)` clips in place and returns the norm before clipping. `optimizer.parameters`
 #    contains all parameters.
 # 5. **Change the weights** with `optimizer.step()`.
@@ -161,14 +161,16 @@ for classes in (pages.classes, data.Digits.classes):
 # > **What people get wrong.** If you clip before `backward()` or after `step()`, there is no error and no clipping. If
 # > you clip each gradient separately, the direction of the step changes; one common factor keeps it.
 #
-# > **What people get wrong.** Do not keep loss *tensors* in a list, and do not add them up. Until `backward()`, a tensor
-# > holds the graph of its whole pass. If you only print losses, for example on unseen images, every graph stays in
-# > memory. `.item()` returns the number.
+# > **What people get wrong.** Do not keep loss *tensors* in a list, and do not add them up. Until `backward()`, a
+# > tensor holds the graph of its whole pass. If you only print losses, for example on unseen images, every graph stays
+# > in memory. `.item()` returns the number.
 
 
 # %% step-yours
 def training_step(model, optimizer, images, targets, max_norm, rng):
-    """Run one step; return {name: float} of the five losses, and the norm of all gradients before clipping.
+    """Run one step; return the five losses and the norm of the gradients before clipping.
+
+    The losses are a dict {name: float}. The norm is that of all gradients together.
 
     images, targets: the arguments of `model.get_loss`.
     max_norm: the bound of the gradient norm.
@@ -256,8 +258,8 @@ course.show(
 # time, `roi_reg_loss` may *increase*. It counts only positive RoIs, and better proposals mean more of them. This is
 # progress, although the loss increases.
 #
-# > **What people get wrong.** Do not judge by the total alone. Four losses show which stage is slow, and their sum hides
-# > it.
+# > **What people get wrong.** Do not judge by the total alone. Four losses show which stage is slow, and their sum
+# > hides it.
 #
 # The library's step does three more things. It can add the gradients of several batches. If a step fails, it restores
 # the running statistics of the batch norms, and it names the first stage that is not finite.
@@ -315,15 +317,13 @@ def overfit_losses(lr, steps=40):
     return losses
 
 
-curves = {f"rate {lr:g}": overfit_losses(lr) for lr in (3e-5, 2e-3, 1e-1)}
+curves = {f"rate {lr:f}".rstrip("0"): overfit_losses(lr) for lr in (3e-5, 2e-3, 1e-1)}
 low, medium, high = (np.mean(losses[-5:]) for losses in curves.values())
 assert medium < high < low and max(curves["rate 0.1"]) > 100
 figure = plot.figure(7.5, 3.2)
 ax = figure.subplots()
-plot.loss_curves(ax, curves, smoothing=3, log=True)
-plot.title(
-    ax, "Too low, suitable, too high", "total loss on the same four pages; pale: every step"
-)
+plot.loss_curves(ax, curves, log=True)
+plot.title(ax, "Too low, suitable, too high", "total loss on the same four pages")
 course.show(
     figure,
     "Total loss in 40 steps with three learning rates. With 0.00003, it decreases slowly "
@@ -333,20 +333,23 @@ course.show(
 
 # %% schedule [markdown]
 # With the low rate, the network learns slowly. With the high rate, the first steps move the weights far away. The loss
-# comes back to a plateau, and from there it hardly decreases. A loss that *explodes* and a loss that *does not decrease*
-# can have the same cause.
+# comes back to a plateau, and from there it hardly decreases. A loss that *explodes* and a loss that *does not
+# decrease* can have the same cause.
 #
 # ### A learning rate for every step
 #
 # No single rate suits a whole run. At the start, the gradients are large, their direction changes with every step, and
-# Adam's averages rest on a few batches. The *warm-up* therefore increases the rate from a small value ([5] section 2.2).
-# At the end, the weights move randomly around a good place, in proportion to the rate. The rate must therefore decrease:
-# here along half a cosine ([6] section 3, without its restarts). $s$ is the step, $S$ the number of steps, $W$ the
-# number of warm-up steps, and $f$ the fraction of the rate that is left at the end:
+# Adam's averages rest on a few batches. The *warm-up* therefore increases the rate from a small value ([5] section
+# 2.2). At the end, the weights move randomly around a good place, in proportion to the rate. The rate must therefore
+# decrease: here along half a cosine ([6] section 3, without its restarts). $s$ is the step, $S$ the number of steps,
+# $W$ the number of warm-up steps, and $f$ the fraction of the rate that is left at the end:
 #
-# $$ \eta(s) = \eta_0 \, w(s) \, c(s), \qquad
-#    w(s) = \begin{cases} 0.001 + 0.999 \, s / W & s < W \\ 1 & s \ge W \end{cases} \qquad
-#    c(s) = f + (1 - f) \, \tfrac12 \left( 1 + \cos \left( \pi \min(s / S, 1) \right) \right). $$
+# $$ \begin{aligned}
+# \eta(s) &= \eta_0 \, w(s) \, c(s), \\
+# w(s) &= \begin{cases} 0.001 + 0.999 \, s / W & s < W \\ 1 & s \ge W \end{cases} \\
+# c(s) &= f + \tfrac12 (1 - f) \\
+# & \qquad \cdot \left( 1 + \cos \left( \pi \min(s / S, 1) \right) \right).
+# \end{aligned} $$
 #
 # Two traps: no warm-up, $W = 0$, and a step after the last.
 #
@@ -401,8 +404,9 @@ course.show(
 # ## 4  A whole run on shapes
 #
 # `train.fit` is the loop around the step. A `Recipe` contains the settings of the training. The recipe, the initial
-# weights and the data together decide the result to the last bit. The run has 900 steps of four pages: 3,600 pages, each
-# seen once. It stops several times; the detector is saved, examined and resumed. The stops do not change any number.
+# weights and the data together decide the result to the last bit. The run has 900 steps of four pages: 3,600 pages,
+# each seen once. It stops several times; the detector is saved, examined and resumed. The stops do not change any
+# number.
 #
 # **Predict**: what does the detector learn first: that there is an object, where it is, or which class it has?
 
@@ -412,6 +416,7 @@ looks = (0, 50, 100, 200, 500, 900)  # steps after which the detector is evaluat
 # Steps after which its proposals on one page are stored.
 stops = (0, 50, 100, 150, 200, 300, 500, 900)
 number = 7  # this page
+wanted = [target for _, target in unseen]
 model, traces, aps, ten_best = new_detector(seed=1), {}, {}, []
 with tempfile.TemporaryDirectory() as folder:
     for step in stops:
@@ -429,13 +434,9 @@ with tempfile.TemporaryDirectory() as folder:
         ten_best.append(model.trace([unseen[number][0]]).proposals[0][:10])
         if step in looks:
             traces[step] = [model.trace([image]) for image, _ in unseen]
-            found, wanted = (
-                [trace.outputs[0] for trace in traces[step]],
-                [target for _, target in unseen],
-            )
-            aps[step] = evaluate.evaluate_detections(
-                found, wanted, len(unseen.classes)
-            ).mean_ap
+            found = [trace.outputs[0] for trace in traces[step]]
+            result = evaluate.evaluate_detections(found, wanted, len(unseen.classes))
+            aps[step] = result.mean_ap
             print(
                 f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}"
             )
@@ -445,21 +446,22 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # Play the figure, or move its slider. On the left, it shows the ten proposals with the highest scores on one unseen
 # page. The dashed boxes are the objects. The coloured boxes are the proposals nearest to each object, and their colours
-# show the IoU. On the right, each line is an object of this page: the highest IoU with one of the ten proposals.
+# show the IoU. The other proposals are white. On the right, each line is an object of this page: the highest IoU with
+# one of the ten proposals.
 #
-# At step 0, the ten proposals are random anchors, because all scores are almost equal. At first they become worse: the
-# RPN has learned that almost all anchors are background, and its ranking of the rest is random. Then the proposals move
-# to the objects, and finally to their edges.
+# Before the training, the ten proposals are random anchors, because all scores are almost equal. At first they become
+# worse: the RPN has learned that almost all anchors are background, and its ranking of the rest is random. Then the
+# proposals move to the objects, and finally to their edges.
 
 # %% settling-page
 image, target = unseen[number]
-contrast = np.linalg.norm(
-    image - np.median(image, axis=(0, 1)), axis=2, keepdims=True
-)  # (96, 96, 1)
-# (96, 96, 3); colours show the IoU
+background = np.median(image, axis=(0, 1))  # (3,)
+contrast = np.linalg.norm(image - background, axis=2, keepdims=True)  # (96, 96, 1)
+# (96, 96, 3), in grey, because colours show the IoU
 grey = np.repeat(1 - 0.8 * contrast / contrast.max(), 3, axis=2)
-# (10, G) for each stop
-overlaps = [boxes.iou(found, target["boxes"]) for found in ten_best]
+overlaps = [
+    boxes.iou(found, target["boxes"]) for found in ten_best
+]  # (10, G) for each stop
 page_best = np.array([iou.max(axis=0) for iou in overlaps])  # (stops, G)
 
 
@@ -469,7 +471,9 @@ def draw(figure, i):
     plot.nearest_proposals(
         left, grey, ten_best[i], overlaps[i], target["boxes"], scale=False
     )
-    plot.title(left, f"After {stops[i]} steps", "10 best proposals; dashed: objects")
+    plot.title(
+        left, f"{stops[i]} training steps", "dashed: objects; others: the 10 best proposals"
+    )
     past = np.where(np.arange(len(stops))[:, None] <= i, page_best, np.nan)  # (stops, G)
     plot.settling(right, stops, past)
     right.scatter(
@@ -494,22 +498,24 @@ notes = {
     150: "The proposals move to the objects.",
     900: "The proposals fit the edges of most objects.",
 }
-assert np.median(page_best[1]) < 0.5 and np.median(page_best[-1]) > 0.7
+page_medians = np.median(page_best, axis=1)  # (stops,)
+assert page_medians[1] < page_medians[0] < 0.5 and page_medians[-1] > 0.7
 captions = [
-    f"After {step} steps, {(iou >= 0.5).sum()} of {len(iou)} objects have a proposal with "
-    f"an IoU of at least 0.5. The median is {np.median(iou):.2f}. {notes.get(step, '')}"
+    f"{f'After {step} training steps' if step else 'Before the training'}, "
+    f"{(iou >= 0.5).sum()} of {len(iou)} objects have a proposal with an IoU of at least "
+    f"0.5. The median is {np.median(iou):.2f}. {notes.get(step, '')}"
     for step, iou in zip(stops, page_best, strict=True)
 ]
 course.player(draw, captions, size=(9.5, 4.2), seconds=2)
 
 # %% settling-every-page [markdown]
-# One page may be an exception. The graphs below therefore show all objects of all unseen pages: on the left the ten best
-# proposals, on the right the detections with a score of at least 0.5.
+# One page may be an exception. The graphs below therefore show all objects of all unseen pages: on the left the ten
+# best proposals, on the right the detections with a score of at least 0.5.
 
 
 # %% settling-all
 def best_iou(boxes_list):
-    """Return the highest IoU of each object of the unseen pages with the boxes of its page, (G,)."""
+    """Return the highest IoU of each unseen object with the boxes of its page, (G,)."""
     return np.concatenate(
         [
             boxes.iou(found, target["boxes"]).max(axis=0, initial=0)
@@ -553,27 +559,17 @@ plot.title(
     f"total from {run.history['total_loss'][0]:.2f} to "
     f"{np.mean(run.history['total_loss'][-25:]):.2f}; pale: every step",
 )
-plot.lines(
-    right,
-    np.arange(1, 901),
-    {"all gradients": run.grad_norms},
-    "step",
-    "norm",
-    levels=(recipe.max_norm,),
-)
-clipped = np.mean(np.array(run.grad_norms) > recipe.max_norm)
-plot.title(
-    right,
-    "Gradient norm",
-    f"dotted: the bound; {100 * clipped:.1f} % of the steps are clipped",
-)
+plot.loss_curves(right, {"norm of all gradients": run.grad_norms}, smoothing=25)
+right.get_legend().remove()
+right.set_ylabel("norm of all gradients")
+clipped = np.sum(np.array(run.grad_norms) > recipe.max_norm)
+plot.levels(right, {"bound": recipe.max_norm})
+plot.title(right, "Gradient norm", f"{clipped} of {recipe.steps} steps are clipped")
 
-# Means of 25 steps.
-total = np.convolve(run.history["total_loss"], np.ones(25) / 25, "valid")
-fallen = (run.history["total_loss"][0] - total[200 - 12]) / (
-    run.history["total_loss"][0] - total[-1]
-)
-assert fallen > 0.7 and aps[200] < aps[900] / 2 and clipped < 0.01
+losses = np.array(run.history["total_loss"])
+total = np.convolve(losses, np.ones(25) / 25, "valid")  # means of 25 steps
+fallen = (losses[0] - total[200 - 12]) / (losses[0] - total[-1])
+assert fallen > 0.7 and aps[200] < aps[900] / 2 and clipped < 0.01 * recipe.steps
 course.show(
     figure,
     "Losses of 900 steps: the total decreases fast in the first 50 steps, then slowly to "
@@ -583,17 +579,18 @@ course.show(
 )
 
 # %% reading-runs [markdown]
-# The stages learn one after the other. After 200 steps, the proposals lie on most objects, but the second stage has high
-# scores for few of them. It cannot learn from proposals before there are good ones. This is why training adds the
+# The stages learn one after the other. After 200 steps, the proposals lie on most objects, but the second stage has
+# high scores for few of them. It cannot learn from proposals before there are good ones. This is why training adds the
 # ground-truth boxes to its RoIs (notebook 10).
 #
 # Compare the loss with the AP that was printed above. After 200 steps, the total loss has done more than 70 % of its
 # decrease, but the AP is less than half of its final value. In the remaining steps, the detector learns the classes and
 # more exact boxes. This changes the loss little, and the AP most. Judge a run by the AP on unseen images. "The loss has
-# converged" is a poor reason to stop. Almost no gradient is clipped: the bound is for rare, unusual batches.
+# converged" is a poor reason to stop. The bound of the gradient norm is for rare, unusual batches: here, fewer than 1 %
+# of the steps are clipped.
 #
-# > **What people get wrong.** The loss of four pages is noisy: the pale line jumps from step to step. Compare means over
-# > many steps, never two single steps, and fix the seed before you blame a setting.
+# > **What people get wrong.** The loss of four pages is noisy: the pale line jumps from step to step. Compare means
+# > over many steps, never two single steps, and fix the seed before you blame a setting.
 #
 # > **What people get wrong.** If you choose the best of many runs with the unseen images, do not report its AP on the
 # > same images. Use a third set of images for the report.
@@ -639,9 +636,9 @@ course.show(
 )
 
 # %% patience [markdown]
-# After 100 steps, the detector finds almost nothing, and nothing is wrong: the detector of shapes also had an AP50 below
-# 0.2 at that point. If overfitting one batch had failed, more steps would not help. Check in this order: the first
-# losses, overfitting one batch, a short run compared with a known one, and only then train longer.
+# After 100 steps, the detector finds almost nothing, and nothing is wrong: the detector of shapes also had an AP50
+# below 0.2 at that point. If overfitting one batch had failed, more steps would not help. Check in this order: the
+# first losses, overfitting one batch, a short run compared with a known one, and only then train longer.
 #
 # ## 6  Start from trained weights
 #
@@ -663,7 +660,10 @@ course.show(
 
 # %% settings-yours
 def settings():
-    """Return {field of train.Recipe: value}, without the given fields steps, batch_size and seed."""
+    """Return {field of train.Recipe: value}.
+
+    The fields steps, batch_size and seed are given. Do not set them.
+    """
     ### BEGIN SOLUTION
     return {"lr": 5e-3, "warmup_steps": 10, "freeze": ("backbone", "rpn")}
     ### END SOLUTION
@@ -687,10 +687,8 @@ headless.roi_heads = roi_heads.RoIHeads(  # random weights
 before = evaluate.evaluate(headless, digits, progress=False).mean_ap
 recipe = train.Recipe(steps=120, batch_size=4, **chosen)
 run = train.fit(headless, data.Digits(), recipe, progress=False)
-result, by_step = (
-    evaluate.evaluate(headless, digits, progress=False),
-    run.history["roi_cls_loss"],
-)
+result = evaluate.evaluate(headless, digits, progress=False)
+by_step = run.history["roi_cls_loss"]
 assert result.mean_ap >= 0.92, (
     f"AP50 is {result.mean_ap:.3f}, and was {before:.3f} before. roi_cls_loss every 20 "
     f"steps: {np.round(by_step[::20], 2)}. If it decreases slowly: what is the learning "
@@ -700,7 +698,10 @@ assert result.mean_ap >= 0.92, (
 
 figure = plot.figure(10, 3.4)
 left, right = figure.subplots(1, 2, width_ratios=(1.4, 1))
-plot.title(plot.loss_curves(left, run.history, smoothing=9), "Your 120 steps", f"{chosen}")
+fields = [f"{name} = {value}" for name, value in chosen.items() if name != "freeze"]
+frozen = ", ".join(chosen.get("freeze", ())) or "nothing"
+plot.loss_curves(left, run.history, smoothing=9)
+plot.title(left, "Your 120 steps", "; ".join([*fields, f"frozen: {frozen}"]))
 plot.title(
     plot.ap_bars(right, result.ap, digits.classes),
     "Average precision",
@@ -720,7 +721,10 @@ course.show(
 # The first losses were only approximately log 2 and log L, because the last layers start with *small* random weights.
 # Set these weights to 0, and the losses are exact. On the same pages, with L = 5, the two losses are then
 #
-# $$ -\log \tfrac12 = 0.693147 \quad \text{and} \quad -\log \tfrac15 = 1.609438, $$
+# $$ \begin{aligned}
+# -\log \tfrac12 &= 0.693147, \\
+# -\log \tfrac15 &= 1.609438,
+# \end{aligned} $$
 #
 # whatever the pages show and whatever is sampled. Check them with a pocket calculator; the difference is below
 # $10^{-6}$. The last number is the AP50 of the digit detector on 200 unseen pages: **0.985**.
@@ -754,7 +758,7 @@ course.quiz("""
         log 21 = 3.04.
     [ ] Choose a lower learning rate.
         There was no step yet, so the learning rate had no effect.
-    [x] Find the cause first: initial weights, a sum instead of a mean, or pixels in a wrong range.
+    [x] Find the cause: initial weights, a sum instead of a mean, or wrong pixel values.
         Equal logits give a loss of log 21 = 3.04. A loss of 40 needs large logits or a sum
         over many RoIs.
 

@@ -46,9 +46,9 @@
 # recalls; from 2010 on, it used the area. In 2014, COCO [3] added the mean over ten IoU thresholds. Most papers since
 # then report COCO's number.
 #
-# [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham, Van Gool, Williams, Winn, Zisserman:
-# *The PASCAL Visual Object Classes (VOC) Challenge*, 2010. [3] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312), and
-# the evaluation code of the challenge.
+# [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham, Van Gool, Williams, Winn, Zisserman: *The PASCAL
+# Visual Object Classes (VOC) Challenge*, 2010. [3] Lin et al.: *Microsoft COCO*, 2014 (arXiv 1405.0312), and the
+# evaluation code of the challenge.
 
 # %% setting-up
 import numpy as np
@@ -61,7 +61,7 @@ model = rcnn.load_digits()
 
 
 class Doubled:
-    """Sheets that show two pages at once: each pixel is the darker one of the two, as in notebook 08."""
+    """Sheets that show the darker pixels of two pages, as in notebook 08."""
 
     pages = data.Digits(40, split="val")
     classes = pages.classes
@@ -79,14 +79,10 @@ class Doubled:
 sheets = Doubled()  # harder than the pages of the training
 images = [image for image, _ in sheets]
 detections, targets = evaluate.predictions(model, sheets, progress=False)
-print(
-    len(images),
-    "sheets,",
-    sum(len(t["labels"]) for t in targets),
-    "digits,",
-    sum(len(d["labels"]) for d in detections),
-    "detections",
+digits, found = (
+    sum(len(page["labels"]) for page in each) for each in (targets, detections)
 )
+print(f"{len(images)} sheets, {digits} digits, {found} detections")
 
 # %% by-hand-text [markdown]
 # ## 1  From the outputs of the head to a list
@@ -99,25 +95,23 @@ print(
 # 3. Apply NMS *within each class* with the threshold `box_nms_thresh`, here 0.5.
 # 4. Keep the `box_detections_per_img` detections with the highest scores of all classes, here 100.
 #
-# **Predict**: how many candidates are left after each step, for a sheet with 100 RoIs and four digits? The cell compares
-# its result with the detections of the model. The function of the library is `roi_heads.detect`.
+# **Predict**: how many candidates are left after each step, for a sheet with 100 RoIs and four digits? The cell
+# compares its result with the detections of the model. The function of the library is `roi_heads.detect`.
 
 # %% by-hand-steps
 trace, config = model.trace([images[17]]), model.config
 powers = np.exp(trace.class_logits - trace.class_logits.max(axis=1, keepdims=True))
 scores = (powers / powers.sum(axis=1, keepdims=True))[:, 1:].reshape(-1)  # (R * (L - 1),)
-found = boxes.decode(trace.box_deltas, trace.rois, config.bbox_reg_weights)[:, 1:].reshape(
-    -1, 4
-)
+decoded = boxes.decode(trace.box_deltas, trace.rois, config.bbox_reg_weights)  # (R, L, 4)
+found = decoded[:, 1:].reshape(-1, 4)  # (R * (L - 1), 4)
 labels = np.tile(np.arange(1, trace.class_logits.shape[1]), len(trace.rois))
 all_candidates = boxes.clip(found, trace.image_sizes[0]), scores, labels
 
 likely = np.flatnonzero(scores > config.box_score_thresh)
 found, scores, labels = (array[likely] for array in all_candidates)
 large = boxes.remove_small(found, 1e-2)
-keep = large[
-    nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)
-]
+kept = nms.batched_nms(found[large], scores[large], labels[large], config.box_nms_thresh)
+keep = large[kept]
 best = keep[: config.box_detections_per_img]
 counts = [len(array) for array in (all_candidates[1], likely, large, keep, best)]
 print("all candidates, high scores, large boxes, after NMS, best:", *counts)
@@ -130,13 +124,13 @@ course.compare(nms.batched_nms, *all_candidates, config.box_nms_thresh)
 # %% per-class-text [markdown]
 # ## 2  Why NMS works within each class
 #
-# Two objects of different classes may overlap, like a rider and a horse, or two digits here. Both boxes are correct. Two
-# overlapping boxes of *one* class are more likely to show the same object. NMS therefore compares only boxes of the same
-# class.
+# Two objects of different classes may overlap, like a rider and a horse, or two digits here. Both boxes are correct.
+# Two overlapping boxes of *one* class are more likely to show the same object. NMS therefore compares only boxes of the
+# same class.
 #
-# This has a cost: a digit that looks like a 4 and like a 9 gets two boxes, and one of them is wrong. The figure shows
-# the detections with scores above 0.3. The mean AP in its captions is over all sheets. **Predict** which of the two is
-# higher.
+# This has a cost: a digit that looks like two classes gets a box of each class, and one of them is wrong. NMS over all
+# classes would keep only the box with the higher score. The figure shows the detections with scores above 0.3. The mean
+# AP in its titles is over all sheets. **Predict** which of the two is higher.
 
 
 # %% per-class-pictured
@@ -147,15 +141,21 @@ def select(page, rows):
 
 def mean_ap(pages, **options):
     """Return the mean AP of detections on the sheets."""
-    return evaluate.evaluate_detections(
-        pages, targets, len(sheets.classes), **options
-    ).mean_ap
+    result = evaluate.evaluate_detections(pages, targets, len(sheets.classes), **options)
+    return result.mean_ap
 
 
 over_all = [
     select(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections
 ]
 assert mean_ap(detections) > mean_ap(over_all)
+zero, six = sheets.classes.index("0"), sheets.classes.index("6")
+likely_six, likely_zero = (
+    detections[17]["scores"][detections[17]["labels"] == label].max()
+    for label in (six, zero)
+)
+assert six in targets[17]["labels"] and 0.9 < likely_six < likely_zero
+assert six not in over_all[17]["labels"][over_all[17]["scores"] > 0.3]
 figure = plot.figure(10, 4.9)
 for ax, pages, name in zip(
     figure.subplots(1, 2),
@@ -184,6 +184,10 @@ course.show(
 )
 
 # %% cut-text [markdown]
+# NMS within each class has the higher AP, and the figure shows a reason. The loop of the 6 looks like a 0, and this 0
+# has a higher score than the 6. Within each class, both boxes stay: one is correct, the other is wrong. Over all
+# classes, the 0 removes the 6, and the digit is lost.
+#
 # ## 3  Why the score threshold is so low
 #
 # You would not show a user a box with a score of 0.05. But average precision uses the *order* of the detections. A
@@ -266,8 +270,8 @@ print("assign: correct")
 # $$ \text{precision}_n = \frac{r_n}{n}, \qquad \text{recall}_n = \frac{r_n}{G} . $$
 #
 # Each detection adds one point to the curve. A correct detection moves the point to the right by $1 / G$, and up if the
-# precision is below 1. A wrong detection moves it straight down. Recall never decreases, and precision jumps. The figure
-# shows all 8s of one sheet: the boxes, the list and the curve. Follow detection 5 through all three panels.
+# precision is below 1. A wrong detection moves it straight down. Recall never decreases, and precision jumps. The
+# figure shows all 8s of one sheet: the boxes, the list and the curve. Follow detection 5 through all three panels.
 
 # %% curve-tied
 EIGHT, number = sheets.classes.index("8"), 31
@@ -333,17 +337,12 @@ widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)
 
 # %% averages-pictured
 def averages(outcomes, num_objects):
-    """Return the APs (VOC 2007, VOC 2012, COCO) of a list of correct (True) and wrong detections."""
+    """Return the APs (VOC 2007, VOC 2012, COCO) of detections that are correct or wrong."""
     outcomes = np.array(outcomes)
-    place = np.where(
-        outcomes, np.cumsum(outcomes) - 1, num_objects + np.arange(len(outcomes))
-    )  # (D,)
-    corners = np.arange(num_objects + len(outcomes))[:, None] * [40, 0, 40, 0] + [
-        0.0,
-        0,
-        20,
-        20,
-    ]
+    aside = num_objects + np.arange(len(outcomes))  # places without an object
+    place = np.where(outcomes, np.cumsum(outcomes) - 1, aside)  # (D,)
+    left = 40.0 * np.arange(num_objects + len(outcomes))[:, None]
+    corners = left * [1, 0, 1, 0] + [0, 0, 20, 20]
     scores = np.linspace(1, 0.5, len(outcomes))
     page = [{"boxes": corners[place], "scores": scores, "labels": np.ones(len(place), int)}]
     objects = [{"boxes": corners[:num_objects], "labels": np.ones(num_objects, int)}]
@@ -363,11 +362,8 @@ ways = (
     ("COCO: 101 recalls", np.arange(101) / 100),
 )
 for ax, (name, recalls) in zip(figure.subplots(1, 3), ways, strict=True):
-    plot.title(
-        plot.interpolation(ax, recall, precision, recalls),
-        name,
-        "grey dots: the detections",
-    )
+    plot.interpolation(ax, recall, precision, recalls)
+    plot.title(ax, name, "grey dots: the detections")
 course.show(
     figure,
     "Three panels with the same interpolated precision: 1 up to recall 0.5, then 0.67 up "
@@ -378,7 +374,7 @@ course.show(
 
 # %% hand-yours
 def by_hand():
-    """Return three average precisions that you computed on paper: (VOC 2007, VOC 2012, COCO).
+    """Return three APs that you computed on paper: (VOC 2007, VOC 2012, COCO).
 
     There are four objects and five detections. By descending score, the detections are:
     correct, wrong, correct, correct, wrong. Write fractions, such as 51 / 101.
@@ -434,9 +430,8 @@ def average_precision(recall, precision, method):
     if method == "voc2012":
         return float(np.diff(recall, prepend=0) @ best[:-1])
     steps = {"voc2007": 10, "coco": 100}[method]
-    first = np.searchsorted(
-        recall, np.arange(steps + 1) / steps
-    )  # the first point that reaches each recall
+    # The first point that reaches each recall.
+    first = np.searchsorted(recall, np.arange(steps + 1) / steps)
     return float(best[first].mean())
     ### END SOLUTION
 
@@ -451,11 +446,11 @@ assert len(too_high) == 10 and too_high[0] == 35 and np.arange(0, 1.1, 0.1)[3] >
 # ## 8  The whole measure, from your two functions
 #
 # The assignment runs sheet by sheet, because a detection can only find an object of its own image. Then the detections
-# of *all* sheets form one list by descending score, and that list has one curve. The check does this with your functions
-# for each digit, and compares the result with `evaluate.evaluate_detections`.
+# of *all* sheets form one list by descending score, and that list has one curve. The check does this with your
+# functions for each digit, and compares the result with `evaluate.evaluate_detections`.
 #
-# > **What people get wrong.** The mean of the APs of single images is a different number. Most images contain one or two
-# > objects of a class, and the AP of one object can only be 1, 1/2, 1/3, ... or 0.
+# > **What people get wrong.** The mean of the APs of single images is a different number. Most images contain one or
+# > two objects of a class, and the AP of one object can only be 1, 1/2, 1/3, ... or 0.
 
 # %% whole-check points=2
 official = evaluate.evaluate_detections(detections, targets, len(sheets.classes))
@@ -463,23 +458,22 @@ print(f"{'digit':<7}{'objects':>8}{'detections':>12}{'yours':>8}{'rcnn':>8}")
 for label in range(1, len(sheets.classes)):
     correct, scores = [], []
     for page, target in zip(detections, targets, strict=True):
-        own, wanted = (
-            select(page, page["labels"] == label),
-            target["boxes"][target["labels"] == label],
-        )
+        own = select(page, page["labels"] == label)
+        wanted = target["boxes"][target["labels"] == label]
         correct.append(assign(own["boxes"], own["scores"], wanted, 0.5))
         scores.append(own["scores"])
-    order = np.argsort(-np.concatenate(scores), kind="stable")
-    curve = evaluate.precision_recall(
-        np.concatenate(correct)[order], official.num_objects[label]
+    order, count = (
+        np.argsort(-np.concatenate(scores), kind="stable"),
+        official.num_objects[label],
     )
-    yours = average_precision(curve[1], curve[0], "voc2012")
+    curve = evaluate.precision_recall(np.concatenate(correct)[order], count)
+    yours, expected = average_precision(curve[1], curve[0], "voc2012"), official.ap[label]
     print(
-        f"{sheets.classes[label]:<7}{official.num_objects[label]:>8}{len(order):>12}{yours:>8.4f}{official.ap[label]:>8.4f}"
+        f"{sheets.classes[label]:<7}{count:>8}{len(order):>12}{yours:>8.4f}{expected:>8.4f}"
     )
-    if not abs(yours - official.ap[label]) < 1e-9:
+    if not abs(yours - expected) < 1e-9:
         raise checks.CheckFailed(
-            f"digit {label - 1}: {yours:.4f}, expected {official.ap[label]:.4f}. "
+            f"digit {label - 1}: {yours:.4f}, expected {expected:.4f}. "
             "Do the checks of assign and of average_precision pass?"
         )
 
@@ -487,18 +481,18 @@ for label in range(1, len(sheets.classes)):
 # ## 9  COCO: ten thresholds and other differences
 #
 # At an IoU threshold of 0.5, a box can be twice as wide as the object, or shifted by a third of the object's width, and
-# still be correct. COCO takes the mean over the thresholds 0.5, 0.55, ..., 0.95, so that a more exact box gives a higher
-# AP ([3]). "AP" without a number means this mean; "AP50" and "AP75" mean a single threshold. COCO also uses at most 100
-# detections per class and image, and reports separate numbers for small, medium and large objects. VOC's own code adds 1
-# to the sides of a box; COCO and rcnn do not. The first cell shows the core of the library's code, for all ten
-# thresholds (T) at once.
+# still be correct. COCO takes the mean over the thresholds 0.5, 0.55, ..., 0.95, so that a more exact box gives a
+# higher AP ([3]). "AP" without a number means this mean; "AP50" and "AP75" mean a single threshold. COCO also uses at
+# most 100 detections per class and image, and reports separate numbers for small, medium and large objects. VOC's own
+# code adds 1 to the sides of a box; COCO and rcnn do not. The first cell shows the core of the library's code, for all
+# ten thresholds (T) at once.
 
 # %% coco-source
 course.source(evaluate.coco._curves)
 
 # %% coco-thresholds
 coco = evaluate.evaluate_coco(detections, targets, len(sheets.classes))
-# (T,): over recalls and classes
+# (T,), means over recalls and classes
 by_threshold = coco.precision[:, :, 1:, 0, -1].mean(axis=(1, 2))
 print({name: round(coco.numbers[name], 3) for name in ("AP", "AP50", "AP75")})
 voc = {method: round(mean_ap(detections, method=method), 3) for method in evaluate.METHODS}
@@ -528,7 +522,8 @@ course.show(
 #
 # - **difficult** (VOC): the object need not be found. A detection of it is neither correct nor wrong.
 # - **crowd** (COCO): one box around many objects that were not separated. Any number of detections may lie in it, and
-#   they are neither correct nor wrong. The criterion is not the IoU, but the fraction of the *detection* inside the box.
+#   they are neither correct nor wrong. The criterion is not the IoU, but the fraction of the *detection* inside the
+#   box.
 # - **a class without objects**: its recall is 0/0. Its AP is **NaN**, not 0, and the mean ignores it. COCO's own code
 #   writes -1 and excludes it from the mean.
 #
@@ -546,8 +541,9 @@ seconds = {
     "found twice": [[40, 0, 80, 40], [41, 0, 81, 40]],
     "in a corner": [[42, 2, 52, 12]],
 }
+print("second object  flag        AP of class 1   of class 2    mean")
 for name, second in seconds.items():
-    # The last is of class 2.
+    # The last box is of class 2.
     found = np.array([*second, [0, 0, 20, 20], [90, 0, 99, 9]], float)
     page = {
         "boxes": found,
@@ -557,18 +553,16 @@ for name, second in seconds.items():
     for flag in ("none", "difficult", "crowd"):
         flags = {} if flag == "none" else {flag: np.array([False, True])}
         result = evaluate.evaluate_detections([page], [objects | flags], 3)
-        print(
-            f"second object {name:<12} flag {flag:<10} AP of class 1 {result.ap[1]:.3f}, "
-            f"of class 2 {result.ap[2]:.3f}, mean {result.mean_ap:.3f}"
-        )
+        numbers = f"{result.ap[1]:>13.3f}{result.ap[2]:>13.3f}{result.mean_ap:>8.3f}"
+        print(f"{name:<15}{flag:<12}{numbers}")
         assert np.isnan(result.ap[2])
 
 # %% number-text [markdown]
 # ## A number to check
 #
-# What does a duplicate cost? There is one object with two detections, both with an IoU above 0.5. The first detection is
-# correct and the second is wrong. The recalls are 1, 1, the precisions 1, 1/2, and the AP is **1**: this duplicate costs
-# nothing.
+# What does a duplicate cost? There is one object with two detections, both with an IoU above 0.5. The first detection
+# is correct and the second is wrong. The recalls are 1, 1, the precisions 1, 1/2, and the AP is **1**: this duplicate
+# costs nothing.
 #
 # Now there are two objects, and the duplicate of the first comes before the detection of the second: correct, wrong,
 # correct. This is the example of section 7, with AP **0.833** = 5/6. With $k$ duplicates in between, the last precision
@@ -685,11 +679,11 @@ course.quiz("""
 #
 # **Stretch**
 #
-# 6. How exact is a mean AP that is measured on 40 sheets? Draw 40 sheets with replacement, evaluate their detections and
-#    targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two mean APs of
+# 6. How exact is a mean AP that is measured on 40 sheets? Draw 40 sheets with replacement, evaluate their detections
+#    and targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two mean APs of
 #    section 2 come from the same sheets, so do the same for their difference. Is it above 0 in 95 % of the draws?
-# 7. Change `assign` to COCO's rule: a detection takes the best of the objects that are still free. Construct two objects
-#    and two detections for which the two rules differ. Does any detection of our sheets change?
+# 7. Change `assign` to COCO's rule: a detection takes the best of the objects that are still free. Construct two
+#    objects and two detections for which the two rules differ. Does any detection of our sheets change?
 #
 # ## Where to go next
 #

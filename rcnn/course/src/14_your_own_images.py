@@ -53,15 +53,14 @@
 # transferable are features in deep neural networks?*, 2014 (arXiv 1411.1792).
 
 # %% settings
-FOLDER = (
-    # Your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos" or "masks:photos".
-    None
-)
+# Your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos", "masks:photos".
+FOLDER = None
 # "coco" downloads 160 MB once; or the path of such a .pth or .safetensors file.
 COCO_WEIGHTS = None
 
 import dataclasses
 import tempfile
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +125,7 @@ print(
 )
 print(data.validate(boards, progress=False))
 
-figure = plot.figure(10, 2.6)
+figure = plot.figure(10, 2.3)
 for ax, index in zip(figure.subplots(1, 4), (0, 3, 7, 11), strict=True):
     image, target = boards[index]
     plot.boxes(
@@ -189,10 +188,7 @@ edit(4, lambda xml: xml.replace("xmin", "?").replace("xmax", "xmin").replace("?"
 edit(10, lambda xml: xml.replace("<xmax>152", "<xmax>167"))  # the image is 160 pixels wide
 Image.open(photos / "train_000008.png").resize((80, 60)).save(photos / "train_000008.png")
 edit(
-    9,
-    lambda xml: xml.replace(
-        "<object>", "<object>" + xml.split("<object>")[1] + "<object>", 1
-    ),
+    9, lambda xml: xml.replace("<object>", f"<object>{xml.split('<object>')[1]}<object>", 1)
 )
 
 damaged = data.read_annotations(f"voc:{root / 'damaged'}", None)
@@ -200,8 +196,9 @@ problems = data.validate(damaged, progress=False, to_learn=False).problems
 assert len(problems) == 6
 for problem in problems:
     print(
-        f"{problem.kind} ({problem.count}): {problem.sentence}\n    {problem.examples[0]}"
+        f"{problem.kind} ({problem.count}): {problem.sentence}".replace(": ", ":\n    ", 1)
     )
+    print(textwrap.indent(textwrap.fill(f"{problem.examples[0]}", 80), "    "))
 
 # %% repair [markdown]
 # **Your turn.** Repair these faults in four steps. Each step has its own check:
@@ -217,8 +214,9 @@ for problem in problems:
 
 # %% names-yours
 def repair_names(names, classes):
-    """Return the names in the spelling of the classes, and their labels: (tuple of G str, (G,) int).
+    """Return the names in the spelling of the classes, and their labels.
 
+    The result is a pair: a tuple of G str, and an array (G,) of int.
     names: G names. Each one equals a class, apart from capital letters. G may be 0.
     classes: the class names, background first. A label is an index into classes.
     """
@@ -313,16 +311,15 @@ print("repair_boxes: correct")
 
 # %% rows-yours
 def distinct_rows(box_array, labels):
-    """Return the indices of the objects to keep, in ascending order: of equal objects, only the first.
+    """Return the indices of the objects to keep, in ascending order.
 
+    Of equal objects, keep only the first.
     box_array, labels: (G, 4), (G,), after the repair; G may be 0. Two objects are equal if
     they have the same box and the same label.
     """
     ### BEGIN SOLUTION
-    rows = [
-        (*box, label)
-        for box, label in zip(box_array.tolist(), labels.tolist(), strict=True)
-    ]
+    pairs = zip(box_array.tolist(), labels.tolist(), strict=True)
+    rows = [(*box, label) for box, label in pairs]
     return [i for i, row in enumerate(rows) if row not in rows[:i]]
     ### END SOLUTION
 
@@ -405,7 +402,7 @@ four = [
     for i, record in enumerate(repaired.records)
     if record.image.stem[-2:] in ("04", "08", "09", "10")
 ]
-figure, clean = plot.figure(10, 2.6), data.AnnotatedImages(repaired)
+figure, clean = plot.figure(10, 2.3), data.AnnotatedImages(repaired)
 titles = {
     "04": "Exchanged corners",
     "08": "Shrunk",
@@ -441,9 +438,8 @@ course.show(
 # network?
 
 # %% coverage-shown
-model = rcnn.faster_rcnn_small(
-    boards.classes, min_size=120, max_size=240
-)  # boards keep their size, 120 × 160
+# Boards keep their size, 120 × 160.
+model = rcnn.faster_rcnn_small(boards.classes, min_size=120, max_size=240)
 strides = model.strides()
 sets = {
     "paper": anchors.AnchorGenerator((128, 256, 512), (0.5, 1, 2)),
@@ -454,10 +450,8 @@ covered = {
     for name, generator in sets.items()
 }
 for name, of_set in covered.items():
-    print(
-        f"{name:<14}at least 0.5: {of_set.recall(0.5):6.1%}   at least 0.7: "
-        f"{of_set.recall(0.7):6.1%}"
-    )
+    half, strict = of_set.recall(0.5), of_set.recall(0.7)
+    print(f"{name:<14}at least 0.5: {half:6.1%}   at least 0.7: {strict:6.1%}")
 
 figure = plot.figure(10, 4)
 left, right = figure.subplots(1, 2)
@@ -500,9 +494,7 @@ assert round(0.7**-0.5, 2) == 1.2 and round(1 / 0.7, 2) == 1.43
 f = ((1 / 0.7 + 1) / 2) ** 2
 assert round(f, 2) == 1.47 and round(f**2, 2) == 2.17
 widths = np.arange(2, 60)[:, None]
-squares = np.concatenate(
-    [4 - widths / 2, 4 - widths / 2, 4 + widths / 2, 4 + widths / 2], axis=1
-)  # (58, 4)
+squares = 4 + widths / 2 * [-1, -1, 1, 1]  # (58, 4)
 overlap = boxes.iou(squares, [[-6, -6, 6, 6]])[:, 0]
 assert (
     round(overlap[10], 2) == 0.29
@@ -511,20 +503,19 @@ assert (
 )
 
 sizes_of, ratios_of = model.config.anchor_sizes, model.config.aspect_ratios
+print("boards      anchor sizes       0.5     0.7   positive anchors per object")
 for factor in (1, 2, 3):
     larger = anchors.AnchorGenerator(tuple(factor * size for size in sizes_of), ratios_of)
     one = evaluate.coverage(
         boards, larger, strides, factor * 120, factor * 240, progress=False
     )
-    print(
-        f"boards of {factor * 120} × {factor * 160}, sizes {larger.sizes}: "
-        f"0.5 for {one.recall(0.5):.1%}, 0.7 for {one.recall(0.7):.1%}, "
-        f"{one.num_positive.mean():.1f} positive anchors per object"
-    )
+    row = f"{factor * 120} × {factor * 160}   {', '.join(map(str, larger.sizes)):<14}"
+    fractions = f"{one.recall(0.5):>8.1%}{one.recall(0.7):>8.1%}"
+    print(f"{row}{fractions}{one.num_positive.mean():>8.1f}")
 
 # %% choose [markdown]
-# Images of two or three times the side need four or nine times the work. This is the cost of small objects. A feature
-# pyramid, whose first level has a stride of 4, is an alternative ([2] section 4.1).
+# Images with two or three times the side length need four or nine times the work. This is the cost of small objects. A
+# feature pyramid, whose first level has a stride of 4, is an alternative ([2] section 4.1).
 #
 # **Your turn.** Choose at most three sizes and three ratios, from the data set alone, in two steps:
 #
@@ -545,16 +536,17 @@ for factor in (1, 2, 3):
 
 # %% shapes-yours
 def object_shapes(dataset, min_size, max_size):
-    """Return (sizes, ratios) of all objects, (N,) each, in the order of the images and of their boxes.
+    """Return (sizes, ratios) of all objects, (N,) each.
 
-    dataset: has a length; dataset[i] is (image (h, w, 3), {"boxes": (G, 4), "labels":
-    (G,)}); G may be 0.
+    The objects are in the order of the images and of their boxes.
+    dataset: has a length; dataset[i] is an image (h, w, 3) and its target
+    {"boxes": (G, 4), "labels": (G,)}; G may be 0.
     min_size, max_size: the settings of `transform.resized_size(size, min_size, max_size)`,
     which computes the size (height, width) of a resized image.
     `transform.scale_boxes(boxes, size, resized)` scales its boxes.
 
-    A size is the square root of an area, in pixels of the resized image. A ratio is height
-    / width.
+    A size is the square root of an area, in pixels of the resized image.
+    A ratio is height / width.
     """
     ### BEGIN SOLUTION
     found_sizes, found_ratios = [np.zeros(0)], [np.zeros(0)]
@@ -615,7 +607,7 @@ print("object_shapes: correct")
 
 # %% choose-yours
 def choose_anchors(dataset, strides, min_size, max_size):
-    """Return (sizes, ratios), at most three of each, which cover the objects of images like these.
+    """Return (sizes, ratios), at most three of each, for the objects of such images.
 
     strides: [(rows, columns)] of the only level.
     dataset, min_size, max_size: as in `object_shapes`, which you may call.
@@ -634,10 +626,8 @@ chosen = choose_anchors(boards, strides, 120, 240)
 yours = anchors.AnchorGenerator(*(tuple(map(float, numbers)) for numbers in chosen))
 on_unseen = evaluate.coverage(unseen, yours, strides, 120, 240, progress=False)
 print("sizes", np.round(chosen[0], 1), "  ratios", np.round(chosen[1], 2))
-print(
-    f"unseen boards: 0.5 for {on_unseen.recall(0.5):.1%}, 0.7 for "
-    f"{on_unseen.recall(0.7):.1%}"
-)
+half, strict = on_unseen.recall(0.5), on_unseen.recall(0.7)
+print(f"unseen boards: 0.5 for {half:.1%}, 0.7 for {strict:.1%}")
 
 # %% suggest [markdown]
 # ### What a search finds
@@ -744,7 +734,8 @@ assert aps[0] < 0.05 and aps[1] > 0.85 and aps[2] < 0.3
 
 figure = plot.figure(8, 3.4)
 totals = {name: run.history["total_loss"] for name, run in runs.items()}
-plot.loss_curves(figure.subplots(), totals, smoothing=8)
+ax = plot.loss_curves(figure.subplots(), totals, smoothing=8)
+plot.title(ax, "Total loss on boards", "mean of 8 steps; pale: every step")
 course.show(
     figure,
     "Total loss in 80 training steps. From the weights of digits, the loss is lower "
@@ -808,14 +799,14 @@ course.show(
 )
 
 # %% time [markdown]
-# Almost every object has a proposal, and almost every proposed object is detected. What the detector still confuses are
-# the classes, and it does so on training boards, too. So first train for more steps, and then add boards.
+# Almost every object has a proposal, and almost every proposed object is detected. The detector still confuses
+# some classes, on training boards, too. So first train for more steps, and then add boards.
 #
 # **How long does a full training take?** Multiply the number of steps by the time of one step, which the progress bar
 # of `rcnn train` shows after the first steps. For this folder, `rcnn train` plans 1,200 steps of two boards. Images
-# with twice the side take about four times as long. A ResNet-50 with a pyramid has many more layers and channels, and
-# one training step at 800 × 1200 takes some seconds on a CPU. `rcnn train` therefore resizes your images to a short
-# side of at most 320 pixels, and fits the anchors to that size.
+# with twice the side length take about four times as long. A ResNet-50 with a pyramid has many more layers and
+# channels, and one training step at 800 × 1200 takes some seconds on a CPU. `rcnn train` therefore resizes your images
+# to a short side of at most 320 pixels, and fits the anchors to that size.
 #
 # ## 6  A photo, and the COCO detector
 #
@@ -882,9 +873,8 @@ course.show(
 # %% coco-shown
 figure = None
 if COCO_WEIGHTS is None:
-    print(
-        'no detections here, because COCO_WEIGHTS is None; "coco" downloads the weights (160 MB, once)'
-    )
+    print("no detections here, because COCO_WEIGHTS is None")
+    print('"coco" downloads the weights (160 MB, once)')
 else:
     detector = rcnn.faster_rcnn_resnet_50_fpn(weights=COCO_WEIGHTS)
     one = detector.predict([photo], score_thresh=0.5)[0]
@@ -976,7 +966,10 @@ course.show(
 # How many anchors does the photo of section 6 have? The padded batch has 800 × 1216 pixels, and the strides are 4, 8,
 # 16, 32 and 64. The number of cells is rounded up (800 / 64 = 12.5 gives 13 rows), and each cell has three anchors:
 #
-# $$ 3 \, (200 \cdot 304 + 100 \cdot 152 + 50 \cdot 76 + 25 \cdot 38 + 13 \cdot 19) = 242{,}991 . $$
+# $$ \begin{aligned}
+# 3 \, (& 200 \cdot 304 + 100 \cdot 152 + 50 \cdot 76 \\
+# & + 25 \cdot 38 + 13 \cdot 19) = 242{,}991 .
+# \end{aligned} $$
 #
 # The cell counts the rows of the arrays. In training, all anchors are compared with all objects. The cell also measures
 # this step for eight objects, with the NumPy reference and with the kernel.
@@ -985,10 +978,8 @@ course.show(
 everything = np.concatenate(levels)
 print("anchors:", len(everything), "=", " + ".join(str(len(level)) for level in levels))
 assert len(everything) == 242_991
-eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)]).astype(
-    np.float32
-)
-course.compare(boxes.iou, everything, eight, repeat=5)
+eight = np.concatenate([object_box + [40 * i, 0, 40 * i, 0] for i in range(8)])  # (8, 4)
+course.compare(boxes.iou, everything, eight.astype(np.float32), repeat=5)
 
 # %% questions [markdown]
 # ## Five questions
@@ -1066,12 +1057,12 @@ course.quiz("""
 #
 # **Core**
 #
-# 1. How many boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
-# 2. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
+# 3. How many boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
+# 4. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
 #
 # **Stretch**
 #
-# 1. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
+# 5. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
 #    doctor report? What is the AP at an IoU of 0.75 (`evaluate.evaluate(..., iou_threshold=0.75)`)?
 #
 # ## Where to go next
