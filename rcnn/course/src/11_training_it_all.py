@@ -561,7 +561,7 @@ plot.title(
 )
 plot.loss_curves(right, {"norm of all gradients": run.grad_norms}, smoothing=25)
 right.get_legend().remove()
-right.set_ylabel("norm of all gradients")
+right.set(ylabel="norm of all gradients", ylim=(0, 1.1 * recipe.max_norm))
 clipped = np.sum(np.array(run.grad_norms) > recipe.max_norm)
 plot.levels(right, {"bound": recipe.max_norm})
 plot.title(right, "Gradient norm", f"{clipped} of {recipe.steps} steps are clipped")

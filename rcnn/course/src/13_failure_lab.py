@@ -290,12 +290,12 @@ def recalls(found, wanted):
 
 # %% recalls-check points=3
 diagnosis.check_recalls(recalls)
-print(" " * 8 + "as annotated   axes swapped   of another page")
+print(" " * 9 + "as annotated   axes swapped   of another page")
 for name, (trace, targets) in examined.items():
     three = recalls(
         [one["boxes"] for one in trace.outputs], [target["boxes"] for target in targets]
     )
-    print(f"{name:<8}{three[0]:12.2f}{three[1]:15.2f}{three[2]:18.2f}")
+    print(f"{name:<9}{three[0]:12.2f}{three[1]:15.2f}{three[2]:18.2f}")
     assert sum(recall > 0.9 for recall in three) <= 1
 
 # %% kinds [markdown]

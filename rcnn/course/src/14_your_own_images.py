@@ -811,10 +811,11 @@ course.show(
 # ## 6  A photo, and the COCO detector
 #
 # The public detector with a ResNet-50 and a pyramid knows the 80 classes of COCO [4]. Its weights have 160 MB, so this
-# notebook does not download them unless you set `COCO_WEIGHTS` at the top. The steps before the network need no weights:
-# the photo is resized to 800 × 1199 and padded to 800 × 1216. Then five levels of anchors are placed on it, with one
-# size and three ratios each ([2] section 4.1). Each panel shows the anchors of the cell nearest to the middle of the
-# pagoda. **Predict**: which level covers the pagoda? It is 371 pixels high in the photo, and 695 in the batch.
+# notebook does not download them unless you set `COCO_WEIGHTS` at the top. The steps before the network need no
+# weights: the photo is resized to 800 × 1199 and padded to 800 × 1216. Then five levels of anchors are placed on it,
+# with one size and three ratios each ([2] section 4.1). Each panel shows the anchors of the cell nearest to the middle
+# of the pagoda; the first two panels are enlarged. **Predict**: which level covers the pagoda? It is 371 pixels high in
+# the photo, and 695 in the batch.
 
 # %% photo-shown
 photo, target = course.photos.load("china")  # (427, 640, 3)
@@ -838,13 +839,18 @@ assert round(float(object_box[0, 3] - object_box[0, 1])) == 695
 figure = plot.figure(10, 5.8)
 middle = (object_box[0, :2] + object_box[0, 2:]) / 2
 *axes, last = figure.subplots(2, 3).flat
-for ax, level, (rows, columns) in zip(axes, levels, features, strict=True):
-    plot.anchor_level(ax, in_batch, level, near=middle, max_dots=19)
+zooms = (6, 3, 1, 1, 1)  # the anchors of the first two levels are small
+for ax, level, (rows, columns), zoom in zip(axes, levels, features, zooms, strict=True):
+    plot.anchor_level(ax, in_batch, level, near=middle, max_dots=19 * zoom)
     best = boxes.iou(level, object_box).max()
     assert best < 0.7
-    plot.title(
-        ax, f"{rows} × {columns} cells, best IoU {best:.2f}", f"anchors {level.shape}"
-    )
+    caption = f"anchors {level.shape}"
+    if zoom > 1:
+        x, y = np.array(resized[::-1]) / (2 * zoom)  # half of the part that is shown
+        ax.set_xlim(middle[0] - x, middle[0] + x)
+        ax.set_ylim(middle[1] + y, middle[1] - y)
+        caption += f"; enlarged {zoom} times"
+    plot.title(ax, f"{rows} × {columns} cells, best IoU {best:.2f}", caption)
 plot.title(
     plot.boxes(plot.image(last, in_batch), object_box),
     "The pagoda",
