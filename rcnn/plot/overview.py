@@ -40,7 +40,6 @@ from rcnn.plot.style import LINE_WIDTH, THIN_LINE, as_array, as_boxes
 from rcnn.plot.tags import Tags, tag_texts
 from rcnn.trace import Trace
 
-_SMALL_ANCHOR = 0.1  # anchors whose sides are all below this fraction of the image's width have no dark edges
 _FUNNEL_START = 0.5  # x value at which the bars start; below 1, so that a count of 1 has a bar
 
 
@@ -178,8 +177,7 @@ def anchor_level(
     cell = int(((cells - target) ** 2).sum(axis=1).argmin())
     _dots(ax, _thinned(ax, cells, max_dots), "white", size=2.5)
     chosen = level[cell * per_cell : (cell + 1) * per_cell]  # (k, 4)
-    small = (chosen[:, 2:] - chosen[:, :2]).max() < _SMALL_ANCHOR * width
-    _draw_by_ratio(ax, chosen, THIN_LINE, edged=not small)
+    _draw_by_ratio(ax, chosen, THIN_LINE)
     left, top = np.minimum(chosen[:, :2].min(axis=0), 0)
     right, bottom = np.maximum(chosen[:, 2:].max(axis=0), (width, height))
     ax.set(xlim=(left, right), ylim=(bottom, top))
@@ -551,15 +549,12 @@ def _thinned(ax: Axes, cells: np.ndarray, max_dots: int) -> np.ndarray:
     return np.asarray(cells[(x % step == step // 2) & (y % step == step // 2)])
 
 
-def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float, edged: bool = True) -> list[Artist]:
-    """Draw k anchors (k, 4) with one colour per aspect ratio. Return legend handles in the order of the ratios.
-
-    Without dark edges (`edged=False`), the colours of small anchors stay visible.
-    """
+def _draw_by_ratio(ax: Axes, anchors: np.ndarray, width: float) -> list[Artist]:
+    """Draw k anchors (k, 4) with one colour per aspect ratio. Return legend handles in the order of the ratios."""
     ratios = _nominal_ratios(anchors)
     color_of = {ratio: style.PALETTE[i % len(style.PALETTE)] for i, ratio in enumerate(sorted(set(ratios)))}
     for corner, ratio in zip(anchors, ratios, strict=True):
-        style.edged_box(ax, corner, color_of[ratio], width=width, edged=edged)
+        style.edged_box(ax, corner, color_of[ratio], width=width)
     return [
         Line2D([], [], color=color, label=f"height / width \u2248 {ratio:.1f}", path_effects=style.outline(2.0))
         for ratio, color in color_of.items()

@@ -101,6 +101,7 @@ def test_ranked_curve_marks_every_detection_with_its_rank(ax):
     assert marks(ax) == [(0.5, 1, True), (0.5, 0.5, False), (1, 2 / 3, True)]
     assert [text.get_text() for text in ax.texts] == ["1", "2", "3"]
     assert not any(line.get_markersize() == 12 for line in ax.lines)
+    assert ax.get_ylim()[1] > 1  # the rank of the first detection is inside the axes, not on the caption
     assert_nothing_is_clipped(ax.figure)
 
 

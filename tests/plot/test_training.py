@@ -163,6 +163,15 @@ def test_nearest_proposals_use_the_first_ones_only(small_ax):
     assert_nothing_is_clipped(small_ax.figure)
 
 
+@pytest.mark.parametrize("count, width", [(20, 1.0), (21, 0.6)])
+def test_few_proposals_are_drawn_clearly(small_ax, count, width):
+    boxes = np.tile([1.0, 1, 9, 9], (count, 1))
+    plot.nearest_proposals(small_ax, PAGE, boxes, np.full((count, 2), 0.3), OBJECTS)
+    every = small_ax.collections[0]
+    assert every.get_linewidth() == [width]
+    assert (every.get_alpha() > 0.5) == (count == 20)
+
+
 def test_object_without_overlap_has_no_nearest_proposal(small_ax):
     plot.nearest_proposals(small_ax, PAGE, PROPOSALS, OVERLAPS, OBJECTS, top=1)
     np.testing.assert_array_equal(small_ax.collections[1].get_array(), [0.64])
@@ -301,6 +310,12 @@ def test_gradient_by_class_outlines_the_true_class(wide_ax):
     assert [text.get_text() for text in wide_ax.get_xticklabels()] == ["background", "cat", "dog"]
     assert [text.get_text() for text in wide_ax.get_yticklabels()] == ["0", "1"]
     assert wide_ax.get_ylim() == (2, 0)
+    assert_nothing_is_clipped(wide_ax.figure)
+
+
+def test_gradient_by_class_turns_only_long_names(wide_ax):
+    plot.gradient_by_class(wide_ax, np.zeros((1, 3, 4)), [0], ["background", "0", "10"])
+    assert [text.get_rotation() for text in wide_ax.get_xticklabels()] == [90, 0, 0]
     assert_nothing_is_clipped(wide_ax.figure)
 
 

@@ -647,7 +647,7 @@ by_photo = [
 ]
 worst = np.argsort(by_photo, kind="stable")[:4]
 hidden = 0  # coins whose detections are not shown
-figure = plot.figure(11, 3)
+figure = plot.figure(11, 2.7)
 for ax, i in zip(figure.subplots(1, 4), worst, strict=True):
     clear = found[i]["scores"] >= 0.5
     arrays = (found[i][key][clear] for key in ("boxes", "scores", "labels"))
@@ -680,7 +680,7 @@ course.show(
 on_train, train_targets = evaluate.predictions(detector, learnt, progress=False)
 of_training = evaluate.error_kinds(on_train, train_targets, len(classes))
 strange = of_training.examples["background"]  # by descending score
-figure = plot.figure(11, 3)
+figure = plot.figure(11, 2.7)
 suspects = []
 for ax, (i, d) in zip(figure.subplots(1, 4), strange[:4], strict=False):
     suspects.append((learnt.records[i].image.stem, float(on_train[i]["scores"][d])))
