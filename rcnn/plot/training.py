@@ -317,7 +317,8 @@ def nearest_proposals(
     """Draw the proposals with the highest scores, and highlight the nearest proposal of each object.
 
     The nearest proposal of an object is the one with the highest IoU, and its colour shows this IoU. All other
-    proposals are drawn in white, or in a paler colour if there are more than 20. The boxes of the objects are drawn as dashed lines.
+    proposals are drawn in white, or in a paler colour if there are more than 20. The boxes of the objects are drawn as
+    dashed lines.
 
     Parameters
     ----------

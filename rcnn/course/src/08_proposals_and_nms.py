@@ -408,6 +408,8 @@ assert (
     and easy["moved"] == easy["top-n"] == easy_strict["top-n"] == 1
 )
 assert 0.85 < hard_strict["moved"] < hard["moved"] < 1
+assert easy["top-N"] == easy["anchors"] and hard["top-N"] < hard["anchors"]
+assert hard["top-n"] < hard["NMS"]
 assert all(
     each["moved"] == each["clipped"] == each["not small"] for each in (hard, hard_strict)
 )
@@ -429,7 +431,7 @@ course.show(
 )
 
 # %% recall-read [markdown]
-# The step that increases the recall is the decoding. About a quarter of the digits have an anchor with an IoU of at
+# Decoding is the step that increases the recall. About a quarter of the digits have an anchor with an IoU of at
 # least 0.7. After the anchors are moved, boxes cover all digits of the ordinary pages and most digits of the doubled
 # pages. Clipping and removing small boxes lose no object here. The two cuts lose objects only on the doubled pages. NMS
 # removes about half of the boxes. It can lose an object in two ways. First, a box of *another* object has a higher

@@ -671,6 +671,7 @@ def settings():
 
 # %% settings-check points=3
 chosen = settings()
+assert train.Recipe().warmup_steps == 200  # the default
 assert not {"steps", "batch_size", "seed"} & set(chosen), (
     "steps, batch_size and seed are given; do not set them"
 )

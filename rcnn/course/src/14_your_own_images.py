@@ -456,6 +456,7 @@ for name, of_set in covered.items():
 figure = plot.figure(10, 4)
 left, right = figure.subplots(1, 2)
 before = covered["small network"]
+assert model.config.anchor_sizes == (14, 24, 40)
 assert np.mean((before.sizes >= 10) & (before.sizes <= 40)) > 0.9
 cell = anchors.cell_anchors(model.config.anchor_sizes, model.config.aspect_ratios)
 plot.coverage(left, before.sizes, before.ratios, before.best_iou, cell)
@@ -691,6 +692,7 @@ course.show(
 rcnn.save(root / "digits.safetensors", rcnn.load_digits())
 default = defaults.for_dataset(spec)
 assert (default.recipe.steps, default.recipe.batch_size) == (1200, 2)
+assert len(unseen) == 40 and 80 * 4 / len(boards) < 3 and defaults.MAX_SHORT_SIDE == 320
 begun = defaults.for_dataset(spec, steps=80)
 recipe = dataclasses.replace(begun.recipe, batch_size=4, warmup_steps=20, val_every=0)
 begun = dataclasses.replace(begun, recipe=recipe, weights=str(root / "digits.safetensors"))
