@@ -350,11 +350,8 @@ NAMES = ("anchors", "top-N", "moved", "clipped", "not small", "NMS", "top-n")
 
 def boxes_by_step(trace, i):
     """Return the boxes of image i after each step in NAMES."""
-    logits, deltas, anchors = (
-        trace.objectness[0][i],
-        trace.rpn_deltas[0][i],
-        trace.anchors[0],
-    )
+    logits, deltas = trace.objectness[0][i], trace.rpn_deltas[0][i]  # (A,), (A, 4)
+    anchors = trace.anchors[0]  # (A, 4)
     best = rpn.top_k(logits, model.config.rpn_pre_nms_top_n_test)
     moved = boxes.decode(deltas[best], anchors[best])
     kept = nms.nms(
@@ -502,10 +499,8 @@ chosen = np.argsort(overlaps[2])[-2:]
 assert [pages.classes[label] for label in digits["labels"][chosen]] == ["4", "4"]
 pair = digits["boxes"][chosen]  # (2, 4)
 corner = np.array([54, 40, 54, 40])  # of the part of the page that is shown
-found, values = (
-    traces["doubled pages"].candidates[4],
-    traces["doubled pages"].candidate_scores[4],
-)
+trace = traces["doubled pages"]
+found, values = trace.candidates[4], trace.candidate_scores[4]
 figure, shown = plot.figure(10, 3.8), []
 for ax, limit in zip(figure.subplots(1, 3), (0.3, 0.5, 0.7), strict=True):
     kept = nms.nms(found, values, limit)

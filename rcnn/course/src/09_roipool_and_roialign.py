@@ -294,7 +294,7 @@ def draw_slide(figure, step):
         "output of the upper left bin",
         at=shifts[step],
     )
-    plot.title(left, "RoIPool", "dashed: the RoI; dots: largest cells")
+    plot.title(left, "RoIPool", "dashed: RoI; blue, pink: bins; dots: largest")
     plot.title(middle, "RoIAlign", "2 × 2 points in each bin")
 
 

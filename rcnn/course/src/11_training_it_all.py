@@ -303,11 +303,8 @@ course.compare(loss_and_norm, batch, repeat=3)
 def overfit_losses(lr, steps=40):
     """Return the total losses (steps,) of a new detector on the four pages."""
     model = new_detector()
-    optimizer, batch, losses = (
-        optim.Adam(model.parameters(), lr),
-        model.make_batch(images),
-        [],
-    )
+    optimizer, losses = optim.Adam(model.parameters(), lr), []
+    batch = model.make_batch(images)
     for step in range(steps):
         optimizer.zero_grad()
         loss = model.get_loss(batch, targets, np.random.default_rng(step))["total_loss"]
@@ -430,16 +427,14 @@ with tempfile.TemporaryDirectory() as folder:
                 stop_at=step,
                 progress=False,
             )
-        # (10, 4), by descending score
-        ten_best.append(model.trace([unseen[number][0]]).proposals[0][:10])
+        proposals = model.trace([unseen[number][0]]).proposals[0]  # by descending score
+        ten_best.append(proposals[:10])
         if step in looks:
             traces[step] = [model.trace([image]) for image, _ in unseen]
             found = [trace.outputs[0] for trace in traces[step]]
             result = evaluate.evaluate_detections(found, wanted, len(unseen.classes))
             aps[step] = result.mean_ap
-            print(
-                f"after {step:>3} steps: AP50 on {len(unseen)} unseen pages {aps[step]:.3f}"
-            )
+            print(f"after {step:>3} steps: AP50 on unseen pages {aps[step]:.3f}")
 
 # %% settling [markdown]
 # ### Proposals move to the objects
@@ -459,9 +454,7 @@ background = np.median(image, axis=(0, 1))  # (3,)
 contrast = np.linalg.norm(image - background, axis=2, keepdims=True)  # (96, 96, 1)
 # (96, 96, 3), in grey, because colours show the IoU
 grey = np.repeat(1 - 0.8 * contrast / contrast.max(), 3, axis=2)
-overlaps = [
-    boxes.iou(found, target["boxes"]) for found in ten_best
-]  # (10, G) for each stop
+overlaps = [boxes.iou(found, target["boxes"]) for found in ten_best]  # (10, G) each
 page_best = np.array([iou.max(axis=0) for iou in overlaps])  # (stops, G)
 
 
@@ -471,9 +464,7 @@ def draw(figure, i):
     plot.nearest_proposals(
         left, grey, ten_best[i], overlaps[i], target["boxes"], scale=False
     )
-    plot.title(
-        left, f"{stops[i]} training steps", "dashed: objects; others: the 10 best proposals"
-    )
+    plot.title(left, f"{stops[i]} training steps", "dashed: objects; solid: proposals")
     past = np.where(np.arange(len(stops))[:, None] <= i, page_best, np.nan)  # (stops, G)
     plot.settling(right, stops, past)
     right.scatter(

@@ -79,9 +79,8 @@ class Doubled:
 sheets = Doubled()  # harder than the pages of the training
 images = [image for image, _ in sheets]
 detections, targets = evaluate.predictions(model, sheets, progress=False)
-digits, found = (
-    sum(len(page["labels"]) for page in each) for each in (targets, detections)
-)
+digits = sum(len(page["labels"]) for page in targets)
+found = sum(len(page["labels"]) for page in detections)
 print(f"{len(images)} sheets, {digits} digits, {found} detections")
 
 # %% by-hand-text [markdown]
@@ -178,8 +177,8 @@ course.show(
     figure,
     f"Sheet 17 with {len(targets[17]['labels'])} digits. With NMS within each class, a 6 "
     "and a 0 have boxes at the same place, and so have a 4 and a 0. With NMS over all "
-    "classes, only the box with the higher score is left at each place. The mean AP over "
-    f"all sheets is {mean_ap(detections):.3f} within each class and "
+    "classes, only the box with the higher score is left at each place, and the 6 is lost. "
+    f"The mean AP over all sheets is {mean_ap(detections):.3f} within each class and "
     f"{mean_ap(over_all):.3f} over all classes.",
 )
 
@@ -462,10 +461,8 @@ for label in range(1, len(sheets.classes)):
         wanted = target["boxes"][target["labels"] == label]
         correct.append(assign(own["boxes"], own["scores"], wanted, 0.5))
         scores.append(own["scores"])
-    order, count = (
-        np.argsort(-np.concatenate(scores), kind="stable"),
-        official.num_objects[label],
-    )
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    count = official.num_objects[label]
     curve = evaluate.precision_recall(np.concatenate(correct)[order], count)
     yours, expected = average_precision(curve[1], curve[0], "voc2012"), official.ap[label]
     print(

@@ -106,7 +106,7 @@ for ax, patient in zip(figure.subplots(2, 4).flat, (reference, *patients), stric
     plot.title(ax, patient.name, f"{confident.sum()} of {len(confident)} detections shown")
 course.show(
     figure,
-    "One page of each detector. In reference, A and B, almost every annotated box "
+    "One page of each detector. For the reference, A and B, almost every annotated box "
     "contains a digit and a detection. In C and F, the detections lie on the digits, but "
     "the annotated boxes lie elsewhere; in F, most of them are wider than high. In D and "
     "E, the annotated boxes lie on the digits, and there is no detection. In G, only the "
@@ -325,10 +325,8 @@ def draw_errors(ax, errors):
     counts = np.zeros((len(errors), len(kinds)), int)
     for row, (_, found) in enumerate(errors):
         at = [list(found.examples).index(kind) for kind in kinds]
-        detections, objects = (
-            found.detections.sum(axis=1)[at],
-            found.objects.sum(axis=1)[at],
-        )
+        detections = found.detections.sum(axis=1)[at]
+        objects = found.objects.sum(axis=1)[at]
         counts[row] = np.where(np.array(kinds) == "missed", objects, detections)
         for column, kind in enumerate(kinds):
             gain = found.repaired[kind] - found.mean_ap
@@ -417,7 +415,7 @@ on_objects = [
     patients[row] for row in np.flatnonzero(rows[:, 6] > 0.9)
 ]  # detections: recall
 assert len(on_objects) == 3
-figure = plot.figure(11, 4.4)
+figure = plot.figure(11, 4.0)
 for ax, patient in zip(figure.subplots(1, len(on_objects)), on_objects, strict=True):
     plot.confusion_matrix(ax, confusion(patient), patient.pages.classes)
     plot.title(ax, patient.name, "annotated objects by predicted class")

@@ -216,6 +216,9 @@ course.show(
 )
 
 # %% check [markdown]
+# The cat fills its photo, and its eyes are small (scale). The motorcycle stands in a cluttered garage (clutter). The
+# cup hides a part of the spoon, and the helmet hides an arm of the astronaut (occlusion).
+#
 # ## 3  Check and repair
 #
 # `data.validate` finds faults that a program can see. **Predict**: nine faults were planted. Which of these can the
