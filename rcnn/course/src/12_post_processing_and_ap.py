@@ -61,7 +61,7 @@ model = rcnn.load_digits()
 
 
 class Doubled:
-    """Sheets that show the darker pixels of two pages, as in notebook 08."""
+    """Doubled pages, as in notebook 08: each pixel is the darker one of two pages."""
 
     pages = data.Digits(40, split="val")
     classes = pages.classes
@@ -76,12 +76,12 @@ class Doubled:
         }
 
 
-sheets = Doubled()  # harder than the pages of the training
-images = [image for image, _ in sheets]
-detections, targets = evaluate.predictions(model, sheets, progress=False)
+doubled = Doubled()  # harder than the pages of the training
+images = [image for image, _ in doubled]
+detections, targets = evaluate.predictions(model, doubled, progress=False)
 digits = sum(len(page["labels"]) for page in targets)
 found = sum(len(page["labels"]) for page in detections)
-print(f"{len(images)} sheets, {digits} digits, {found} detections")
+print(f"{len(images)} doubled pages, {digits} digits, {found} detections")
 
 # %% by-hand-text [markdown]
 # ## 1  From the outputs of the head to a list
@@ -94,7 +94,7 @@ print(f"{len(images)} sheets, {digits} digits, {found} detections")
 # 3. Apply NMS *within each class* with the threshold `box_nms_thresh`, here 0.5.
 # 4. Keep the `box_detections_per_img` detections with the highest scores of all classes, here 100.
 #
-# **Predict**: how many candidates are left after each step, for a sheet with 100 RoIs and four digits? The cell
+# **Predict**: how many candidates are left after each step, for a doubled page with 100 RoIs and four digits? The cell
 # compares its result with the detections of the model. The function of the library is `roi_heads.detect`.
 
 # %% by-hand-steps
@@ -129,7 +129,7 @@ course.compare(nms.batched_nms, *all_candidates, config.box_nms_thresh)
 #
 # This has a cost: a digit that looks like two classes gets a box of each class, and one of them is wrong. NMS over all
 # classes would keep only the box with the higher score. The figure shows the detections with scores above 0.3. The mean
-# AP in its titles is over all sheets. **Predict** which of the two is higher.
+# AP in its titles is over all doubled pages. **Predict** which of the two is higher.
 
 
 # %% per-class-pictured
@@ -139,8 +139,8 @@ def select(page, rows):
 
 
 def mean_ap(pages, **options):
-    """Return the mean AP of detections on the sheets."""
-    result = evaluate.evaluate_detections(pages, targets, len(sheets.classes), **options)
+    """Return the mean AP of detections on the doubled pages."""
+    result = evaluate.evaluate_detections(pages, targets, len(doubled.classes), **options)
     return result.mean_ap
 
 
@@ -148,7 +148,7 @@ over_all = [
     select(page, nms.nms(page["boxes"], page["scores"], 0.5)) for page in detections
 ]
 assert mean_ap(detections) > mean_ap(over_all)
-zero, six = sheets.classes.index("0"), sheets.classes.index("6")
+zero, six = doubled.classes.index("0"), doubled.classes.index("6")
 likely_six, likely_zero = (
     detections[17]["scores"][detections[17]["labels"] == label].max()
     for label in (six, zero)
@@ -169,17 +169,17 @@ for ax, pages, name in zip(
         page["boxes"],
         page["scores"],
         page["labels"],
-        sheets.classes,
+        doubled.classes,
         targets[17]["boxes"],
     )
-    plot.title(ax, name, f"mean AP over all sheets {mean_ap(pages):.3f}")
+    plot.title(ax, name, f"mean AP over all pages {mean_ap(pages):.3f}")
 course.show(
     figure,
-    f"Sheet 17 with {len(targets[17]['labels'])} digits. With NMS within each class, a 6 "
-    "and a 0 have boxes at the same place, and so have a 4 and a 0. With NMS over all "
-    "classes, only the box with the higher score is left at each place, and the 6 is lost. "
-    f"The mean AP over all sheets is {mean_ap(detections):.3f} within each class and "
-    f"{mean_ap(over_all):.3f} over all classes.",
+    f"Doubled page 17 with {len(targets[17]['labels'])} digits. With NMS within each "
+    "class, a 6 and a 0 have boxes at the same place, and so have a 4 and a 0. With NMS "
+    "over all classes, only the box with the higher score is left at each place, and the "
+    f"6 is lost. The mean AP over all pages is {mean_ap(detections):.3f} within each "
+    f"class and {mean_ap(over_all):.3f} over all classes.",
 )
 
 # %% cut-text [markdown]
@@ -199,7 +199,7 @@ course.show(
 # > threshold from the curve, as in section 6.
 
 # %% cut-measured
-print(f"{'threshold':>9}{'detections per sheet':>22}{'mean AP':>10}")
+print(f"{'threshold':>9}{'detections per page':>22}{'mean AP':>10}")
 uncut, aps = model.predict(images, score_thresh=0), []
 for cut in (0, 0.01, 0.05, 0.2, 0.5, 0.9):
     pages = [select(page, page["scores"] > cut) for page in uncut]
@@ -270,21 +270,22 @@ print("assign: correct")
 #
 # Each detection adds one point to the curve. A correct detection moves the point to the right by $1 / G$, and up if the
 # precision is below 1. A wrong detection moves it straight down. Recall never decreases, and precision jumps. The
-# figure shows all 8s of one sheet: the boxes, the list and the curve. Follow detection 5 through all three panels.
+# figure shows all 8s of one doubled page: the boxes, the list and the curve. Follow detection 5 through all three
+# panels.
 
 # %% curve-tied
-EIGHT, number = sheets.classes.index("8"), 31
+EIGHT, number = doubled.classes.index("8"), 31
 eights = select(detections[number], detections[number]["labels"] == EIGHT)
 objects = targets[number]["boxes"][targets[number]["labels"] == EIGHT]
 wanted = {"boxes": objects, "labels": np.full(len(objects), EIGHT)}
-result = evaluate.evaluate_detections([eights], [wanted], len(sheets.classes))
+result = evaluate.evaluate_detections([eights], [wanted], len(doubled.classes))
 recall, precision = result.recall[EIGHT], result.precision[EIGHT]  # (D,), (D,)
 correct = np.diff(recall, prepend=0) > 0  # (D,), by descending score, like the detections
 figure = plot.figure(10.5, 4)
 left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 0.8, 1.1))
 plot.title(
     plot.ranked_boxes(left, images[number], eights["boxes"], correct, objects),
-    "The 8s of a sheet",
+    "The 8s of a page",
     f"dashed: {len(objects)} objects; tags: ranks",
 )
 plot.title(
@@ -298,10 +299,10 @@ plot.title(
 assert correct.tolist() == [True] * 3 + [False] * 3 + [True] and len(objects) == 4
 course.show(
     figure,
-    f"Seven detections of the digit 8 on a sheet with {len(objects)} of them. The first "
-    "three are correct, and the curve moves right at precision 1. Detections 4, 5 and 6 "
-    "are wrong, and the curve moves down at recall 0.75. Detection 7 is correct; the "
-    f"curve ends at recall 1 with precision {precision[-1]:.2f}.",
+    f"Seven detections of the digit 8 on a doubled page with {len(objects)} of them. The "
+    "first three are correct, and the curve moves right at precision 1. Detections 4, 5 "
+    "and 6 are wrong, and the curve moves down at recall 0.75. Detection 7 is correct; "
+    f"the curve ends at recall 1 with precision {precision[-1]:.2f}.",
 )
 
 # %% threshold-text [markdown]
@@ -444,17 +445,17 @@ assert len(too_high) == 10 and too_high[0] == 35 and np.arange(0, 1.1, 0.1)[3] >
 # %% whole-text [markdown]
 # ## 8  The whole measure, from your two functions
 #
-# The assignment runs sheet by sheet, because a detection can only find an object of its own image. Then the detections
-# of *all* sheets form one list by descending score, and that list has one curve. The check does this with your
+# The assignment runs page by page, because a detection can only find an object of its own image. Then the detections
+# of *all* pages form one list by descending score, and that list has one curve. The check does this with your
 # functions for each digit, and compares the result with `evaluate.evaluate_detections`.
 #
 # > **What people get wrong.** The mean of the APs of single images is a different number. Most images contain one or
 # > two objects of a class, and the AP of one object can only be 1, 1/2, 1/3, ... or 0.
 
 # %% whole-check points=2
-official = evaluate.evaluate_detections(detections, targets, len(sheets.classes))
+official = evaluate.evaluate_detections(detections, targets, len(doubled.classes))
 print(f"{'digit':<7}{'objects':>8}{'detections':>12}{'yours':>8}{'rcnn':>8}")
-for label in range(1, len(sheets.classes)):
+for label in range(1, len(doubled.classes)):
     correct, scores = [], []
     for page, target in zip(detections, targets, strict=True):
         own = select(page, page["labels"] == label)
@@ -466,7 +467,8 @@ for label in range(1, len(sheets.classes)):
     curve = evaluate.precision_recall(np.concatenate(correct)[order], count)
     yours, expected = average_precision(curve[1], curve[0], "voc2012"), official.ap[label]
     print(
-        f"{sheets.classes[label]:<7}{count:>8}{len(order):>12}{yours:>8.4f}{expected:>8.4f}"
+        f"{doubled.classes[label]:<7}{count:>8}{len(order):>12}"
+        f"{yours:>8.4f}{expected:>8.4f}"
     )
     if not abs(yours - expected) < 1e-9:
         raise checks.CheckFailed(
@@ -488,7 +490,7 @@ for label in range(1, len(sheets.classes)):
 course.source(evaluate.coco._curves)
 
 # %% coco-thresholds
-coco = evaluate.evaluate_coco(detections, targets, len(sheets.classes))
+coco = evaluate.evaluate_coco(detections, targets, len(doubled.classes))
 # (T,), means over recalls and classes
 by_threshold = coco.precision[:, :, 1:, 0, -1].mean(axis=(1, 2))
 print({name: round(coco.numbers[name], 3) for name in ("AP", "AP50", "AP75")})
@@ -663,7 +665,7 @@ course.quiz("""
 #
 # 1. Multiply all scores by 0.5, or take their square roots. Predict which numbers of section 7 and which thresholds of
 #    section 6 change.
-# 2. Give every detection the score 1. The order is then that of the sheets. What is the mean AP?
+# 2. Give every detection the score 1. The order is then that of the pages. What is the mean AP?
 #
 # **Core**
 #
@@ -676,11 +678,12 @@ course.quiz("""
 #
 # **Stretch**
 #
-# 6. How exact is a mean AP that is measured on 40 sheets? Draw 40 sheets with replacement, evaluate their detections
-#    and targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two mean APs of
-#    section 2 come from the same sheets, so do the same for their difference. Is it above 0 in 95 % of the draws?
+# 6. How exact is a mean AP that is measured on 40 doubled pages? Draw 40 of them with replacement, evaluate their
+#    detections and targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two
+#    mean APs of section 2 come from the same pages, so do the same for their difference. Is it above 0 in 95 % of the
+#    draws?
 # 7. Change `assign` to COCO's rule: a detection takes the best of the objects that are still free. Construct two
-#    objects and two detections for which the two rules differ. Does any detection of our sheets change?
+#    objects and two detections for which the two rules differ. Does any detection of our pages change?
 #
 # ## Where to go next
 #
