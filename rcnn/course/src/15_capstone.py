@@ -644,10 +644,11 @@ costly = max(gains, key=gains.get)
 assert FOLDER or 1 <= errors.objects.sum(axis=1)[evaluate.KINDS.index("localisation")] <= 15
 assert FOLDER or (costly == "localisation" and sum(gains.values()) - gains[costly] < 0.01)
 
-by_photo = [
-    evaluate.error_kinds([one], [target], len(classes), iou_threshold=THRESHOLD).mean_ap
-    for one, target in zip(found, targets, strict=True)
-]
+by_photo = []
+for one, target in zip(found, targets, strict=True):
+    of_photo = [one], [target], len(classes)
+    result = evaluate.evaluate_detections(*of_photo, iou_threshold=THRESHOLD)
+    by_photo.append(result.mean_ap)
 worst = np.argsort(by_photo, kind="stable")[:4]
 hidden = 0  # coins whose detections are not shown
 figure = plot.figure(11, 2.7)
