@@ -53,7 +53,7 @@
 # transferable are features in deep neural networks?*, 2014 (arXiv 1411.1792).
 
 # %% settings
-# Your folder for section 7, such as "voc:photos", "coco:photos", "csv:photos", "masks:photos".
+# Your folder for section 7, such as "voc:photos", "coco:photos" or "csv:photos".
 FOLDER = None
 # "coco" downloads 160 MB once; or the path of such a .pth or .safetensors file.
 COCO_WEIGHTS = None

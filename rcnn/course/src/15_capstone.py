@@ -575,8 +575,8 @@ def check_interval(count, draws, measure, expected, tolerance, hint, seed=0):
 
 
 check_interval(1, 50, lambda indices: 7.0, (7, 7), 1e-9, "All values are equal.")
-# The mean of three indices from 0 to 2 is 0 in 1 of 27 samples, and 2 in another 1 of 27: both
-# are more than 2.5 % of the samples.
+# The mean of three indices from 0 to 2 is 0 in 1 of 27 samples, and 2 in another 1 of 27:
+# both are more than 2.5 % of the samples.
 check_interval(
     3,
     10000,
