@@ -232,8 +232,8 @@ result
 # score of at least 0.3.) No loss is NaN, and no shape is wrong.
 
 # %% roi-targets-source
-# The same function in rcnn. It sorts the sampled rows, so that the RoIs stay in the order of
-# the proposals.
+# The same function in rcnn. It sorts the sampled rows, so that the RoIs stay in the order
+# of the proposals.
 course.source(roi_heads.find_targets)
 
 # %% batch [markdown]
