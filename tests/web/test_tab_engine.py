@@ -15,6 +15,7 @@ from tab_engine.stages import Detection, Settings
 import rcnn
 from rcnn import boxes, data, doctor, roi, train
 from rcnn.checks import diagnosis
+from rcnn.plot import style
 
 WEB = Path(__file__).parents[2] / "web"
 
@@ -382,3 +383,8 @@ def test_answers_have_the_fields_of_the_protocol(engine, settings):
         "Ready": {**engine.ready(), **dict.fromkeys(only_of_the_worker)},
     }.items():
         assert set(answer) == fields[name], name
+
+
+def test_classes_have_the_colours_of_the_plots():
+    colors = (WEB / "tab" / "ui" / "colors.ts").read_text().partition("CLASS_COLORS = [")[2].partition("]")[0]
+    assert re.findall('"(#[0-9A-F]{6})"', colors) == list(style.CLASS_COLORS)

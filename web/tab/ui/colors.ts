@@ -1,7 +1,9 @@
 /** Colours of classes and colour maps of values; both are those of `rcnn.plot`. */
 
-// Okabe and Ito, "Color Universal Design" (2008), in the order of rcnn.plot.
-const PALETTE = ["#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999"];
+// CLASS_COLORS of rcnn.plot.style: those of Okabe and Ito, "Color Universal Design" (2008), and two more.
+const CLASS_COLORS = [
+  "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#0072B2", "#999999", "#6600CC", "#B3FF99",
+];
 const VIRIDIS =
   "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725";
 const CIVIDIS =
@@ -13,7 +15,7 @@ type Rgb = readonly [number, number, number];
 
 /** Return the colour of a class; label 0 is the background. */
 export function labelColor(label: number): string {
-  return label > 0 ? PALETTE[(label - 1) % PALETTE.length] : "#999999";
+  return label > 0 ? CLASS_COLORS[(label - 1) % CLASS_COLORS.length] : "#999999";
 }
 
 /** Return black or white, whichever is easier to read on a colour. */
