@@ -43,8 +43,8 @@ from rcnn.anchors import AnchorGenerator, measure_stride
 from rcnn.config import FasterRCNNConfig
 from rcnn.fpn import BackboneWithFPN, Pyramid
 from rcnn.nms import SOFT
-from rcnn.nn import Module, Tensor
-from rcnn.nn.random import drawing_from, generator
+from rcnn.nn import Module, Tensor, parallel
+from rcnn.nn.random import drawing_from, generator, per_image
 from rcnn.trace import Detections, Trace
 from rcnn.transform import Batch, Size
 
@@ -569,7 +569,11 @@ class FasterRCNN(Module):
         )
 
     def get_loss(
-        self, images: Any, targets: Any, rng: np.random.Generator | None = None, watch: Watch = ignore
+        self,
+        images: Any,
+        targets: Any,
+        rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
+        watch: Watch = ignore,
     ) -> dict[str, Tensor]:
         """Return the losses of a batch.
 
@@ -581,8 +585,9 @@ class FasterRCNN(Module):
             For each image, {"boxes": (G, 4), "labels": (G,)} of its G objects. The boxes are in pixel coordinates of
             the original image, and the labels are in 1 .. num_classes - 1. Each box must overlap its image. An image
             may have no objects (G = 0).
-        rng : numpy.random.Generator, optional
-            Random generator for sampling and dropout; by default, the library's own.
+        rng : numpy.random.Generator or sequence of generators, optional
+            Random generator for sampling and dropout, or one generator for each image; by default, the library's own.
+            With one generator for each image, the samples of an image do not depend on the other images.
         watch : callable
             Function that is called as `watch(stage, **arrays)` after each stage.
 
@@ -597,21 +602,26 @@ class FasterRCNN(Module):
             If `images` is invalid or contains NaN or infinity, or if a target is invalid. The message contains the
             index of the image and, if a box is invalid, the index of the box.
         """
-        rng = generator(rng)
         _check_watch(watch)
         batch = self.make_batch(images)
+        draws = per_image(rng, len(batch.images))
         objects = self._check_targets(targets, batch)
         c = self.config
         counts = {"pre_nms_top_n": c.rpn_pre_nms_top_n_train, "post_nms_top_n": c.rpn_post_nms_top_n_train}
-        with network_pass(), drawing_from(rng):
+        with network_pass(), drawing_from(draws):
             first = self.first_stage(batch, **counts, watch=watch)
-            anchor_targets, roi_targets = self._find_targets(objects, first, rng)
+            anchor_targets, roi_targets = self._find_targets(objects, first, draws)
             rpn_cls_loss, rpn_reg_loss = rpn.loss(first.objectness, first.deltas, anchor_targets)
-            sampled = join([target.rois for target in roi_targets])
-            second = self.second_stage(batch, first.features, *sampled, watch=watch)
+            sampled = [target.rois for target in roi_targets]
+            with drawing_from(draws, [len(rois) for rois in sampled]):
+                second = self.second_stage(batch, first.features, *join(sampled), watch=watch)
             roi_cls_loss, roi_reg_loss = roi_heads.loss(
                 second.class_logits, second.box_deltas, roi_targets, class_weights=c.box_class_weights
             )
+        if parallel.is_summing():  # these are means over the images of this process
+            of_rpn, of_cls, of_reg = self._shares(anchor_targets, roi_targets)
+            rpn_cls_loss, rpn_reg_loss = rpn_cls_loss * of_rpn, rpn_reg_loss * of_rpn
+            roi_cls_loss, roi_reg_loss = roi_cls_loss * of_cls, roi_reg_loss * of_reg
         losses = {
             "rpn_cls_loss": rpn_cls_loss,
             "rpn_reg_loss": rpn_reg_loss,
@@ -753,9 +763,12 @@ class FasterRCNN(Module):
         return [{"boxes": boxes, "labels": target["labels"]} for boxes, target in zip(scaled, checked, strict=True)]
 
     def _find_targets(
-        self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
+        self, objects: list[dict[str, np.ndarray]], first: FirstStage, draws: Sequence[np.random.Generator]
     ) -> tuple[list[rpn.AnchorTargets], list[roi_heads.RoITargets]]:
-        """Return the targets of each image: those of its anchors, and those of a sample of its proposals."""
+        """Return the targets of each image: those of its anchors, and those of a sample of its proposals.
+
+        `draws` contains the random generator of each image.
+        """
         c, anchors = self.config, np.concatenate(first.anchors)  # (A, 4)
         anchor_targets = [
             rpn.find_targets(
@@ -767,7 +780,7 @@ class FasterRCNN(Module):
                 positive_fraction=c.rpn_positive_fraction,
                 rng=rng,
             )
-            for target in objects
+            for target, rng in zip(objects, draws, strict=True)
         ]
         roi_targets = [
             roi_heads.find_targets(
@@ -781,15 +794,25 @@ class FasterRCNN(Module):
                 weights=c.bbox_reg_weights,
                 rng=rng,
             )
-            for proposals, target in zip(first.proposals, objects, strict=True)
+            for proposals, target, rng in zip(first.proposals, objects, draws, strict=True)
         ]
         return anchor_targets, roi_targets
+
+    def _shares(
+        self, anchor_targets: Sequence[rpn.AnchorTargets], roi_targets: Sequence[roi_heads.RoITargets]
+    ) -> list[float]:
+        """Return the shares of this process in the divisors of the RPN's losses, roi_cls_loss and roi_reg_loss."""
+        labels = np.concatenate([target.labels for target in roi_targets])  # (R,)
+        weights = self.config.box_class_weights
+        anchors = sum(len(target.positive) + len(target.negative) for target in anchor_targets)
+        weight = len(labels) if weights is None else float(np.asarray(weights)[labels].sum())
+        return parallel.shares([anchors, weight, len(labels)])
 
     def _trace_targets(
         self, objects: list[dict[str, np.ndarray]], first: FirstStage, rng: np.random.Generator
     ) -> dict[str, Any]:
         """Return a dict with the fields of a trace that depend on targets."""
-        anchor_targets, roi_targets = self._find_targets(objects, first, rng)
+        anchor_targets, roi_targets = self._find_targets(objects, first, [rng] * len(objects))
         return {
             "gt_boxes": [target["boxes"] for target in objects],
             "gt_labels": [target["labels"] for target in objects],

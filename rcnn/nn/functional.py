@@ -26,11 +26,11 @@ from rcnn._validate import (
     number,
     shown,
 )
-from rcnn.nn import elementwise
+from rcnn.nn import elementwise, parallel
 from rcnn.nn.conv import conv2d, matrix_product
 from rcnn.nn.fusion import Operation, extend, result_of
 from rcnn.nn.pooling import avg_pool2d, max_pool2d
-from rcnn.nn.random import generator
+from rcnn.nn.random import uniform
 from rcnn.nn.resize import adaptive_avg_pool2d, interpolate, upsample_add
 from rcnn.nn.tape import taped
 from rcnn.nn.tensor import Tensor, check_tensor, concatenate, is_recording, record
@@ -270,7 +270,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True, rng: np.random.Gen
     p = BELOW_ONE.check("p", p)
     if not FLAG.check("training", training) or p == 0:
         return x
-    kept = generator(rng).random(x.shape, dtype=np.float32) >= p
+    kept = uniform(x.shape, rng) >= p
     scale = kept * x.dtype.type(1 / (1 - p))
     with np.errstate(all="ignore"):  # an infinite element that is set to 0 becomes NaN
         return record(x.data * scale, (x,), lambda g: (g * scale,))
@@ -395,7 +395,8 @@ def batch_norm(
 
     In training, the mean and the variance are those of the batch. The running statistics are then updated in place:
     running += momentum * (batch - running). This update uses the unbiased variance, as in PyTorch. In evaluation, the
-    mean and the variance are the running statistics. An empty batch has no statistics, so it changes nothing.
+    mean and the variance are the running statistics. An empty batch has no statistics, so it changes nothing. If
+    several processes share a batch (see `rcnn.nn.parallel`), the statistics are those of the whole batch.
 
     Parameters
     ----------
@@ -442,6 +443,8 @@ def batch_norm(
             f"batch_norm: x must have {wrong.size} channels, because {name} has shape {wrong.shape}; "
             f"got {channels} channels (shape {shape})"
         )
+    if training:
+        count, batch_mean, batch_var = _batch_statistics(x, count, running_mean)
     training = training and count > 0
     if not training and not is_recording():
         with np.errstate(all="ignore"):
@@ -455,7 +458,7 @@ def batch_norm(
             raise ValueError("batch_norm: running_mean and running_var must be writable arrays during training")
         if count < 2:
             raise ValueError(f"batch_norm: training needs more than one value per channel, got x of shape {x.shape}")
-        mean, var = elementwise.batch_statistics(x.data)
+        mean, var = batch_mean, batch_var
     else:
         mean, var = running_mean.copy(), running_var  # copied: training may change it before the backward pass
     with np.errstate(all="ignore"):  # a variance can be infinite, or 0 with eps=0
@@ -463,7 +466,18 @@ def batch_norm(
             running_mean += momentum * (mean - running_mean)
             running_var += momentum * (var * (count / (count - 1)) - running_var)
         scale = 1 / np.sqrt(var + x.dtype.type(eps))  # (C,)
-    return result_of(Normalisation(x.computed(), weight, bias, mean, scale, training))
+    return result_of(Normalisation(x.computed(), weight, bias, mean, scale, count if training else 0))
+
+
+def _batch_statistics(x: Tensor, count: int, pivot: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of values, their mean and their biased variance for each channel, over all processes.
+
+    `count` is the number of values in this process. `pivot` (C,) contains numbers near the mean.
+    """
+    mean = var = np.zeros(x.shape[1], x.dtype)  # (C,)
+    if count:
+        mean, var = elementwise.batch_statistics(x.data)
+    return parallel.pooled(count, mean, var, pivot) if parallel.is_summing() else (count, mean, var)
 
 
 def _check_norm(weight: Any, bias: Any, running_mean: Any, running_var: Any) -> None:
@@ -489,8 +503,9 @@ class Normalisation(Operation):
         The learned factor and the learned constant of each channel.
     mean, scale : (C,) array
         The mean of each channel, and 1 / standard deviation of each channel.
-    depends : bool
-        True if `mean` and `scale` were computed from x, as in training. Gradients then flow through them as well.
+    count : int
+        In training, the number of values per channel from which `mean` and `scale` were computed. Gradients then flow
+        through them as well. Otherwise 0.
     """
 
     x: Tensor
@@ -498,7 +513,7 @@ class Normalisation(Operation):
     bias: Tensor
     mean: np.ndarray
     scale: np.ndarray
-    depends: bool
+    count: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -530,8 +545,10 @@ class Normalisation(Operation):
         g_weight *= scale
         g_x = None
         if x.requires_grad:
-            count = x.size // x.shape[1]
-            shift, slope = (g_bias / count, g_weight * scale / count) if self.depends else (0 * g_bias, 0 * g_weight)
+            shift, slope = 0 * g_bias, 0 * g_weight
+            if self.count:
+                sums = parallel.sum_of(np.stack([g_bias, g_weight]))  # (2, C)
+                shift, slope = sums[0] / self.count, sums[1] * scale / self.count
             g_x = elementwise.normalise_gradient(g, x.data, mean, mask, self.weight.data * scale, shift, slope)
         return (g_x, g_weight, g_bias) if self.residual is None else (g_x, g_weight, g_bias, g)
 

@@ -74,6 +74,39 @@ def no_grad() -> Iterator[None]:
         yield
 
 
+_at_leaf: contextvars.ContextVar[Callable[[Tensor], None] | None] = contextvars.ContextVar("at_leaf", default=None)
+
+
+@contextlib.contextmanager
+def watching_leaves(at_leaf: Callable[[Tensor], None]) -> Iterator[None]:
+    """Call a function for each leaf as soon as `backward` has completed its gradient within this block.
+
+    A process can then send the gradients of the last layers while `backward` computes those of the first layers.
+
+    Parameters
+    ----------
+    at_leaf : callable
+        Function that takes the leaf.
+
+    Yields
+    ------
+    None
+        The block calls the function. It applies only to the current context.
+
+    Examples
+    --------
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> with watching_leaves(lambda leaf: print(leaf.grad)):
+    ...     (x * x).sum().backward()
+    [2. 4.]
+    """
+    token = _at_leaf.set(at_leaf)
+    try:
+        yield
+    finally:
+        _at_leaf.reset(token)
+
+
 def is_recording() -> bool:
     """Return whether operations are recorded for `backward`.
 
@@ -270,7 +303,7 @@ class Tensor:
         if grad.shape != self.shape:
             raise ValueError(f"grad must have the tensor's shape {self.shape}, got {grad.shape}")
         waiting = {id(self): (grad, False)}  # gradients of tensors that have not been visited yet
-        order = _topological_order(self)
+        order = _topological_order(self, leaves_early=_at_leaf.get() is not None)
         with backend.one_pool(), np.errstate(all="ignore"):  # a gradient can be infinite or NaN
             while order:
                 _visit(order.pop(), waiting)
@@ -725,6 +758,8 @@ def _visit(tensor: Tensor, waiting: dict[int, tuple[np.ndarray, bool]]) -> None:
         if tensor.grad is not None:
             arrived, own = np.asarray(tensor.grad + arrived, tensor.dtype), True
         tensor.grad = arrived if own and arrived.flags.c_contiguous else np.array(arrived, order="C")
+        if (at_leaf := _at_leaf.get()) is not None:
+            at_leaf(tensor)
         return
     passed = _pass_on(tensor, tensor._vjp, arrived)
     for index, (parent, grad) in enumerate(passed):
@@ -754,8 +789,13 @@ def _joined(a: np.ndarray, own_a: bool, b: np.ndarray, own_b: bool) -> tuple[np.
     return a, True
 
 
-def _topological_order(root: Tensor) -> list[Tensor]:
-    """Return `root` and the tensors from which it was computed, with every parent before its children."""
+def _topological_order(root: Tensor, leaves_early: bool = False) -> list[Tensor]:
+    """Return `root` and the tensors from which it was computed, with every parent before its children.
+
+    `backward` visits them from the last to the first. It visits all weights at the end, because an operation has its
+    input before its weights. With `leaves_early`, it visits the weights of a layer before the input of the layer. The
+    gradients then differ only in rounding.
+    """
     order: list[Tensor] = []
     seen: set[int] = set()
     stack = [(root, False)]
@@ -766,7 +806,8 @@ def _topological_order(root: Tensor) -> list[Tensor]:
         elif id(tensor) not in seen:
             seen.add(id(tensor))
             stack.append((tensor, True))
-            stack.extend((parent, False) for parent in tensor._parents if parent.requires_grad)
+            parents = reversed(tensor._parents) if leaves_early else tensor._parents
+            stack.extend((parent, False) for parent in parents if parent.requires_grad)
     return order
 
 

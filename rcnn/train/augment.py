@@ -27,7 +27,7 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)  # weights of red, green and 
 
 
 def augment(
-    images: Sequence[Any], targets: Sequence[Target], recipe: Recipe, step: int
+    images: Sequence[Any], targets: Sequence[Target], recipe: Recipe, step: int, first: int = 0
 ) -> tuple[list[Any], list[Target], list[float]]:
     """Return the randomly changed images and targets of a batch, and the factor of the size of each image.
 
@@ -41,6 +41,8 @@ def augment(
         The recipe, which contains the seed and the settings of all changes.
     step : int
         Number of the batch, starting from 0.
+    first : int
+        Position of the first image in its batch. It is above 0 if the images are only a part of the batch.
 
     Returns
     -------
@@ -57,8 +59,9 @@ def augment(
         If an image is invalid.
     """
     flips = np.random.default_rng([recipe.seed, _FLIPS, step])
+    flips.random(2 * first)  # the numbers of the images before the first one: each has a flip and a scale
     changed = []
-    for index, (image, target) in enumerate(zip(images, targets, strict=True)):
+    for index, (image, target) in enumerate(zip(images, targets, strict=True), start=first):
         scale = 1.0
         if any(_settings(recipe)):
             rng = np.random.default_rng([recipe.seed, _CHANGES, step, index])

@@ -44,12 +44,16 @@ class TrainingBatch:
         coordinates of the augmented image before resizing.
     complete : list of dict
         For each image, the unchanged target of the data set, including difficult objects and crowds.
+    first : int
+        Position of the first image in the batch of all processes; see `rcnn.train.parallel`. In a single process, it is
+        0.
     """
 
     indices: list[int]
     images: transform.Batch
     targets: list[Target]
     complete: list[Target]
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,9 @@ class Loader:
     dataset: Dataset
     make_batch: Callable[[Sequence[Any], Sequence[float]], transform.Batch]
 
-    def load(self, indices: Sequence[int], recipe: Recipe | None = None, step: int = 0) -> TrainingBatch:
+    def load(
+        self, indices: Sequence[int], recipe: Recipe | None = None, step: int = 0, first: int = 0
+    ) -> TrainingBatch:
         """Read and augment images, and return them as a batch.
 
         Parameters
@@ -79,6 +85,8 @@ class Loader:
             changed.
         step : int
             Number of the batch, starting from 0. It determines the random numbers of the augmentation.
+        first : int
+            Position of the first image in its batch, if `indices` is only a part of the batch.
 
         Returns
         -------
@@ -98,13 +106,13 @@ class Loader:
         try:
             scales = [1.0] * len(indices)
             if recipe is not None:
-                images, targets, scales = augment(images, targets, recipe, step)
+                images, targets, scales = augment(images, targets, recipe, step, first)
             batch = self.make_batch(images, scales)
         except (ValueError, TypeError):
             for index, (image, _) in zip(indices, read, strict=True):  # name the invalid image
                 transform.as_image(image, describe(self.dataset, index))
             raise
-        return TrainingBatch(list(indices), batch, targets, complete)
+        return TrainingBatch(list(indices), batch, targets, complete, first)
 
 
 def read_image(dataset: Dataset, index: int) -> tuple[Any, Target]:

@@ -14,6 +14,8 @@ from rcnn.model import FasterRCNN
 from rcnn.nn import Module, Tensor, optim
 from rcnn.nn.module import Hook
 
+Rng = np.random.Generator | Sequence[np.random.Generator]
+
 _searching: contextvars.ContextVar[bool] = contextvars.ContextVar("searching", default=False)
 
 
@@ -22,7 +24,7 @@ class NotFinite(Exception):
 
 
 def first_non_finite(
-    model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
+    model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: Rng
 ) -> str | None:
     """Return the first stage of a training step whose values are not all finite.
 
@@ -43,8 +45,8 @@ def first_non_finite(
         The images of the step.
     targets : sequence of mapping
         For each image with G objects, {"boxes": (G, 4), "labels": (G,)}.
-    rng : numpy.random.Generator
-        Random generator of the step.
+    rng : numpy.random.Generator or sequence of generators
+        Random generator of the step, or one generator for each image.
 
     Returns
     -------
@@ -64,9 +66,7 @@ def first_non_finite(
     return None
 
 
-def _search(
-    model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: np.random.Generator
-) -> None:
+def _search(model: FasterRCNN, batch: transform.Batch, targets: Sequence[Mapping[str, Any]], rng: Rng) -> None:
     """Run a training step. Raise NotFinite at the first non-finite value."""
     _look("the batch", batch.images)
     with _watched(model.backbone):
