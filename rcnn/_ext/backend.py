@@ -456,12 +456,17 @@ def _default_num_threads() -> int:
     requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if re.fullmatch("[0-9]{1,9}", requested) and int(requested) >= 1:
         return min(int(requested), MOST_THREADS)
+    count = len(processors())
+    return max(1, min(count, container_quota(count), DEFAULT_THREADS))
+
+
+def processors() -> set[int]:
+    """Return the numbers of the processors that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS or Windows
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(processors, _container_quota(processors), DEFAULT_THREADS))
+    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
 
 
-def _container_quota(otherwise: int) -> int:
+def container_quota(otherwise: int) -> int:
     """Return how many processors a Linux container may use, rounded up, or `otherwise` if it has no limit."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()

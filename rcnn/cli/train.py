@@ -6,22 +6,28 @@ import argparse
 import contextlib
 import dataclasses
 import time
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 from rcnn import train
 from rcnn._validate import listed
 from rcnn.cli import check, report
-from rcnn.cli.process import INTERRUPTED, VERBOSE, say, verbosity
+from rcnn.cli.process import ERROR, INTERRUPTED, QUIET, VERBOSE, message, say, tell, verbosity
 from rcnn.cli.shared import add_max_pixels, known_format, write_figure
 from rcnn.data import DRAWN, Dataset
 from rcnn.data.records import ON_ERROR
-from rcnn.data.report import ERROR, counts_table, problems_text
+from rcnn.data.report import ERROR as SEVERE
+from rcnn.data.report import counts_table, problems_text
 from rcnn.data.splits import TEST
 from rcnn.model import FasterRCNN
-from rcnn.train import defaults, memory, plan, run_folder
+from rcnn.train import defaults, memory, parallel, plan, run_folder
+from rcnn.train.parallel import Group
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import Run
+
+GRACE = 2.0  # seconds; if several processes have the same error, they notice it within this time
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,7 +40,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "AP50 on the val split (best.safetensors), the weights after the last step (model.safetensors), the losses as "
         "tables and as a plot, and the plan of the run with all settings (run.toml). The detector is evaluated on the "
         "test split or, without this split, on the val split. If you press Ctrl-C, the command saves the run and "
-        "stops. If you continue the run with --resume, the results are bit-identical to those of an uninterrupted run.",
+        "stops. If you continue the run with --resume, the results are bit-identical to those of an uninterrupted run. "
+        "To share the work among N processes, use mpiexec -n N rcnn train (requires the extra mpi).",
     )
     parser.add_argument(
         "dataset",
@@ -82,8 +89,36 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """All that a process needs to train: the arguments of `_fit`, which process 0 sends to the others."""
+
+    out: Path
+    followed: Plan
+    model: FasterRCNN
+    dataset: Dataset
+    val: Dataset | None
+    workers: int
+    resume: bool
+
+
 def run(options: argparse.Namespace) -> int:
     """Train the detector; return 0, or 130 after Ctrl-C."""
+    group = parallel.group()
+    if group.rank:
+        verbosity.set(QUIET)
+        warnings.simplefilter("ignore")
+    task = None
+    try:
+        if group.rank == 0:
+            task = _prepare(options, group)
+    finally:  # after an error, the other processes get None
+        task = group.broadcast(task)
+    return 0 if task is None else _fit(task, group)
+
+
+def _prepare(options: argparse.Namespace, group: Group) -> _Task | None:
+    """Check the data set, and write the plan; return what to train, or None if there is nothing to train."""
     if options.dataset is not None:
         options.dataset = known_format(options.dataset)
     if options.resume:
@@ -99,7 +134,7 @@ def run(options: argparse.Namespace) -> int:
     if options.plan:
         plan.write(options.plan, _plan(options))
         say(f"plan: {options.plan}; to train with it: rcnn train {options.plan}")
-        return 0
+        return None
     spec = _plan(options).train if _is_plan(options.dataset) else options.dataset
     out = options.out or Path("runs") / _name(spec)
     if (out / run_folder.STATE).exists():
@@ -125,14 +160,14 @@ def run(options: argparse.Namespace) -> int:
     if left_out:
         names = ", ".join(left_out) if verbosity.get() == VERBOSE else listed(left_out)
         say(f"randomly initialised, because their shapes differ from those in {chosen.weights}: {names}")
-    fitted, text = memory.fit_batch(model, dataset, chosen.recipe)
+    fitted, text = memory.fit_batch(model, dataset, chosen.recipe, group)
     if text and _is_plan(options.dataset):
         say(f"warning: {text}")
     elif text:
         say(f"{text}; this choice is written to {run_folder.PLAN}")
         chosen = dataclasses.replace(chosen, recipe=fitted)
     _write_plan(out, chosen)
-    return _fit(out, chosen, model, dataset, val, options.workers, resume=False)
+    return _Task(out, chosen, model, dataset, val, options.workers, resume=False)
 
 
 def _plan_of(folder: Path) -> Path:
@@ -151,14 +186,14 @@ def _check(options: argparse.Namespace) -> None:
     _, reports, shared = check.examine(options.dataset, on_error=options.on_error)
     problems = {split: report.problems for split, report in reports.items()}
     problems |= {" and ".join(pair): tuple(found) for pair, found in shared.items()}
-    errors = {split: [problem for problem in found if problem.severity == ERROR] for split, found in problems.items()}
+    errors = {split: [problem for problem in found if problem.severity == SEVERE] for split, found in problems.items()}
     lines = [counts_table({split: report.counts for split, report in reports.items()})]
     lines += [f"\n{split}: {problems_text(found)}" for split, found in errors.items() if found]
     lines += [
         f"{split}: {problem.count} {problem.severity}{'s' * (problem.count != 1)}: {problem.sentence}"
         for split, found in problems.items()
         for problem in found
-        if problem.severity != ERROR
+        if problem.severity != SEVERE
     ]
     needed = [found for split, found in errors.items() if split != TEST]
     kinds = list(dict.fromkeys(problem.kind for found in needed for problem in found))
@@ -171,8 +206,8 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _resume(options: argparse.Namespace) -> int:
-    """Continue the run in the folder --resume; raise ValueError if the command line contradicts the saved run."""
+def _resume(options: argparse.Namespace) -> _Task:
+    """Return how to continue the run in the folder --resume; raise ValueError if the command line contradicts it."""
     saved = run_folder.open_run(options.resume)
     followed = _followed(options, saved)
     _check_resumed(options, saved, followed)
@@ -182,7 +217,7 @@ def _resume(options: argparse.Namespace) -> int:
             f"cannot resume the run in {options.resume} with {followed.train}: the classes of the run are "
             f"{listed((saved.model.config.class_names or ())[1:])}, but the data set has {listed(dataset.classes[1:])}"
         )
-    return _fit(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
+    return _Task(options.resume, followed, saved.model, dataset, val, options.workers, resume=True)
 
 
 def _followed(options: argparse.Namespace, saved: run_folder.SavedRun) -> Plan:
@@ -265,19 +300,33 @@ def _name(spec: str) -> str:
     return (Path(path).stem or "run") if path else spec
 
 
-def _fit(
-    out: Path, followed: Plan, model: FasterRCNN, dataset: Dataset, val: Dataset | None, workers: int, resume: bool
-) -> int:
-    """Train the detector, draw the curves, print a summary and write the report; return the exit status."""
+def _fit(task: _Task, group: Group) -> int:
+    """Train the detector, draw the curves, print a summary and write the report; return the exit status.
+
+    In a group, process 0 alone does what follows the training, and its exit status counts.
+    """
     started = time.perf_counter()
+    out, followed, model, dataset, val = task.out, task.followed, task.model, task.dataset, task.val
     try:
-        done = train.fit(model, dataset, followed.recipe, out, val, resume, workers=workers, report=say)
-    except Exception:
-        if (out / run_folder.STATE).exists():  # the steps that were saved before the error
+        done = train.fit(
+            model, dataset, followed.recipe, out, val, task.resume, workers=task.workers, report=say, group=group
+        )
+    except BaseException as error:
+        if not group.fail_together(GRACE):  # the other processes wait for this one
+            tell(
+                f"process {group.rank} of {group.size} failed: {message(error) or 'interrupted'}; the other processes "
+                f"stop, too; to continue after the last save: rcnn train --resume {out}"
+            )
+            group.abort(ERROR)
+        if group.rank:
+            return 0
+        if isinstance(error, Exception) and (out / run_folder.STATE).exists():  # the steps saved before the error
             saved = run_folder.open_run(out)
             _draw_curves(out, saved.run, saved.recipe)
             report.write_stopped(out)
         raise
+    if group.rank:
+        return 0
     _draw_curves(out, done, followed.recipe)
     report.write_stopped(out)
     if done.interrupted:

@@ -8,6 +8,7 @@ For example:
 from rcnn.train.defaults import RECIPES
 from rcnn.train.loop import WORKERS, fit, freeze, validate
 from rcnn.train.nonfinite import first_non_finite
+from rcnn.train.parallel import Group
 from rcnn.train.plan import Plan
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import Run
@@ -16,6 +17,7 @@ from rcnn.train.step import train_step
 __all__ = [
     "RECIPES",
     "WORKERS",
+    "Group",
     "Plan",
     "Recipe",
     "Run",

@@ -3,12 +3,14 @@
 The random numbers in step k depend only on (seed, k). These numbers determine the images and their augmentation, the
 sampled anchors and RoIs, and dropout. A run that is stopped and resumed at step k therefore gives bit-identical
 results. To resume it, only the weights, their average and the state of the optimiser are needed. The number of loader
-threads does not change the results.
+threads does not change the results. The number of processes changes only the rounding: the random numbers of an image
+depend on its position in the batch, not on the process that reads it (see `rcnn.train.parallel`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -29,10 +31,13 @@ from rcnn.data import Dataset
 from rcnn.data.protocol import check_dataset
 from rcnn.model import FasterRCNN
 from rcnn.nn import Parameter, optim
-from rcnn.train import forecast, run_folder
+from rcnn.trace import Detections
+from rcnn.train import forecast, parallel, run_folder
+from rcnn.train.augment import Target
 from rcnn.train.average import WeightAverage, averaged
 from rcnn.train.loader import Loader, TrainingBatch, describe, prefetch
 from rcnn.train.order import Order, aspect_groups, repeat_factors
+from rcnn.train.parallel import ALONE, Group
 from rcnn.train.recipe import Recipe
 from rcnn.train.run_folder import LOSSES, Run
 from rcnn.train.step import train_step
@@ -55,12 +60,17 @@ def fit(
     workers: int = WORKERS,
     progress: bool = True,
     report: Callable[[str], None] | None = None,
+    group: Group | None = None,
 ) -> Run:
     """Train the model in place on the data set, and leave it in training mode.
 
     Difficult objects and crowds are not used in training. If a batch norm layer is frozen (by the recipe or in the
     model), its running statistics do not change. After Ctrl-C, the function finishes the current step or validation,
     saves the run and returns. A second Ctrl-C stops the function at once.
+
+    If mpiexec has started several processes, all of them must call this function with the same arguments. They share
+    every batch. The weights of process 0 replace those of the others at the start. Only process 0 uses `out`, shows a
+    progress bar and calls `report`.
 
     Parameters
     ----------
@@ -89,6 +99,8 @@ def fit(
         If True, show a progress bar.
     report : callable, optional
         Function that receives a line of text after ten steps: a forecast of how long the rest of the run will take.
+    group : Group, optional
+        The processes that share every batch; by default, all that mpiexec has started.
 
     Returns
     -------
@@ -100,8 +112,8 @@ def fit(
     TypeError, ValueError
         If an argument has the wrong type; if a data set does not follow the protocol `rcnn.data.Dataset` (the message
         names the item) or is empty, or if its classes are not those of the model; if the recipe, the model or the
-        number of images differs from the run to resume; or if `recipe.freeze` contains a name that the model does not
-        have.
+        number of images differs from the run to resume; if `recipe.freeze` contains a name that the model does not
+        have; or if there are more processes than images in a batch.
     FloatingPointError
         If a loss or a gradient is not finite. The error is raised before the parameters change. Its message names the
         images and the first non-finite stage (see `rcnn.train.first_non_finite`). Files that were saved before are
@@ -124,18 +136,26 @@ def fit(
         raise ValueError("resume=True requires the folder of the run: pass out=...")
     integer(0, 256).check("workers", workers)
     integer(1).check("save_every", save_every)
+    group = parallel.group() if group is None else group
+    if recipe.batch_size < group.size:
+        raise ValueError(
+            f"batch_size = {recipe.batch_size} must be at least the number of processes, {group.size}, because each "
+            "process needs an image of every batch; start fewer processes, or set a larger batch_size in the plan"
+        )
+    progress, report = progress and group.rank == 0, report if group.rank == 0 else None
     freeze(model, recipe.freeze)
-    folder = None if out is None else Path(check_path(out, "out"))
+    folder = None if out is None or group.rank else Path(check_path(out, "out"))
     average = WeightAverage(model, recipe.ema) if recipe.ema else None
-    training = _Training(model, dataset, recipe, recipe.make_optimizer(model), average, folder, val, workers)
+    training = _Training(model, dataset, recipe, recipe.make_optimizer(model), average, folder, val, workers, group)
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporary(folder, run_folder.FILES)  # a run that was killed may have left temporary files
         if resume:
             training.run = run_folder.resume(folder, model, training.optimizer, average, recipe, len(dataset))
+    training.follow_process_0()
     run = training.run
     end = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
-    batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress)
+    batches = _batches(model, dataset, recipe, range(run.steps, end), workers, progress, group)
     bar = tqdm(
         total=recipe.steps, initial=run.steps, disable=None if progress else True, unit="step", dynamic_ncols=True
     )
@@ -148,9 +168,9 @@ def fit(
             training.show(bar)
             training.tell_forecast(report)
             is_last = run.steps == end
-            validated = (is_last or not interrupted.is_set()) and training.validate_if_due(bar)
+            validated = (is_last or not group.any(interrupted.is_set())) and training.validate_if_due(bar)
             is_last = is_last or training.is_over()
-            run.interrupted = interrupted.is_set() and not is_last
+            run.interrupted = group.any(interrupted.is_set()) and not is_last
             if validated or run.interrupted or is_last or run.steps % save_every == 0:
                 training.save()
             if run.interrupted or is_last:
@@ -188,7 +208,12 @@ def freeze(model: FasterRCNN, prefixes: Sequence[str]) -> None:
 
 
 def validate(
-    model: FasterRCNN, dataset: Dataset, batch_size: int = 4, seed: int = 0, workers: int = WORKERS
+    model: FasterRCNN,
+    dataset: Dataset,
+    batch_size: int = 4,
+    seed: int = 0,
+    workers: int = WORKERS,
+    group: Group = ALONE,
 ) -> dict[str, float]:
     """Return the AP50 and the losses of a model on a data set, computed in evaluation mode.
 
@@ -207,6 +232,8 @@ def validate(
         Seed for the sampling of anchors and RoIs.
     workers : int
         Number of threads that prefetch images, at most 256.
+    group : Group
+        The processes that share the batches; by default, this process alone. The result is the same in all processes.
 
     Returns
     -------
@@ -222,22 +249,32 @@ def validate(
     check_dataset(dataset)
     integer(1).check("batch_size", batch_size)
     integer(0, 256).check("workers", workers)
-    sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
     loader = Loader(dataset, model.make_batch)
     indices = [
         list(range(first, min(first + batch_size, len(dataset)))) for first in range(0, len(dataset), batch_size)
     ]
-    with nn.evaluation(), nn.no_grad(), contextlib.closing(prefetch(loader.load, indices, workers)) as batches:
+    own = indices[group.rank :: group.size]
+    results: list[tuple[list[int], dict[str, float], list[Detections], list[Target]]] = []
+    with nn.evaluation(), nn.no_grad(), contextlib.closing(prefetch(loader.load, own, workers)) as batches:
         for batch in batches:
             rng = np.random.default_rng([seed, _VALIDATION, batch.indices[0]])
-            for name, loss in model.get_loss(batch.images, batch.targets, rng).items():
-                sums[name] += loss.item() * len(batch.indices)
-            if not np.isfinite(sums["total_loss"]):
-                raise FloatingPointError(
-                    f"the loss is not finite in the batch that starts with {describe(dataset, batch.indices[0])}"
-                )
-            detections += model.predict(batch.images)
-            targets += batch.complete
+            losses = {name: loss.item() for name, loss in model.get_loss(batch.images, batch.targets, rng).items()}
+            if not np.isfinite(losses["total_loss"]):
+                results.append((batch.indices, losses, [], []))
+                break
+            results.append((batch.indices, losses, model.predict(batch.images), batch.complete))
+    sums, detections, targets = dict.fromkeys(LOSSES, 0.0), [], []
+    for numbers, losses, found, complete in sorted(
+        itertools.chain(*group.exchange(results)), key=lambda batch: batch[0]
+    ):
+        for name, loss in losses.items():
+            sums[name] += loss * len(numbers)
+        if not np.isfinite(sums["total_loss"]):
+            raise FloatingPointError(
+                f"the loss is not finite in the batch that starts with {describe(dataset, numbers[0])}"
+            )
+        detections += found
+        targets += complete
     score = evaluate.evaluate_detections(detections, targets, len(dataset.classes)).mean_ap
     return {"ap50": score, **{name: total / max(len(dataset), 1) for name, total in sums.items()}}
 
@@ -257,13 +294,27 @@ class _Training:
     folder: Path | None
     val: Dataset | None
     workers: int
+    group: Group
     run: Run = field(default_factory=Run)
     ends: list[float] = field(default_factory=list)  # times at which the first steps ended
+
+    def follow_process_0(self) -> None:
+        """Make the weights, the state of the optimiser, the average and the history those of process 0 of the group."""
+        if self.group.size == 1:
+            return
+        average = {} if self.average is None else self.average.state
+        state = (self.run, self.model.state_dict(), self.optimizer.state_dict(), average)
+        self.run, weights, optimizer, average = self.group.broadcast(state)
+        if self.group.rank:
+            self.model.load_state_dict(weights)
+            self.optimizer.load_state_dict(optimizer)
+            if self.average is not None:
+                self.average.state = average
 
     def step(self, batches: Sequence[TrainingBatch]) -> None:
         """Run one training step, and append its losses and its gradient norm to the history."""
         try:
-            losses, norm = train_step(self.model, self.optimizer, batches, self.recipe, self.run.steps)
+            losses, norm = train_step(self.model, self.optimizer, batches, self.recipe, self.run.steps, self.group)
         except FloatingPointError as error:
             shown = ", ".join(describe(self.dataset, index) for batch in batches for index in batch.indices)
             raise FloatingPointError(f"{error}; images of this step: {shown}") from error
@@ -296,23 +347,28 @@ class _Training:
         bar.set_description("validating")
         try:
             with averaged(self.average, self.model):
-                scores = validate(self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers)
+                scores = validate(
+                    self.model, self.val, self.recipe.batch_size, self.recipe.seed, self.workers, self.group
+                )
         except BaseException:  # for example an unreadable image or a second Ctrl-C: save all steps so far
             self.save()
             raise
         for name, value in {"step": run.steps, **scores}.items():
             run.validation[name].append(value)
         bar.set_description(f"AP50 {scores['ap50']:.3f}")
-        if self.folder is not None and run.best == len(run.validation["step"]) - 1:
-            self._check_weights()
-            with averaged(self.average, self.model):
-                run_folder.save_best(self.folder, self.model)
+        if run.best == len(run.validation["step"]) - 1:
+            if self.folder is not None or self.group.size > 1:
+                self._check_weights()
+            if self.folder is not None:
+                with averaged(self.average, self.model):
+                    run_folder.save_best(self.folder, self.model)
         return True
 
     def save(self) -> None:
         """Write the files of the run if it has a folder."""
-        if self.folder is not None:
+        if self.folder is not None or self.group.size > 1:  # all processes of a group raise the same error
             self._check_weights()
+        if self.folder is not None:
             run_folder.save(
                 self.folder, self.model, self.optimizer, self.average, self.recipe, self.run, len(self.dataset)
             )
@@ -348,9 +404,9 @@ def _check_data(model: FasterRCNN, dataset: Dataset, name: str) -> None:
 
 
 def _batches(
-    model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool
+    model: FasterRCNN, dataset: Dataset, recipe: Recipe, steps: range, workers: int, progress: bool, group: Group
 ) -> Generator[list[TrainingBatch]]:
-    """Return an iterator over the given steps. Each item contains the training batches of a step."""
+    """Return an iterator over the given steps. Each item contains this process's shares of the batches of a step."""
     groups = aspect_groups(dataset, progress) if recipe.group_by_aspect and steps else None
     repeats = repeat_factors(dataset, recipe.repeat_thresh, progress) if recipe.repeat_thresh and steps else None
     order = Order(len(dataset), recipe.batch_size, recipe.seed, groups, repeats)
@@ -358,7 +414,8 @@ def _batches(
 
     def load(step: int) -> list[TrainingBatch]:
         numbers = range(step * recipe.accumulate, (step + 1) * recipe.accumulate)
-        return [loader.load(order.batch(number), recipe, number) for number in numbers]
+        shares = [(number, *group.share(order.batch(number))) for number in numbers]
+        return [loader.load(indices, recipe, number, first) for number, first, indices in shares]
 
     return prefetch(load, steps, workers)
 

@@ -17,6 +17,7 @@ from rcnn.data import Dataset
 from rcnn.data.protocol import annotation_of
 from rcnn.model import FasterRCNN
 from rcnn.nn import Module, Tensor
+from rcnn.train.parallel import ALONE, Group
 from rcnn.train.recipe import Recipe
 from rcnn.transform import padded_size, resized_size
 
@@ -34,10 +35,11 @@ LIMITS = (  # the limit and the use of a container: versions 2 and 1 of Linux's 
 )
 
 
-def fit_batch(model: FasterRCNN, dataset: Dataset, recipe: Recipe) -> tuple[Recipe, str]:
+def fit_batch(model: FasterRCNN, dataset: Dataset, recipe: Recipe, group: Group = ALONE) -> tuple[Recipe, str]:
     """Return the recipe with a batch size that fits the memory, and a line that explains the change.
 
-    A smaller batch is compensated by more batches in each step (`accumulate`).
+    A smaller batch is compensated by more batches in each step (`accumulate`). In a group of processes, each process
+    needs memory for its share of the batch, and those on this machine share the memory.
 
     Parameters
     ----------
@@ -47,30 +49,34 @@ def fit_batch(model: FasterRCNN, dataset: Dataset, recipe: Recipe) -> tuple[Reci
         The training images.
     recipe : Recipe
         The recipe.
+    group : Group
+        The processes that share the batch; by default, this process alone.
 
     Returns
     -------
     recipe : Recipe
         The given recipe if a step fits, or if the available memory is unknown. If even one image does not fit, the
-        batch size is 1.
+        batch size is the number of processes.
     text : str
         The line; empty if a step fits.
     """
     free = available()
-    weights = PER_WEIGHT * sum(parameter.data.nbytes for parameter in model.parameters())
+    copies = PER_WEIGHT if group.size == 1 else PER_WEIGHT + 1  # also the gradients that are being added
+    weights = copies * sum(parameter.data.nbytes for parameter in model.parameters())
     image = image_bytes(model, dataset, recipe)
-    if free is None or weights + recipe.batch_size * image <= USABLE * free:
+    share = math.ceil(recipe.batch_size / group.size)
+    needed = group.neighbours * (weights + share * image)
+    if free is None or needed <= USABLE * free:
         return recipe, ""
-    count = max(int((USABLE * free - weights) / image), 1)
+    count = max(int((USABLE * free / group.neighbours - weights) / image), 1) * group.size
     fitted = dataclasses.replace(
         recipe, batch_size=count, accumulate=math.ceil(recipe.accumulate * recipe.batch_size / count)
     )
-    needed = weights + recipe.batch_size * image
     text = (
         f"a step with batch_size = {recipe.batch_size} needs about {_size(needed)} of memory, but only "
         f"{_size(free)} are available"
     )
-    if weights + image > USABLE * free:
+    if group.neighbours * (weights + image) > USABLE * free:
         return fitted, f"{text}; even one image does not fit, so choose a smaller min_size and max_size"
     return fitted, f"{text}; use batch_size = {count} and accumulate = {fitted.accumulate}"
 

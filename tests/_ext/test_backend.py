@@ -421,7 +421,7 @@ def test_omp_num_threads_sets_the_default(variable, threads):
 
 def test_the_default_is_the_number_of_processors_of_this_process(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(backend, "_container_quota", lambda otherwise: otherwise)
+    monkeypatch.setattr(backend, "container_quota", lambda otherwise: otherwise)
     for processors, expected in ((1, 1), (3, 3), (200, backend.DEFAULT_THREADS)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid, n=processors: set(range(n)), raising=False)
         assert backend._default_num_threads() == expected
@@ -435,7 +435,7 @@ def test_a_container_may_have_fewer_processors(monkeypatch, tmp_path, text, expe
     if text is not None:
         file.write_text(text)
     monkeypatch.setattr(backend, "Path", lambda _: file)
-    assert backend._container_quota(8) == expected
+    assert backend.container_quota(8) == expected
 
 
 # ---------------------------------------------------------------- fork

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rcnn import data
-from rcnn.train import Recipe, memory
+from rcnn.train import Group, Recipe, memory
 from rcnn.zoo.detectors import faster_rcnn_small
 
 PAGES = data.Shapes(3)
@@ -52,6 +52,21 @@ def test_smaller_batch_is_compensated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: weights)
     recipe, text = memory.fit_batch(MODEL, PAGES, Recipe(batch_size=8))
     assert recipe == Recipe(batch_size=1, accumulate=8) and text.endswith("choose a smaller min_size and max_size")
+
+
+def test_processes_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Three(Group):
+        size, neighbours = 3, 2
+
+    weights = 4 * sum(parameter.data.nbytes for parameter in MODEL.parameters())  # one more for the sums
+    image = memory.image_bytes(MODEL, PAGES, Recipe())
+    monkeypatch.setattr(memory, "available", lambda: (2 * (weights + 3 * image) + 1) / memory.USABLE)
+    assert memory.fit_batch(MODEL, PAGES, Recipe(batch_size=9), Three()) == (Recipe(batch_size=9), "")
+    recipe, _ = memory.fit_batch(MODEL, PAGES, Recipe(batch_size=10), Three())  # one process would have 4 images
+    assert recipe == Recipe(batch_size=9, accumulate=2)
+    monkeypatch.setattr(memory, "available", lambda: weights)
+    recipe, text = memory.fit_batch(MODEL, PAGES, Recipe(batch_size=9), Three())
+    assert recipe == Recipe(batch_size=3, accumulate=3) and text.endswith("choose a smaller min_size and max_size")
 
 
 def test_available_memory_is_that_of_the_machine_or_of_its_container(

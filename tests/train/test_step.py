@@ -65,19 +65,19 @@ def test_gradients_are_scaled_down_to_the_largest_norm() -> None:
     assert optim.clip_grad_norm(optimizer.parameters, np.inf) == pytest.approx(1e-3, rel=1e-4)
 
 
-def test_every_step_draws_its_own_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_image_of_every_step_draws_its_own_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_model().train()
     optimizer, batches = RECIPE.make_optimizer(model), first_batches(model)
-    drawn: list[float] = []
+    drawn: list[list[float]] = []
 
-    def get_loss(images: object, targets: object, rng: np.random.Generator) -> dict[str, rcnn.nn.Tensor]:
-        drawn.append(rng.random())
+    def get_loss(images: object, targets: object, rng: list[np.random.Generator]) -> dict[str, rcnn.nn.Tensor]:
+        drawn.append([own.random() for own in rng])
         return FasterRCNN.get_loss(model, images, targets, rng)
 
     monkeypatch.setattr(model, "get_loss", get_loss)
     for step in range(3):
         train.train_step(model, optimizer, batches, RECIPE, step)
-    assert drawn == [np.random.default_rng([7, 1, step]).random() for step in range(3)]
+    assert drawn == [[np.random.default_rng([7, 1, step, image]).random() for image in range(2)] for step in range(3)]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")  # non-finite on purpose

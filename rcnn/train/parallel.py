@@ -1,0 +1,430 @@
+"""Data-parallel training: a group of processes that share every batch, and the sums that they exchange.
+
+Each process of a group computes the losses and the gradients of its share of the images. Sums over the group make them
+those of the whole batch, so that all processes update their weights in the same way. `mpiexec -n 4 rcnn train FOLDER`
+starts a group of four processes, which use MPI (mpi4py). A process that was started without mpiexec is a group of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rcnn import transform
+from rcnn._ext import backend
+from rcnn.nn import Parameter, Tensor, parallel
+from rcnn.nn.tensor import watching_leaves
+
+T = TypeVar("T")
+
+# The variables that contain the number of processes in the environment of a process that mpiexec has started: those of
+# Open MPI, and of MPICH, Intel MPI and other libraries with the protocol PMI.
+SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+BUCKET = 4 << 20  # bytes; gradients are added in arrays of about this size
+
+Wait = Callable[[], object]
+
+
+class Group:
+    """Processes that share every batch. This class is the group of a single process.
+
+    A subclass for several processes sets `rank` and `size`, and defines the first methods below, up to `abort`. All
+    processes of a group must call the methods in the same order.
+
+    Attributes
+    ----------
+    rank : int
+        The number of this process, in 0 .. size - 1. Process 0 writes the files and shows the progress.
+    size : int
+        The number of processes.
+    neighbours : int
+        The number of processes of the group on this machine, including this one.
+    """
+
+    rank = 0
+    size = 1
+    neighbours = 1
+
+    # ------------------------------------------------------------------ what a subclass defines
+
+    def exchange(self, value: T) -> list[T]:
+        """Return the values that all processes passed.
+
+        Parameters
+        ----------
+        value : object
+            A value that pickle can store.
+
+        Returns
+        -------
+        list
+            One value per process, in the order of their numbers.
+        """
+        return [value]
+
+    def add(self, values: np.ndarray) -> Wait:
+        """Start to replace an array by its sum over all processes, and return while the sum is computed.
+
+        Parameters
+        ----------
+        values : contiguous float array
+            The numbers of this process. Do not use the array until the returned function has been called.
+
+        Returns
+        -------
+        callable
+            Function without arguments that waits for the sum.
+        """
+        del values
+        return lambda: None
+
+    def progress(self) -> None:
+        """Give the library that adds arrays a chance to work. Some libraries work only while they are called."""
+
+    def fail_together(self, seconds: float) -> bool:
+        """Return whether all processes call this method within some seconds, because all have the same error.
+
+        Parameters
+        ----------
+        seconds : float
+            How long to wait for the others.
+
+        Returns
+        -------
+        bool
+            False if another process is still at work, and will wait for this one.
+        """
+        del seconds
+        return True
+
+    def abort(self, status: int) -> None:
+        """End all processes of the group at once; a group of one process goes on.
+
+        Parameters
+        ----------
+        status : int
+            The exit status.
+        """
+
+    # ------------------------------------------------------------------ what follows from it
+
+    def share(self, items: Sequence[T]) -> tuple[int, Sequence[T]]:
+        """Return this process's share of the images of a batch.
+
+        Parameters
+        ----------
+        items : sequence
+            The whole batch.
+
+        Returns
+        -------
+        first : int
+            The position of the first item of the share in the batch.
+        share : sequence
+            Neighbouring items. The shares of two processes differ by at most one item in length.
+        """
+        first, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+        return first, items[first:end]
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of an array over all processes.
+
+        Parameters
+        ----------
+        values : float array
+            The numbers of this process.
+
+        Returns
+        -------
+        array
+            The sum.
+        """
+        if self.size == 1:
+            return values
+        summed = np.array(values, order="C")
+        self.add(summed)()
+        return summed
+
+    def broadcast(self, value: T) -> T:
+        """Return the value that process 0 passed.
+
+        Parameters
+        ----------
+        value : object
+            A value that pickle can store. Only that of process 0 counts.
+
+        Returns
+        -------
+        object
+            The value.
+        """
+        return value if self.size == 1 else self.exchange(value if self.rank == 0 else None)[0]  # type: ignore[return-value]
+
+    def any(self, flag: bool) -> bool:
+        """Return whether any process passed True.
+
+        Parameters
+        ----------
+        flag : bool
+            The flag of this process.
+
+        Returns
+        -------
+        bool
+            True if one of the flags is True.
+        """
+        return flag if self.size == 1 else any(self.exchange(flag))
+
+    def padded(self, batch: transform.Batch) -> transform.Batch:
+        """Return the images of a share, padded to the size of the whole batch.
+
+        Parameters
+        ----------
+        batch : rcnn.transform.Batch
+            The images of this process.
+
+        Returns
+        -------
+        rcnn.transform.Batch
+            The same images with as much padding as in a batch with the images of all processes.
+        """
+        if self.size == 1:
+            return batch
+        sizes = self.exchange(batch.images.shape[2:])
+        height, width = (max(sides) for sides in zip(*sizes, strict=True))
+        if (height, width) == batch.images.shape[2:]:
+            return batch
+        n, channels, rows, columns = batch.images.shape
+        padded = np.zeros((n, height, width, channels), batch.images.dtype)
+        padded[:, :rows, :columns] = batch.images.transpose(0, 2, 3, 1)
+        return dataclasses.replace(batch, images=padded.transpose(0, 3, 1, 2))
+
+    def sharing(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which losses and batch norms use numbers of the whole batch.
+
+        Returns
+        -------
+        context manager
+            The context, for `get_loss` and `backward`; see `rcnn.nn.parallel`.
+        """
+        return contextlib.nullcontext() if self.size == 1 else parallel.summing_over(self.total)
+
+    def adding_gradients(self, parameters: Sequence[Parameter]) -> contextlib.AbstractContextManager[None]:
+        """Return a context for `backward`, after which each gradient is the sum over all processes.
+
+        Parameters
+        ----------
+        parameters : sequence of Parameter
+            The parameters, in the order of the layers.
+
+        Returns
+        -------
+        context manager
+            The context. Gradients are sent while `backward` computes the next ones.
+        """
+        return contextlib.nullcontext() if self.size == 1 else self._adding(parameters)
+
+    @contextlib.contextmanager
+    def _adding(self, parameters: Sequence[Parameter]) -> Iterator[None]:
+        buckets = Buckets(parameters)
+        with watching_leaves(lambda leaf: buckets.arrived(leaf, self)):
+            yield
+        buckets.finish(self)
+
+
+ALONE = Group()
+
+
+class Buckets:
+    """Arrays that collect the gradients of several parameters, so that few messages are needed.
+
+    `backward` computes the gradients of the last layers first. Bucket 0 therefore contains those of the last
+    parameters. A bucket is sent when it is complete and all buckets before it have been sent. In this way, all
+    processes send the buckets in the same order. After the gradients, a bucket contains one number per parameter, which
+    is 1 if the parameter has a gradient: if it has none in any process, it is not updated.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+        The parameters, in the order of the layers.
+    nbytes : int
+        The size of a bucket. A bucket ends with the parameter that exceeds this size.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], nbytes: int = BUCKET) -> None:
+        self.groups: list[list[Parameter]] = [[]]
+        for parameter in reversed(parameters):
+            last = self.groups[-1]
+            if last and (last[0].dtype != parameter.dtype or sum(p.data.nbytes for p in last) >= nbytes):
+                self.groups.append([])
+            self.groups[-1].append(parameter)
+        self.bucket_of = {id(p): index for index, group in enumerate(self.groups) for p in group}
+        self.missing = [{id(p) for p in group} for group in self.groups]
+        self.sent: list[tuple[np.ndarray, Wait]] = []
+
+    def arrived(self, leaf: Tensor, group: Group) -> None:
+        """Take notice of a complete gradient, and send all buckets that are now complete.
+
+        Parameters
+        ----------
+        leaf : Tensor
+            A leaf with its gradient. It may be one that is not a parameter.
+        group : Group
+            The processes.
+        """
+        index = self.bucket_of.get(id(leaf))
+        if index is None:
+            return
+        self.missing[index].discard(id(leaf))
+        while len(self.sent) < len(self.groups) and not self.missing[len(self.sent)]:
+            self._send(group)
+        group.progress()
+
+    def finish(self, group: Group) -> None:
+        """Send all other buckets, wait for all sums, and store them as the gradients of the parameters.
+
+        Parameters
+        ----------
+        group : Group
+            The processes.
+        """
+        while len(self.sent) < len(self.groups):
+            self._send(group)
+        for members, (values, wait) in zip(self.groups, self.sent, strict=True):
+            wait()
+            start, flags = 0, values[len(values) - len(members) :]
+            for parameter, flag in zip(members, flags, strict=True):
+                part = values[start : start + parameter.size].reshape(parameter.shape)
+                parameter.grad = part if flag else None
+                start += parameter.size
+
+    def _send(self, group: Group) -> None:
+        """Start to add the next bucket over all processes."""
+        members = self.groups[len(self.sent)]
+        values = np.empty(sum(p.size for p in members) + len(members), members[0].dtype)
+        start = 0
+        for parameter in members:
+            into = values[start : start + parameter.size].reshape(parameter.shape)
+            into[...] = 0 if parameter.grad is None else parameter.grad
+            start += parameter.size
+        values[start:] = [p.grad is not None for p in members]
+        self.sent.append((values, group.add(values)))
+
+
+# ---------------------------------------------------------------------- MPI
+
+
+class _MPIGroup(Group):
+    """The processes that mpiexec has started.
+
+    Gradients are added through a communicator of their own, because they are still on their way while batch norms add
+    other numbers. A third communicator is for processes that fail while others exchange numbers.
+    """
+
+    def __init__(self) -> None:
+        from mpi4py import MPI  # only needed, and only installed, for several processes
+
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD.Dup()
+        self._gradients = MPI.COMM_WORLD.Dup()
+        self._failures = MPI.COMM_WORLD.Dup()
+        self._requests: list[Any] = []
+        self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
+        machine = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        processors = set().union(*machine.allgather(backend.processors()))  # mpiexec may give each process its own
+        self.neighbours = machine.Get_size()
+        self.threads = max(1, min(len(processors), backend.container_quota(len(processors))) // self.neighbours)
+        machine.Free()
+
+    def exchange(self, value: T) -> list[T]:
+        return list(self._world.allgather(value))
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        summed = np.array(values, order="C")
+        self._world.Allreduce(self._mpi.IN_PLACE, summed)
+        return summed
+
+    def add(self, values: np.ndarray) -> Wait:
+        request = self._gradients.Iallreduce(self._mpi.IN_PLACE, values)
+        self._requests.append(request)
+
+        def wait() -> None:
+            request.Wait()
+            self._requests = [other for other in self._requests if other is not request]
+
+        return wait
+
+    def progress(self) -> None:
+        for request in self._requests[:1]:
+            request.Test()
+
+    def fail_together(self, seconds: float) -> bool:
+        request, end = self._failures.Ibarrier(), time.monotonic() + seconds
+        while not (together := request.Test()) and time.monotonic() < end:
+            time.sleep(0.01)
+        return bool(together)
+
+    def abort(self, status: int) -> None:
+        self._mpi.COMM_WORLD.Abort(status)
+
+
+def launched(environment: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes that mpiexec has started.
+
+    Parameters
+    ----------
+    environment : mapping of str to str
+        The environment variables.
+
+    Returns
+    -------
+    int
+        The number; 1 if this process was not started by mpiexec.
+    """
+    sizes = [environment[name] for name in SIZES if name in environment]
+    return max((int(size) for size in sizes if size.isdecimal()), default=1)
+
+
+@functools.cache
+def group() -> Group:
+    """Return the group of all processes that mpiexec has started, or the group of this process alone.
+
+    In a group of several processes, each process uses its part of the processors of its machine, unless the environment
+    variable OMP_NUM_THREADS sets another number of threads.
+
+    Returns
+    -------
+    Group
+        The group.
+
+    Raises
+    ------
+    ImportError
+        If mpiexec has started several processes, but mpi4py is not installed.
+    RuntimeError
+        If mpi4py uses another MPI library than mpiexec, so that the processes do not find each other.
+    """
+    size = launched()
+    if size == 1:
+        return ALONE
+    try:
+        found = _MPIGroup()
+    except ImportError as error:
+        raise ImportError(
+            f"mpiexec has started {size} processes, which need mpi4py: pip install 'rcnn[mpi]' ({error})"
+        ) from error
+    if found.size != size:
+        raise RuntimeError(
+            f"mpiexec has started {size} processes, but mpi4py finds {found.size}; use the mpiexec of the MPI library "
+            "that mpi4py uses"
+        )
+    if "OMP_NUM_THREADS" not in os.environ:
+        backend.set_num_threads(min(found.threads, backend.DEFAULT_THREADS))
+    return found
