@@ -31,6 +31,7 @@ MEASURED = re.compile(
 NOT_MEASURED = {  # what the pattern finds and is no measurement
     "teaching": ["90 s", "120 s", "180 s", "300 s"],  # the limits of the notebooks, compared with them below
     "your_own_images": ["8 MiB"],  # a limit, compared with the code in tests/data/test_special_files.py
+    "scaling": ["4 MiB"],  # the size of a bucket, compared with the code in tests/benchmarks/test_scaling.py
     "speed": ["4 times as", "2.25 times as"],  # multiplications and sizes that follow from the shapes
 }
 
