@@ -24,7 +24,7 @@ from rcnn.model import FasterRCNN
 __all__ = ["Verdict", "examine", "report"]
 
 NUM_IMAGES = 100  # number of images from each data set
-WIDTH, INDENT = 100, 17  # width and indent of the report, in characters
+WIDTH, INDENT = 88, 19  # width and indent of the report, in characters
 
 
 def examine(
@@ -114,7 +114,7 @@ def report(verdicts: Sequence[Verdict]) -> str:
     for index, verdict in enumerate(verdicts):
         if not isinstance(verdict, Verdict):
             raise TypeError(f"verdicts[{index}] must be a Verdict, got {shown(verdict)}")
-        lines += _wrap(verdict.number, f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage:<14}")
+        lines += _wrap(verdict.number, f"{'ok' if verdict.trouble is None else '!!':<3}{verdict.stage}")
         if verdict.trouble is not None:
             lines += _wrap(verdict.trouble) + _wrap(f"remedy: {verdict.remedy}")
     troubles = [verdict for verdict in verdicts if verdict.trouble is not None]
