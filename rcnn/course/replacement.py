@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from rcnn import data, evaluate, train, zoo
+from rcnn import boxes, data, evaluate, train, zoo
 from rcnn._ext.dispatch import REPLACEABLE, replace
 from rcnn._validate import integer, one_of
 from rcnn.course._mistakes import TYPICAL
 from rcnn.course.figures import as_html
 from rcnn.model import FasterRCNN
+from rcnn.nms import nms
 
 Function = Callable[..., Any]
 Target = dict[str, np.ndarray]
@@ -30,8 +31,14 @@ NOT_CALLED = {
 }
 MOST_PAGES, MOST_STEPS = 1000, 10_000
 RECIPE = train.Recipe(batch_size=2, lr=1e-3, warmup_steps=0, final_lr=1.0, weight_decay=0.0, max_norm=10.0)
-SHOWN_SCORE, MOST_SHOWN = 0.3, 40  # only these detections are drawn
-ROW = "display: flex; flex-wrap: wrap; gap: 8px; align-items: flex-start"  # style of the images
+SHOWN_SCORE = 0.3  # lowest score of a detection that is drawn
+MOST_TAGS, TAG_IOU = 10, 0.1  # a detection that overlaps a better one with this IoU has no tag
+SAME_IOU = 0.5  # of two detections of the same object
+LEAST_OBJECTS, CLEAR_DIFFERENCES = 3, 18  # of the page that is drawn; so many differences do not hide the page yet
+STYLE = """
+.rcnn-versions { display: grid; grid-auto-flow: column; grid-auto-columns: minmax(0, 1fr); gap: 8px; max-width: 60em; }
+@media (max-width: 600px) { .rcnn-versions { grid-auto-flow: row; } }
+"""
 NAMES = {"library": "the library's {}", "yours": "your {}", "mistake": "a typical mistake"}
 
 
@@ -95,11 +102,14 @@ class WithAndWithout:
 
     @functools.cached_property
     def page(self) -> int:  # numpydoc ignore=RT01
-        """Index of the page that is drawn, on which the worst version does worst."""
+        """Index of the page that is drawn, on which the best and the worst version differ clearly, but not too much."""
         working = [outcome for outcome in self.outcomes.values() if outcome.detections]
-        worst = min(working, key=lambda outcome: outcome.ap).detections
-        by_page = [_average_precision([found], [item]) for found, item in zip(worst, self._items, strict=True)]
-        return int(np.nanargmin(by_page)) if not np.isnan(by_page).all() else 0
+        if not working:
+            return 0
+        best, worst = (extreme(working, key=lambda outcome: outcome.ap).detections for extreme in (max, min))
+        counts = np.array([_differences(*found) for found in zip(best, worst, strict=True)])
+        few = np.array([len(target["boxes"]) < LEAST_OBJECTS for _, target in self._items])
+        return int(np.lexsort((np.abs(counts - CLEAR_DIFFERENCES), few))[0])
 
     def figures(self) -> list[Any]:
         """Return one figure for each version, all with the same page.
@@ -110,11 +120,12 @@ class WithAndWithout:
             The figures.
         """
         from rcnn import plot  # imports matplotlib, which is slow
+        from rcnn.plot.style import label_color
 
         image, target = self._items[self.page]
         drawn = []
         for outcome in self.outcomes.values():
-            drawn.append(plot.figure(3.1, 3.7))
+            drawn.append(plot.figure(2.7, 3.3))
             ax = drawn[-1].subplots()
             heading = outcome.name[0].upper() + outcome.name[1:]
             if outcome.problem:
@@ -122,9 +133,12 @@ class WithAndWithout:
                 plot.title(ax, heading, "failed; the reason is below")
                 continue
             found = _clear(outcome.detections[self.page])
-            arrays = found["boxes"], found["scores"], found["labels"]
-            plot.detections(ax, image, *arrays, self._class_names, gt_boxes=target["boxes"])
-            plot.title(ax, heading, f"AP {outcome.ap:.3f}; on this page: {_counted(len(found['boxes']), 'detection')}")
+            tagged = nms(found["boxes"], found["scores"], TAG_IOU)[:MOST_TAGS]
+            best = found["boxes"][tagged], found["scores"][tagged], found["labels"][tagged]
+            plot.detections(ax, image, *best, self._class_names, gt_boxes=target["boxes"])
+            for index in np.setdiff1d(np.arange(len(found["boxes"])), tagged):
+                plot.boxes(ax, found["boxes"][[index]], color=label_color(found["labels"][index]))
+            plot.title(ax, heading, f"AP {outcome.ap:.3f}; {_counted(len(found['boxes']), 'detection')} on this page")
         return drawn
 
     def __repr__(self) -> str:
@@ -147,7 +161,8 @@ class WithAndWithout:
             as_html(plot.png(figure), text) for figure, text in zip(self.figures(), self._descriptions(), strict=True)
         ]
         versions = "".join(f"<li>{html.escape(line.strip(), quote=False)}</li>" for line in lines)
-        return f'<div style="{ROW}">{" ".join(images)}</div><p>{heading}</p><ul>{versions}</ul>'
+        row = f'<div class="rcnn-versions"><style>{STYLE}</style>{" ".join(images)}</div>'
+        return f"{row}<p>{heading}</p><ul>{versions}</ul>"
 
     def _descriptions(self) -> list[str]:
         """Return the alternative text of each figure."""
@@ -269,6 +284,15 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _clear(found: Target) -> Target:
-    """Return the best detections with a clear score, which are few enough to be drawn."""
-    shown = np.flatnonzero(found["scores"] >= SHOWN_SCORE)[:MOST_SHOWN]
+    """Return the detections with a clear score."""
+    shown = np.flatnonzero(found["scores"] >= SHOWN_SCORE)
     return {key: values[shown] for key, values in found.items()}
+
+
+def _differences(one: Target, other: Target) -> int:
+    """Return how many clear detections of one version have no equal, or only a taken one, in the other version."""
+    one, other = _clear(one), _clear(other)
+    same = boxes.iou(one["boxes"], other["boxes"]) >= SAME_IOU  # (D1, D2)
+    same &= one["labels"][:, None] == other["labels"]
+    pairs = min(int(same.any(axis=1).sum()), int(same.any(axis=0).sum()))
+    return len(one["boxes"]) + len(other["boxes"]) - 2 * pairs

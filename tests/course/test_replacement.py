@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rcnn
-from rcnn import anchors, boxes, course, matching, nms, roi
+from rcnn import anchors, boxes, course, data, matching, nms, roi
 from rcnn.course import _mistakes, replacement
 
 PAGES = 3  # with 13 digits
@@ -53,14 +53,14 @@ def test_text_names_pages_versions_and_the_mistake(compared):
 def test_page_shows_one_described_image_for_each_version(compared):
     page = compared._repr_html_()
     assert re.findall('alt="([^"]+)"', page) == [
-        "The library&#x27;s nms yields 5 detections on a page with 5 digits.",
-        "Your nms yields 5 detections on a page with 5 digits.",
-        "A typical mistake yields 0 detections on a page with 5 digits.",
+        "The library&#x27;s nms yields 7 detections on a page with 7 digits.",
+        "Your nms yields 7 detections on a page with 7 digits.",
+        "A typical mistake yields 0 detections on a page with 7 digits.",
     ]
     assert "<li>a typical mistake (keep no box): 0.000</li>" in page
 
 
-def test_page_on_which_the_worst_version_does_worst_is_drawn():
+def test_page_on_which_the_versions_differ_is_drawn():
     items = [(None, {"boxes": boxes_, "labels": np.ones(1, int)}) for boxes_ in np.array([[[0, 0, 9, 9]]] * 3)]
     good = {"boxes": items[0][1]["boxes"], "scores": np.ones(1), "labels": np.ones(1, int)}
     bad = {**good, "boxes": good["boxes"] + 20}
@@ -70,6 +70,55 @@ def test_page_on_which_the_worst_version_does_worst_is_drawn():
         "mistake": replacement.Outcome("c", 0.7, [good, bad, good]),
     }
     assert replacement.WithAndWithout("nms", outcomes, items, ()).page == 1
+    without = {"yours": outcomes["yours"]}
+    assert replacement.WithAndWithout("nms", without, items, ()).page == 0
+
+
+def test_page_with_few_objects_or_very_many_differences_is_not_drawn():
+    def found(count):  # boxes that do not overlap
+        corners = 10.0 * np.arange(count)[:, None] * np.ones(2)
+        row = np.concatenate([corners, corners + 5], axis=1)  # (count, 4)
+        return {"boxes": row, "scores": np.ones(count), "labels": np.ones(count, int)}
+
+    counts = {"objects": (4, 4, 1, 4), "library": (4, 4, 1, 4), "mistake": (90, 24, 19, 5)}
+    items = [(None, {"boxes": found(count)["boxes"]}) for count in counts["objects"]]
+    outcomes = {
+        key: replacement.Outcome(key, ap, [found(count) for count in counts[key]])
+        for key, ap in (("library", 1.0), ("mistake", 0.5))
+    }
+    assert replacement.WithAndWithout("nms", outcomes, items, ()).page == 1
+
+
+def test_differences_are_detections_without_an_equal():
+    corners = np.array([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], float)
+
+    def of(rows, labels, scores):
+        return {"boxes": corners[rows], "labels": np.array(labels), "scores": np.array(scores)}
+
+    one = of([0, 1, 2], [1, 1, 1], [0.9, 0.8, 0.1])  # the last score is not clear
+    assert replacement._differences(one, one) == 0
+    assert replacement._differences(one, of([0, 1], [1, 2], [0.9, 0.8])) == 2  # another class
+    assert replacement._differences(one, of([0, 0, 0, 1], [1, 1, 1, 1], [0.9, 0.8, 0.7, 0.6])) == 2  # duplicates
+    assert replacement._differences(one, of([], [], [])) == 2
+
+
+def test_versions_are_equal_columns_that_stack_on_a_narrow_page(compared):
+    page = compared._repr_html_()
+    assert page.startswith('<div class="rcnn-versions"><style>') and page.count("<img") == 3
+    assert "grid-auto-columns: minmax(0, 1fr)" in page and "@media (max-width: 600px)" in page
+    assert len({re.search(r'width="(\d+)"', image)[1] for image in re.findall("<img[^>]*>", page)}) == 1
+
+
+def test_only_the_best_detection_of_each_place_has_a_tag(compared):
+    from rcnn.plot.tags import Tags
+
+    page = compared.page
+    box = compared.outcomes["library"].detections[page]["boxes"][:1]
+    many = {"boxes": np.repeat(box, 50, axis=0), "scores": np.full(50, 0.9), "labels": np.ones(50, int)}
+    outcome = replacement.Outcome("many", 0.1, [many] * PAGES)
+    figure = replacement.WithAndWithout("nms", {"mistake": outcome}, compared._items, data.Digits.classes).figures()[0]
+    (tags,) = [artist for artist in figure.axes[0].get_children() if isinstance(artist, Tags)]
+    assert len(tags.texts) == 1 and "50 detections" in "".join(text.get_text() for text in figure.axes[0].texts)
 
 
 @pytest.mark.parametrize(
