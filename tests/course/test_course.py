@@ -1,5 +1,7 @@
 """Sources of the course, the notebooks made from them, and the functions that the notebooks use."""
 
+import ast
+import inspect
 import re
 import time
 from html import unescape
@@ -281,8 +283,36 @@ def test_source_is_the_text_of_the_library():
     text = repr(shown)
     assert text.startswith("def area(") and "\n\n\ndef clip(" in text and not text.endswith("\n")
     page = shown._repr_html_()
-    assert "<pre" in page and "<code>" in page and "color: #" in page
-    assert unescape(re.sub("<[^>]+>", "", page)).strip() == text
+    assert "<pre" in page and 'aria-label="Source code of area, clip"' in page
+    assert unescape(re.sub("<style>.*?</style>|<[^>]+>", "", page, flags=re.DOTALL)).strip() == text
+
+
+def test_source_has_the_first_line_of_each_docstring():
+    assert repr(course.source(boxes.area)).split("\n")[1:3] == [
+        f'    """{boxes.area.__doc__.partition(chr(10))[0]}"""',
+        "    " + inspect.getsource(boxes.area).split('"""')[2].strip().partition("\n")[0],
+    ]
+    shown = repr(course.source(course.aids.Source))
+    assert '"""Source code that a notebook shows with syntax highlighting."""\n\n    def __init__' in shown
+    assert "Parameters" not in shown and "self.text, self.name = text, name" in shown
+    ast.parse(shown)
+
+
+def contrast(*colors):
+    """Return the contrast ratio of two colours (WCAG 2.2)."""
+    channels = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in colors])
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_source_is_legible_in_light_and_dark():
+    style = course.aids.STYLE
+    light, dark = (re.findall(r"--\w+: (#\w{6})", block) for block in style.split("}")[:2])
+    assert len(light) == len(dark) == 5
+    assert all(contrast(color, "#ffffff") >= 4.5 for color in light)
+    assert all(contrast(color, "#222222") >= 4.5 for color in dark)
+    assert not re.search(r'color: #|style="', course.source(boxes.area)._repr_html_().replace(style, ""))
 
 
 def test_source_of_a_method_is_not_indented():
