@@ -13,6 +13,8 @@ EMPTY_START = re.compile(
 )
 IMAGE = re.compile(r"<img\b[^>]*>")
 DESCRIBED = re.compile(r"\balt=\"[^\"]+\"")
+LEGIBLE = 640  # pixels; a figure that is at least as wide is never shown narrower, because its texts would be too small
+WIDE = '<div class="rcnn-wide" tabindex="0" role="group" aria-label="Wide figure" style="overflow-x: auto">'
 
 
 class DescribedFigure:
@@ -109,7 +111,9 @@ def check_text(name: str, text: Any) -> str:
 
 
 def as_html(png: bytes, alt: str) -> str:
-    """Return an image as HTML that is as wide as its container at most.
+    """Return an image as HTML. It is at most as wide as its container, but at least 640 pixels if it is that wide.
+
+    In a narrower container, as on a phone, a wide image scrolls sideways, also with the arrow keys.
 
     Parameters
     ----------
@@ -121,14 +125,17 @@ def as_html(png: bytes, alt: str) -> str:
     Returns
     -------
     str
-        An element `img` that contains the image.
+        An element `img` that contains the image; if the image is wide, inside a box that scrolls.
     """
     width, height = (int.from_bytes(png[start : start + 4]) for start in (16, 20))  # in the header of every PNG file
     content = base64.b64encode(png).decode()
-    return (
+    wide = width >= LEGIBLE
+    style = f"max-width: 100%; {f'min-width: {LEGIBLE}px; ' if wide else ''}height: auto"
+    image = (
         f'<img src="data:image/png;base64,{content}" alt="{html.escape(alt)}" width="{width}" height="{height}" '
-        'style="max-width: 100%; height: auto">'
+        f'style="{style}">'
     )
+    return f"{WIDE}{image}</div>" if wide else image
 
 
 def images_without_text(notebook: Any) -> list[str]:

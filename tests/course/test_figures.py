@@ -27,6 +27,14 @@ def test_shown_figure_is_an_image_with_text(png):
     assert repr(shown) == f"Figure: {ALT}"
 
 
+def test_wide_figure_scrolls_where_it_would_be_illegible(png):
+    wide, limit = plot.png(plot.figure(9, 3)), figures.LEGIBLE
+    page = figures.as_html(wide, ALT)
+    assert page.startswith('<div class="rcnn-wide" tabindex="0" role="group" aria-label="Wide figure"')
+    assert page.endswith("</div>") and "overflow-x: auto" in page and f"min-width: {limit}px" in page
+    assert "min-width" not in figures.as_html(png, ALT) and "<div" not in figures.as_html(png, ALT)
+
+
 def test_line_breaks_in_the_text_become_spaces(png):
     assert figures.DescribedFigure(png, "Two boxes\n    overlap by a third of their area.").alt == (
         "Two boxes overlap by a third of their area."
