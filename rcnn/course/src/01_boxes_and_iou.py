@@ -406,7 +406,8 @@ course.show(
 # larger area*, so twice as long and half as long cost the same. Notebook 06 uses this logarithm.
 #
 # If the boxes do not overlap, the IoU is 0 everywhere, so it does not measure *how far* apart they are. The sliders in
-# the next cell change all three numbers. (On a page that does not run Python, the cell shows a few positions.)
+# the next cell change all three numbers. <!-- notebook only -->(On a page that does not run Python, the cell shows a
+# few positions.)<!-- /notebook only -->
 #
 # > **What people get wrong.** They use only $1 - \mathrm{IoU}$ as the loss of a box. If the boxes do not overlap, its
 # > gradient is 0, so the boxes never approach each other. Losses based on the IoU add a term for such pairs (for

@@ -514,8 +514,9 @@ course.show(
 # > stride, measure the coverage again. Also, more anchors do not replace suitable ones: the nine anchors in the
 # > middle have a lower recall than the six on the right.
 #
-# Change the sizes, the ratios and the stride with the sliders. (Without a kernel, the notebook shows three settings:
-# doubled sizes, one ratio that fits digits, and the same ratio with a stride of 4.)
+# Change the sizes, the ratios and the stride with the sliders. <!-- notebook only -->(Without a kernel, the notebook
+# shows three settings: doubled sizes, one ratio that fits digits, and the same ratio with a stride of
+# 4.)<!-- /notebook only -->
 
 # %% explorer-shown
 widgets.anchor_painter(data.Digits(80, seed=4), index=3)

@@ -131,9 +131,9 @@ assert model.config.rpn_post_nms_top_n_test == 100 and model.config.box_nms_thre
 # The right side contains $\text{kept}_i$, so this is a recurrence: a removed box does not remove other boxes. Therefore
 # the boxes must be processed in order, which makes NMS hard to parallelise.
 #
-# The figure shows NMS on 12 candidates of our page. In a live notebook, move the sliders `steps` and `threshold`. At
-# which threshold is a fourth box kept? (Without sliders, read it off the figure: it is the lowest IoU of a removed
-# box.)
+# The figure shows NMS on 12 candidates of our page. Move the sliders `steps` and `threshold`. At which threshold is a
+# fourth box kept? <!-- notebook only -->(Without a kernel, there are no sliders. Read the threshold off the figure: it
+# is the lowest IoU of a removed box.)<!-- /notebook only -->
 
 # %% suppression-stepper
 # (12,), every fifth of the 60 boxes with the highest scores
@@ -142,9 +142,8 @@ assert len(nms.nms(candidates[few], scores[few], 0.5)) == 3
 widgets.nms_stepper(candidates[few], scores[few], 0.5, image)
 
 # %% suppression-player-text [markdown]
-# The next figure also works in a page that does not run Python. It shows the same candidates at a threshold of 0.5, but
-# keeps a box and removes its duplicates in two separate steps. **Predict** before each step: which box is kept, and
-# which boxes does it remove?
+# The next figure shows the same candidates at a threshold of 0.5, but it keeps a box and removes its duplicates in two
+# separate steps. **Predict** before each step: which box is kept, and which boxes does it remove?
 
 # %% suppression-player
 ranked, ranked_scores = candidates[few], scores[few]  # (12, 4), (12,), by descending score

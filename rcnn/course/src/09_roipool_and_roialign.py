@@ -252,8 +252,8 @@ print("roi_pool_backward: correct")
 # jumps, all proposals have the same 7 × 7 numbers. The head must predict how far the box is from the object, but this
 # information is lost. This has little effect on the class, but more on the box, and most on a mask ([2] section 3).
 #
-# In a live notebook, move the slider. Otherwise, compare the two figures: in the second one, the RoI is 0.1 cells
-# farther to the right. The row "RoIAlign" shows the operation that the next section explains.
+# Move the slider from 0.2 to 0.3. RoIAlign is the operation that the next section explains. <!-- notebook only -->(No
+# kernel? Compare the two figures: in the second one, the RoI is 0.1 cells farther to the right.)<!-- /notebook only -->
 
 # %% jump-explorer
 widgets.pool_compare()

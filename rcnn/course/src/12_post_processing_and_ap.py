@@ -309,8 +309,9 @@ course.show(
 # ## 6  A score threshold is a point on the curve
 #
 # The user of a detector needs a score threshold. Each threshold is one point on the curve: the detections above it
-# count, and those below it are removed. In a live notebook, move `threshold` and `index`. Which threshold would you
-# choose if a wrong box costs as much as a missed digit? Which one, if a person looks at every box anyway?
+# count, and those below it are removed. Move the sliders<!-- notebook only --> (in a notebook with a kernel)<!-- /notebook only -->.
+# Which threshold would you choose if a wrong box costs as much as a missed digit? Which one, if a person looks at every
+# box anyway?
 
 # %% threshold-explorer
 widgets.score_threshold(images, detections, targets, EIGHT, "8", index=31)

@@ -783,8 +783,8 @@ course.show(
 #
 # ## 11  Your report (template)
 #
-# Copy this template into a document of your own, or double-click on this cell in a live notebook. Replace each line in
-# italics by your text. Two pages are enough.
+# Copy this template into a document of your own<!-- notebook only -->, or double-click on this cell in a live
+# notebook<!-- /notebook only -->. Replace each line in italics by your text. Two pages are enough.
 #
 # ### Title, author, date
 #
