@@ -18,6 +18,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_design",
+    "terms",
 ]
 
 html_theme = "pydata_sphinx_theme"
@@ -26,7 +27,7 @@ html_favicon = "static/icon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the browser
 html_static_path = ["static"]
 html_css_files = ["book.css", "explorers.css"]
-html_js_files = [("explorers.js", {"defer": "defer"})]
+html_js_files = [("explorers.js", {"defer": "defer"}), ("book.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

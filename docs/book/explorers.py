@@ -38,22 +38,24 @@ def install(folder: Path) -> None:
     shutil.copy(WEB / "src" / "explorers.css", folder)
 
 
-def element(name: str) -> str:
+def element(name: str, still: str = "") -> str:
     """Return the element of an explorer with its data.
 
     Parameters
     ----------
     name : str
         Name of the explorer in `rcnn.course.widgets`, such as "box_iou".
+    still : str, optional
+        HTML to show if the browser runs no scripts; the script of the explorer replaces it.
 
     Returns
     -------
     str
-        HTML in three lines.
+        HTML.
     """
     tag = f"rcnn-{name.replace('_', '-')}"
     content = json.dumps(DATA[name](), separators=(",", ":")).replace("</", "<\\/")
-    return f'<{tag}>\n<script type="application/json">{content}</script>\n</{tag}>'
+    return f'<{tag}>\n<script type="application/json">{content}</script>\n{still}\n</{tag}>'
 
 
 def box_iou() -> dict[str, Any]:

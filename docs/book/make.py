@@ -22,22 +22,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import check_links
 import explorers
 import gallery
 import nbformat
 import reference
+from PIL import Image
 
-from rcnn.course import sources
+from rcnn.course import figures, sources
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 OUT = ROOT / "build" / "book"
 MATHJAX = ("es5/tex-chtml.js", "es5/output/chtml/fonts/woff-v2")
 WIDGET = re.compile(r"^widgets\.(\w+)\(", re.MULTILINE)
+WIDGET_OUTPUT = "Interactive explorer"  # start of the plain text of a widget
+NOTEBOOK_ONLY = re.compile(r"\s?<!-- notebook only -->.*?<!-- /notebook only -->", re.DOTALL)  # not for the site
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
+IMAGE = re.compile(r'<img\b[^>]*\bsrc="([^":]+\.(?:png|jpg))"[^>]*>')
 REPAIRS = {
     '<table class="table"': '<table tabindex="0" class="table"',
     '<summary aria-label="Toggle hidden content">': "<summary>",
@@ -87,7 +92,8 @@ def write_pages(stage: Path) -> None:
     shutil.copytree(
         HERE, stage, ignore=shutil.ignore_patterns("node_modules", "gallery", "*.py", "__pycache__", "package*.json")
     )
-    shutil.copy(HERE / "conf.py", stage)
+    for name in ("conf.py", "terms.py"):
+        shutil.copy(HERE / name, stage)
     for path in [*ROOT.glob("docs/*.png"), *ROOT.glob("docs/*.jpg")]:
         shutil.copy(path, stage)
     originals = {path.name: path for path in ROOT.glob("docs/*.md")}
@@ -153,7 +159,7 @@ def write_page(target: Path, content: str, stage: Path) -> str:
 
 
 def write_notebooks(folder: Path) -> None:
-    """Copy the notebooks with their stored outputs. Solutions are folded, and explorers are added below the widgets."""
+    """Copy the notebooks with their stored outputs. Solutions are folded, and explorers take the place of widgets."""
     folder.mkdir()
     for source in sources.paths():
         notebook = nbformat.read(ROOT / "notebooks" / f"{source.stem}.ipynb", as_version=4)
@@ -163,33 +169,55 @@ def write_notebooks(folder: Path) -> None:
             elif cell.id == "quiz":
                 cell.metadata["tags"] = ["remove-input"]  # it contains the answers
             elif cell.cell_type == "markdown":
-                cell.source = rewrite_docs_names(cell.source)
+                cell.source = rewrite_docs_names(NOTEBOOK_ONLY.sub("", cell.source))
         notebook.cells = [each for cell in notebook.cells for each in with_explorer(cell)]
         (folder / f"{source.stem}.ipynb").write_bytes(sources.as_json(notebook))
 
 
 def with_explorer(cell: Any) -> list[Any]:
-    """Return a cell and, if it shows a widget, a cell with the explorer that does the same without a kernel."""
+    """Return a cell and, if it shows a widget, a cell with the explorer that does the same without a kernel.
+
+    The still image of the widget moves into the element of the explorer, which shows it if there are no scripts.
+    """
     match = WIDGET.search(cell.source) if cell.cell_type == "code" else None
     if match is None:
         return [cell]
-    added = nbformat.v4.new_raw_cell(explorers.element(match[1]), metadata={"format": "text/html"})
+    stills = [output for output in cell.outputs if WIDGET_OUTPUT in output.get("data", {}).get("text/plain", "")]
+    cell.outputs = [output for output in cell.outputs if output not in stills]
+    still = "\n".join(output.data["text/html"] for output in stills)
+    added = nbformat.v4.new_raw_cell(explorers.element(match[1], still), metadata={"format": "text/html"})
     added.id = f"{cell.id}-explorer"
     return [cell, added]
 
 
 def rewrite_docs_names(text: str) -> str:
-    """Return a text in which names such as `docs/speed.md` are links."""
-    return re.sub(r"`docs/(\w+\.md)`", r"[docs/\1](../\1)", text)
+    """Return a text in which names such as `docs/speed.md` are links with the titles of the pages."""
+
+    def replace(match: re.Match[str]) -> str:
+        title = (ROOT / "docs" / match[1]).read_text().partition("\n")[0].removeprefix("# ")
+        return f"[{title}](../{match[1]})"
+
+    return re.sub(r"`docs/(\w+\.md)`", replace, text)
 
 
 def make_accessible(site: Path) -> None:
-    """Repair what the theme leaves: wide tables and code can be scrolled with the keyboard, and labels are as shown."""
+    """Repair what the theme leaves: wide parts scroll, also with the keyboard, and labels are as shown."""
     for path in site.rglob("*.html"):
         text = path.read_text()
         for old, new in REPAIRS.items():
             text = text.replace(old, new)
-        path.write_text(text)
+        path.write_text(IMAGE.sub(lambda match, page=path: in_wide_box(match, page), text))
+
+
+def in_wide_box(match: re.Match[str], page: Path) -> str:
+    """Return an image of a page, inside a box that scrolls if the image is wide."""
+    file = page.parent / unquote(match[1])
+    if not file.is_file() or "sd-card-img-top" in match[0]:
+        return match[0]
+    with Image.open(file) as image:
+        if image.width < figures.LEGIBLE:
+            return match[0]
+    return f"{figures.WIDE.replace('<div', '<span')}{match[0]}</span>"
 
 
 def install_tab(options: argparse.Namespace) -> None:
