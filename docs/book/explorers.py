@@ -20,6 +20,7 @@ from rcnn.course.widgets.pool_compare import hills
 
 WEB = Path(__file__).parents[2] / "web"
 SHOWN = 8  # pages whose pictures are stored
+START, FIRST = 31, 28  # sheet that notebook 12 shows, and first sheet whose picture is stored
 QUALITY = 60  # of these pictures
 
 
@@ -71,6 +72,7 @@ def anchor_painter() -> dict[str, Any]:
         "size": items[0][0].shape[:2],
         "pages": [rounded(target["boxes"]) for _, target in items],
         "images": [picture(image) for image, _ in items[:SHOWN]],
+        "first": 3,
     }
 
 
@@ -94,10 +96,11 @@ def pool() -> dict[str, Any]:
 
 
 def score_threshold() -> dict[str, Any]:
-    """Return the data of the explorer of the score threshold: all detections of one digit on 40 pages."""
+    """Return the data of the explorer of the score threshold: all detections of one digit on 40 sheets."""
     pages = data.Digits(40, split="val")
-    items = [pages[i] for i in range(len(pages))]
+    items = [sheet(pages, i) for i in range(len(pages))]
     targets = [target for _, target in items]
+    shown = slice(FIRST, FIRST + SHOWN)
     label = pages.classes.index("8")
     detections = rcnn.load_digits().predict([image for image, _ in items])
     result = evaluate.evaluate_detections(detections, targets, len(pages.classes))
@@ -112,14 +115,22 @@ def score_threshold() -> dict[str, Any]:
     return {
         "name": "8",
         "size": items[0][0].shape[:2],
-        "images": [picture(image) for image, _ in items[:SHOWN]],
-        "objects": [rounded(target["boxes"][target["labels"] == label]) for target in targets[:SHOWN]],
+        "first": FIRST,
+        "start": START,
+        "images": [picture(image) for image, _ in items[shown]],
+        "objects": [rounded(target["boxes"][target["labels"] == label]) for target in targets[shown]],
         "total": int(sum((target["labels"] == label).sum() for target in targets)),
         "ranked": [
             {"page": page, "box": rounded(box), "score": round(score, 4), "correct": bool(right)}
             for (score, page, box), right in zip(found, correct, strict=True)
         ],
     }
+
+
+def sheet(pages: data.Dataset, i: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return two pages at once, as notebook 12 does: each pixel is the darker one of the two."""
+    (one, first), (other, second) = pages[i], pages[(i + 1) % len(pages)]
+    return np.minimum(one, other), {key: np.concatenate([first[key], second[key]]) for key in first}
 
 
 DATA: dict[str, Callable[[], dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-import { COLORS, type Control, Explorer, html, panel, rectangle, svg } from "./element";
+import { COLORS, type Control, edged, Explorer, html, panel, picture, rectangle, tags, withLegend } from "./element";
 import { type Box, descending, type State, states, suppress } from "./geometry";
 
 interface Data {
@@ -9,13 +9,21 @@ interface Data {
   size: [number, number]; // of the picture: height, width
 }
 
-const LOOKS: Record<State, { stroke: string; "stroke-width": number; "stroke-dasharray"?: string }> = {
-  waiting: { stroke: COLORS.grey, "stroke-width": 1.5 },
-  "kept now": { stroke: COLORS.green, "stroke-width": 4 },
-  "kept before": { stroke: COLORS.green, "stroke-width": 2.5 },
-  "removed now": { stroke: COLORS.orange, "stroke-width": 2.5, "stroke-dasharray": "4 3" },
-  "removed before": { stroke: COLORS.orange, "stroke-width": 1, "stroke-dasharray": "2 4" },
+interface Look {
+  color: string;
+  width: number;
+  dashes?: string;
+}
+
+// As in rcnn.plot.suppression_step. Later states are drawn on top.
+const LOOKS: Record<State, Look> = {
+  "removed before": { color: COLORS.faded, width: 1.2, dashes: "1.5 3" },
+  waiting: { color: COLORS.sky, width: 1.2 },
+  "kept before": { color: COLORS.green, width: 2 },
+  "removed now": { color: COLORS.vermilion, width: 2, dashes: "5 3" },
+  "kept now": { color: COLORS.yellow, width: 3 },
 };
+const STATES = Object.keys(LOOKS) as State[];
 
 /** Non-maximum suppression, one step at a time, with any threshold. */
 export class NmsStepper extends Explorer<Data> {
@@ -34,15 +42,31 @@ export class NmsStepper extends Explorer<Data> {
     const done = Math.min(this.values.steps, kept.length);
     const now = states(boxes, threshold, done);
     const [height, width] = this.data.size;
-    const drawn: Node[] = this.data.image ? [svg("image", { href: this.data.image, width, height })] : [];
-    boxes.forEach((box, rank) => drawn.push(rectangle(box, { ...LOOKS[now[rank]] })));
+    const drawn: Node[] = this.data.image ? [picture(this.data.image, this.data.size, true)] : [];
+    for (const state of STATES) {
+      const { color, width: line, dashes } = LOOKS[state];
+      boxes.forEach((box, rank) => {
+        if (now[rank] !== state) return;
+        const plain = { stroke: color, "stroke-width": line, "stroke-dasharray": dashes ?? "" };
+        drawn.push(state === "removed before" ? rectangle(box, plain) : edged(box, color, line, dashes));
+      });
+    }
+    const tagged = boxes.map((_, rank) => rank).filter((rank) => now[rank] !== "removed before");
+    drawn.push(
+      tags(
+        tagged.map((rank) => boxes[rank]),
+        tagged.map((rank) => String(rank + 1)),
+        tagged.map((rank) => LOOKS[now[rank]].color),
+        this.data.size,
+      ),
+    );
     const rows = boxes.map((_, rank) =>
       html(
         "tr",
         { "data-state": now[rank] },
         html("th", { scope: "row" }, String(rank + 1)),
         html("td", {}, this.data.scores[order[rank]].toFixed(3)),
-        html("td", {}, now[rank]),
+        html("td", {}, html("span", { class: "dot", style: `--color: ${LOOKS[now[rank]].color}` }), now[rank]),
       ),
     );
     const head = html("tr", {}, ...["rank", "score", "state"].map((text) => html("th", { scope: "col" }, text)));
@@ -51,6 +75,17 @@ export class NmsStepper extends Explorer<Data> {
     const text =
       `After step ${done} of ${kept.length}: ${count("kept now", "kept before")} kept, ` +
       `${count("removed now", "removed before")} removed, ${count("waiting")} waiting.`;
-    return { panels: [panel("Boxes", [0, 0, width, height], ...drawn), table], text };
+    const picturePanel = withLegend(
+      panel(done ? `After step ${done} of ${kept.length}` : "Before the first step", [0, 0, width, height], ...drawn),
+      [...STATES]
+        .reverse()
+        .filter((state) => now.includes(state))
+        .map((state) => ({
+          color: LOOKS[state].color,
+          text: `${state}: ${count(state)}`,
+          look: state === "removed now" ? ("dashed" as const) : state === "removed before" ? ("dotted" as const) : undefined,
+        })),
+    );
+    return { panels: [picturePanel, table], text };
   }
 }

@@ -1,54 +1,83 @@
-import { COLORS, type Control, Explorer, panel, plot, rectangle, svg, tag } from "./element";
+import { COLORS, type Control, edged, Explorer, type Mark, panel, picture, plot, tags, withLegend } from "./element";
 import { type Box, precisionRecall } from "./geometry";
 
 interface Data {
   name: string; // of the class
   size: [number, number];
-  images: string[]; // the pictures of the first pages
-  objects: Box[][]; // of this class, on each of these pages
-  total: number; // objects of this class on all pages
-  ranked: { page: number; box: Box; score: number; correct: boolean }[]; // on all pages, in descending order of score
+  first: number; // sheet of the first picture
+  start: number; // sheet to show first
+  images: string[]; // pictures of some sheets
+  objects: Box[][]; // of this class, on each of these sheets
+  total: number; // objects of this class on all sheets
+  ranked: { page: number; box: Box; score: number; correct: boolean }[]; // on all sheets, in descending order of score
 }
 
 /** The detections of one class above a score threshold, and their precision and recall. */
 export class ScoreThreshold extends Explorer<Data> {
   protected settings(): Control[] {
+    const { first, start, images } = this.data;
     return [
       { name: "threshold", label: "score threshold", value: 0.5, low: 0, high: 1, step: 0.01 },
-      { name: "page", label: "page", value: 0, low: 0, high: this.data.images.length - 1, step: 1 },
+      { name: "page", label: "sheet", value: start, low: first, high: first + images.length - 1, step: 1 },
     ];
   }
 
   protected draw() {
     const { threshold, page } = this.values;
-    const { ranked, total, name } = this.data;
+    const { ranked, total, name, first } = this.data;
     const [height, width] = this.data.size;
     const shown = ranked.filter(({ score }) => score > threshold);
     const curve = precisionRecall(ranked.map(({ correct }) => correct), total);
     const points = curve.map(({ precision, recall }): [number, number] => [recall, precision]);
     const here = shown.filter((found) => found.page === page);
+    const color = (correct: boolean) => (correct ? COLORS.blue : COLORS.vermilion);
+    const marks = points.map(
+      ([x, y], i): Mark => ({
+        x,
+        y,
+        color: color(ranked[i].correct),
+        shape: ranked[i].correct ? "dot" : "cross",
+        opacity: i < shown.length ? 1 : 0.3,
+      }),
+    );
+    if (shown.length) {
+      const [x, y] = points[shown.length - 1];
+      marks.push({ x, y, color: "currentColor", shape: "ring" });
+    }
     const panels = [
-      panel(
-        `Page ${page}, class ${name}`,
-        [0, 0, width, height],
-        svg("image", { href: this.data.images[page], width, height }),
-        ...this.data.objects[page].map((box) =>
-          rectangle(box, { stroke: "#fff", "stroke-width": 3, "stroke-dasharray": "4 3" }),
+      withLegend(
+        panel(
+          `Sheet ${page}, class ${name}`,
+          [0, 0, width, height],
+          picture(this.data.images[page - first], this.data.size),
+          ...this.data.objects[page - first].map((box) => edged(box, "#fff", 1.5, "4 3")),
+          ...here.map(({ box, correct }) => edged(box, color(correct))),
+          tags(
+            here.map(({ box }) => box),
+            here.map(({ score }) => score.toFixed(2)),
+            here.map(({ correct }) => color(correct)),
+            this.data.size,
+          ),
         ),
-        ...here.flatMap(({ box, score, correct }) => [
-          rectangle(box, { stroke: correct ? COLORS.green : COLORS.orange, "stroke-width": 2.5 }),
-          tag(box, score),
-        ]),
+        [
+          { color: "#fff", text: `object: ${this.data.objects[page - first].length}`, look: "dashed" },
+          { color: color(true), text: `correct: ${here.filter(({ correct }) => correct).length}` },
+          { color: color(false), text: `wrong: ${here.filter(({ correct }) => !correct).length}` },
+        ],
       ),
-      plot("All pages", { x: "recall", y: "precision" }, [0, 0, 1, 1], [
-        { name: "all detections", color: COLORS.grey, points },
-        { name: "above the threshold", color: COLORS.green, points: points.slice(0, shown.length), dots: true },
-      ]),
+      plot(
+        "All sheets",
+        { x: "recall", y: "precision" },
+        [0, 0, 1, 1],
+        [{ name: "", color: COLORS.neutral, points, width: 1 }],
+        [],
+        marks,
+      ),
     ];
     const last = curve[shown.length - 1];
     const text = last
       ? `${shown.length} detections above ${threshold}: precision ${last.precision.toFixed(2)}, recall ` +
-        `${last.recall.toFixed(2)}, of ${total} objects. Green boxes are correct, dashed boxes are the objects.`
+        `${last.recall.toFixed(2)}, of ${total} objects.`
       : `No detection above ${threshold}; ${total} objects.`;
     return { panels, text };
   }
