@@ -1,8 +1,9 @@
 // Test the built book in Chromium: node tests/site.mjs FOLDER [PAGE ...]
 //
 // Each page is opened in light and dark, wide and narrow. A problem is an error in the console, a request to another
-// server, content wider than the window, or anything that axe-core finds. The search, the switch between light and
-// dark, and the explorers are used once. The script prints the problems, and ends with 1 if there are any.
+// server, content wider than the window, or anything that axe-core finds. The search and the switch between light and
+// dark are used once, and each explorer with the keyboard, a finger and the mouse. The script prints the problems, and
+// ends with 1 if there are any.
 
 import { createServer } from "node:http";
 import { readFile, stat } from "node:fs/promises";
@@ -18,6 +19,11 @@ const TYPES = {
 const PAGES = [
   "index", "course", "course/01_boxes_and_iou", "course/08_proposals_and_nms", "guides", "your_own_images", "speed",
   "reference/index", "reference/rcnn.nms", "reference/rcnn.plot", "plots/index", "plots/01_boxes", "glossary", "history",
+];
+const EXPLORERS = [
+  ["course/01_boxes_and_iou", "rcnn-box-iou"], ["course/04_anchors", "rcnn-anchor-painter"],
+  ["course/08_proposals_and_nms", "rcnn-nms-stepper"], ["course/09_roipool_and_roialign", "rcnn-pool-compare"],
+  ["course/12_post_processing_and_ap", "rcnn-score-threshold"],
 ];
 const WIDE = { width: 1100, height: 900 };
 const NARROW = { width: 360, height: 740 };
@@ -83,31 +89,104 @@ async function use() {
   if ((await scheme()) === before) theme.report("the switch does not change the colours");
   await theme.close();
 
-  for (const [page, tag] of [
-    ["course/01_boxes_and_iou", "rcnn-box-iou"], ["course/04_anchors", "rcnn-anchor-painter"],
-    ["course/08_proposals_and_nms", "rcnn-nms-stepper"], ["course/09_roipool_and_roialign", "rcnn-pool-compare"],
-    ["course/12_post_processing_and_ap", "rcnn-score-threshold"],
-  ]) {
-    const { tab, report, close } = await open(page, options);
-    const status = tab.locator(`${tag} [role=status]`);
-    const text = await status.textContent().catch(() => "");
-    if (!text) report(`${tag} shows nothing`);
-    const slider = tab.locator(`${tag} input`).first();
-    await slider.focus();
-    for (let i = 0; i < 6; i++) await tab.keyboard.press("ArrowRight");
-    if ((await slider.inputValue()) === (await slider.getAttribute("value"))) report(`${tag} ignores the arrow keys`);
-    if (tag === "rcnn-box-iou") {
-      if ((await status.textContent()) === text) report(`${tag} does not change its text`);
-      const box = await tab.locator(`${tag} svg`).boundingBox();
-      const moved = await slider.inputValue();
-      await tab.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
-      await tab.mouse.down();
-      await tab.mouse.move(box.x + box.width / 2 - 60, box.y + box.height / 2);
-      await tab.mouse.up();
-      if ((await slider.inputValue()) === moved) report(`${tag} ignores the mouse`);
-    }
-    await close();
+  for (const [page, tag] of EXPLORERS) {
+    await useKeyboard(page, tag);
+    await useTouch(page, tag);
   }
+  await useMouse();
+}
+
+/** Move every slider of an explorer with the keyboard: each key must change what the explorer shows. */
+async function useKeyboard(page, tag) {
+  const { tab, report, close } = await open(page, { colorScheme: "light", viewport: WIDE });
+  const shown = () => tab.locator(tag).evaluate((element) => element.textContent + element.querySelector(".drawing").innerHTML);
+  if (!(await tab.locator(`${tag} [role=status]`).textContent().catch(() => ""))) report(`${tag} shows nothing`);
+  if (await tab.locator(`${tag} img`).count()) report(`${tag} still shows the image for pages without scripts`);
+  const sliders = tab.locator(`${tag} input`);
+  await sliders.first().focus();
+  for (let i = 0; i < (await sliders.count()); i++) {
+    const name = await sliders.nth(i).evaluate((slider) => slider.parentElement.querySelector("span").textContent);
+    if (!(await sliders.nth(i).evaluate((slider) => slider === document.activeElement))) {
+      report(`${tag}: the Tab key does not reach ${name}`);
+    }
+    const [before, value] = [await shown(), await sliders.nth(i).inputValue()];
+    const atEnd = value === (await sliders.nth(i).getAttribute("max"));
+    await tab.keyboard.press(atEnd ? "ArrowLeft" : "ArrowRight");
+    if ((await sliders.nth(i).inputValue()) === value) report(`${tag}: ${name} ignores the arrow keys`);
+    if ((await shown()) === before) report(`${tag}: ${name} changes nothing`);
+    const text = await sliders.nth(i).getAttribute("aria-valuetext");
+    if (!text || text !== (await tab.locator(`${tag} output`).nth(i).textContent())) report(`${tag}: ${name} has no text`);
+    await tab.keyboard.press("Tab");
+  }
+  await close();
+}
+
+/** Move the first slider of an explorer with a finger, on a narrow screen that has no mouse. */
+async function useTouch(page, tag) {
+  const { tab, report, close } = await open(page, { colorScheme: "light", viewport: NARROW, hasTouch: true, isMobile: true });
+  const slider = tab.locator(`${tag} input`).first();
+  await slider.scrollIntoViewIfNeeded();
+  const [box, before] = [await slider.boundingBox(), await slider.inputValue()];
+  if (box.height < 24) report(`${tag}: the slider is only ${box.height} px high`);
+  await tab.touchscreen.tap(box.x + 0.8 * box.width, box.y + box.height / 2);
+  const tapped = await slider.inputValue();
+  if (tapped === before) report(`${tag} ignores a tap on the slider`);
+  const y = box.y + box.height / 2;
+  await swipe(tab, [box.x + 0.8 * box.width, y], [box.x + 0.3 * box.width, y]);
+  if (Number(await slider.inputValue()) >= Number(tapped)) report(`${tag}: a finger does not move the slider`);
+  if (tag === "rcnn-box-iou") await dragWithFinger(tab, report, tag);
+  await close();
+}
+
+/** Drag box B with a finger; a finger elsewhere must scroll the page. */
+async function dragWithFinger(tab, report, tag) {
+  const values = () => tab.locator(`${tag} input`).evaluateAll((sliders) => sliders.map(({ value }) => Number(value)));
+  const handle = tab.locator(`${tag} .handle`);
+  await handle.scrollIntoViewIfNeeded();
+  await tab.evaluate(() => window.scrollBy(0, 200));
+  const [{ x, y, width, height }, before, top] = [await handle.boundingBox(), await values(), await scrolled(tab)];
+  await swipe(tab, [x + width / 2, y + height / 2], [x + width / 2 + 30, y + height / 2 - 40]);
+  const after = await values();
+  if (after[0] <= before[0] || after[1] >= before[1]) report(`${tag}: a finger moves B from ${before} to ${after}`);
+  if ((await scrolled(tab)) !== top) report(`${tag}: the page scrolls while a finger moves B`);
+  const field = await tab.locator(`${tag} .field`).boundingBox();
+  await swipe(tab, [field.x + 10, field.y + field.height - 10], [field.x + 10, field.y + field.height - 160]);
+  if (String(await values()) !== String(after)) report(`${tag}: a finger next to B moves B`);
+  if ((await scrolled(tab)) === top) report(`${tag}: a finger next to B does not scroll the page`);
+}
+
+async function scrolled(tab) {
+  await tab.waitForTimeout(300); // scrolling goes on for a moment
+  return tab.evaluate(() => window.scrollY);
+}
+
+/** Move a finger from one point to another. */
+async function swipe(tab, [x1, y1], [x2, y2], steps = 8) {
+  const session = await tab.context().newCDPSession(tab);
+  const send = (type, touchPoints) => session.send("Input.dispatchTouchEvent", { type, touchPoints });
+  await send("touchStart", [{ x: x1, y: y1 }]);
+  for (let i = 1; i <= steps; i++) {
+    await send("touchMove", [{ x: x1 + ((x2 - x1) * i) / steps, y: y1 + ((y2 - y1) * i) / steps }]);
+  }
+  await send("touchEnd", []);
+}
+
+async function useMouse() {
+  const [page, tag] = EXPLORERS[0];
+  const { tab, report, close } = await open(page, { colorScheme: "light", viewport: WIDE });
+  const slider = tab.locator(`${tag} input`).first();
+  const field = tab.locator(`${tag} .field`);
+  await field.scrollIntoViewIfNeeded();
+  const [box, before] = [await field.boundingBox(), Number(await slider.inputValue())];
+  await tab.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await tab.mouse.down();
+  await tab.mouse.move(box.x + box.width / 2 - 60, box.y + box.height / 2, { steps: 4 });
+  await tab.mouse.up();
+  const moved = Number(await slider.inputValue());
+  if (moved >= before) report(`${tag} ignores the mouse`);
+  await tab.mouse.move(box.x + box.width / 2 + 60, box.y + box.height / 2);
+  if (Number(await slider.inputValue()) !== moved) report(`${tag} moves after the button is released`);
+  await close();
 }
 
 for (const page of chosen.length ? chosen : PAGES) {
