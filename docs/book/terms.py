@@ -15,7 +15,10 @@ PAGES = re.compile(r"(?!index$|guides$|glossary$|changelog$|contributing$)[\w.-]
 ROW = re.compile(r"^\| (?!word \||-)(.+?) \| (.+?) \| [^|]+ \|$", re.MULTILINE)
 MARKS = re.compile(r"`|\*|\[([^\]]*)\]\([^)]*\)")
 # Words that texts also use in another sense, or on every page.
-COMMON = {"background", "bin", "box", "crowd", "difficult", "duplicate", "head", "image", "level", "match", "warm-up"}
+COMMON = {
+    *("background", "bin", "box", "crowd", "difficult", "duplicate", "head", "ignored", "image", "level", "match"),
+    *("offset", "sample", "target", "tile", "trace", "view", "warm-up"),
+}
 SKIPPED = (
     nodes.title,
     nodes.reference,
