@@ -4,6 +4,9 @@ A source is a Python file in jupytext's percent format. The word after `# %%` is
 `### BEGIN SOLUTION` and `### END SOLUTION` is the solution of an exercise. `points=2` makes a cell a check that is
 worth two points. This module can make two notebooks from each source, one with solutions and one for students. Both
 contain the metadata that nbgrader needs to hand out, collect and grade them.
+
+The book leaves out the text between `<!-- notebook only -->` and `<!-- /notebook only -->`, such as a sentence about a
+missing kernel. Do not put these marks at the start of a line, where Markdown ends the paragraph.
 """
 
 from __future__ import annotations
