@@ -28,6 +28,7 @@ html_context = {"default_mode": "auto"}  # light or dark, as the browser
 html_static_path = ["static"]
 html_css_files = ["book.css", "explorers.css"]
 html_js_files = [("explorers.js", {"defer": "defer"}), ("book.js", {"defer": "defer"})]
+html_sidebars = {name: [] for name in ("index", "glossary", "search", "genindex")}  # nothing to list there
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

@@ -35,6 +35,7 @@ from rcnn.course import figures, sources
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+DOCS = ROOT / "docs"
 OUT = ROOT / "build" / "book"
 MATHJAX = ("es5/tex-chtml.js", "es5/output/chtml/fonts/woff-v2")
 WIDGET = re.compile(r"^widgets\.(\w+)\(", re.MULTILINE)
@@ -42,6 +43,7 @@ WIDGET_OUTPUT = "Interactive explorer"  # start of the plain text of a widget
 NOTEBOOK_ONLY = re.compile(r"\s?<!-- notebook only -->.*?<!-- /notebook only -->", re.DOTALL)  # not for the site
 COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?(?=\))")
+NAMED_LINK = re.compile(r"\[(?:docs/)?(\w+\.md)\](?=\((?:docs/)?\1[#)])")
 IMAGE = re.compile(r'<img\b[^>]*\bsrc="([^":]+\.(?:png|jpg))"[^>]*>')
 REPAIRS = {
     '<table class="table"': '<table tabindex="0" class="table"',
@@ -107,7 +109,11 @@ def write_pages(stage: Path) -> None:
 
 
 def rewrite(text: str, folder: Path, stage: Path) -> str:
-    """Return a page in Markdown with links to pages of the site instead of files; write the pages of linked files."""
+    """Return a page in Markdown with links to pages of the site instead of files; write the pages of linked files.
+
+    A link whose text is the name of a page, such as speed.md, gets the title of the page.
+    """
+    text = NAMED_LINK.sub(lambda match: f"[{title_of(match[1])}]" if (DOCS / match[1]).exists() else match[0], text)
 
     def replace(match: re.Match[str]) -> str:
         target = (folder / match[1]).resolve()
@@ -192,12 +198,12 @@ def with_explorer(cell: Any) -> list[Any]:
 
 def rewrite_docs_names(text: str) -> str:
     """Return a text in which names such as `docs/speed.md` are links with the titles of the pages."""
+    return re.sub(r"`docs/(\w+\.md)`", lambda match: f"[{title_of(match[1])}](../{match[1]})", text)
 
-    def replace(match: re.Match[str]) -> str:
-        title = (ROOT / "docs" / match[1]).read_text().partition("\n")[0].removeprefix("# ")
-        return f"[{title}](../{match[1]})"
 
-    return re.sub(r"`docs/(\w+\.md)`", replace, text)
+def title_of(name: str) -> str:
+    """Return the title of a page of docs/, from its first line."""
+    return (DOCS / name).read_text().partition("\n")[0].removeprefix("# ")
 
 
 def make_accessible(site: Path) -> None:

@@ -50,6 +50,15 @@ def test_links_to_files_lead_to_pages(book, tmp_path):
     assert "_nms.pyx" in (tmp_path / "files/rcnn-_ext.md").read_text()
 
 
+def test_links_named_after_a_page_get_its_title(book, tmp_path):
+    make = book("make")
+    others = "[speed.md](stages.md) [CHANGELOG.md](CHANGELOG.md)"
+    text = f"[speed.md](speed.md) [docs/speed.md](docs/speed.md#7-threads) {others}"
+    title = (BOOK.parent / "speed.md").read_text().partition("\n")[0].removeprefix("# ")
+    assert make.rewrite(text, make.ROOT / "docs", tmp_path).startswith(f"[{title}](speed.md) [{title}](")
+    assert make.rewrite(text, make.ROOT / "docs", tmp_path).endswith(f" {others}")
+
+
 def test_notebooks_are_complete_and_solutions_are_folded(book, tmp_path):
     book("make").write_notebooks(tmp_path / "course")
     notebook = nbformat.read(tmp_path / "course" / "08_proposals_and_nms.ipynb", as_version=4)
