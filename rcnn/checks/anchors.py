@@ -153,6 +153,11 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
         [4, 0.25, 1],
         "The sizes and the ratios are not sorted. Keep their order: do not sort them.",
     )
+    yield shapes(
+        [4 * whole + 1.5, 4 * whole + 2.875, 8 * whole + 3.75],
+        [1, 4],
+        "A size need not be a whole number. Round the corners, not the sizes.",
+    )
     yield shapes([1024 * whole], [0.25, 4], "Anchors may be large, and extend far beyond an image.")
     for count in (1, 2, 3, 5):
         sizes, ratios = _clear(rng, count, count + 1)

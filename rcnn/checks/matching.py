@@ -89,6 +89,10 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield boxes([[HIGH]], "The IoU is exactly `high`. An anchor is matched if its IoU is *at least* `high`.")
     yield boxes([[LOW]], "The IoU is exactly `low`. An anchor is background only if its IoU is *below* `low`.")
     yield boxes([[0.5]], "If `high` and `low` are equal, no IoU lies between them.", high=0.5, low=0.5)
+    yield boxes(
+        [[HIGH - 1e-4]],
+        "The IoU is slightly below `high`. Compare it as it is: half precision (float16) rounds it to `high`.",
+    )
     for row in ([above, more], [more, above]):
         yield boxes(
             [row], "Rows are anchors, and columns are objects. The answer for a row is the column with the highest IoU."
@@ -251,7 +255,8 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     _raise_if(
         unrepeated(partial(_choice, function, many), many.arguments["rng"], "anchors") or _unmoved(function, many), many
     )
-    few = _sample_case(_labels(seeds, 8, 8, 3), 6, 0.5, seeds, hint)
+    labels = _labels(seeds, 8, 8, 3)
+    few = _sample_case(labels * np.where(labels > 0, seeds.integers(1, 90, labels.shape), 1), 6, 0.5, seeds, hint)
     _raise_if(_unequal(function, few), few)
     large = _sample_case(_labels(seeds, CROWD, CROWD, 0), CROWD, 0.5, seeds, hint)
     _raise_if(_early_or_late(function, large), large)
@@ -305,6 +310,15 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
         0.5,
         "There are too few negatives to fill the sample. Choose all of them, but no more positives than the fraction "
         "allows.",
+    )
+    yield boxes(
+        4,
+        4,
+        2,
+        8,
+        0.5,
+        "There are exactly as many anchors of each kind as the sample may contain. Choose all of them, except the "
+        "ignored ones.",
     )
     yield boxes(3, 0, 2, 8, 0.5, "There are no negatives, so the sample is smaller than `size`.")
     yield boxes(2, 2, 2, 20, 0.5, "There are fewer candidates than `size`, so choose all of them.")
@@ -468,8 +482,8 @@ def _unequal(function: Function, case: Case) -> Failure | None:
             return Failure(
                 f"chooses anchor {index}, which is {kind}, {counts[index]} times in {DRAWS} calls; "
                 f"expected about {DRAWS * share:.0f}",
-                hint="Every candidate must have the same probability, wherever it is in the array. Look at the first "
-                "and the last candidate.",
+                hint="Every candidate must have the same probability, wherever it is in the array, and whatever its "
+                "label is. Look at the first and the last candidate.",
             )
         sets = Counter(drawn)
         possible = math.comb(int(candidates.sum()), len(drawn[0]))
