@@ -180,6 +180,25 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
         bg_iou_thresh=0.25,
     )
     yield _rois(
+        [half],
+        [on],
+        [one],
+        rng,
+        "The IoU is exactly `bg_iou_thresh`. A proposal is background only if its IoU is *below* this threshold.",
+        fg_iou_thresh=0.75,
+    )
+    for objects in ([on, beside], [beside, on]):
+        yield _rois(
+            [near],
+            objects,
+            [one, other],
+            rng,
+            "The proposal overlaps both objects by more than `fg_iou_thresh`. It belongs to the object that it "
+            "overlaps most, not to the first one above the threshold.",
+            fg_iou_thresh=0.125,
+            bg_iou_thresh=0.125,
+        )
+    yield _rois(
         [[x, y, x + 8, y + SIDE]],
         [on],
         [one],
