@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from rcnn import roi
 from rcnn._ext.dispatch import original
-from rcnn.checks._engine import Case, Function, generator_of, run
+from rcnn.checks._engine import Case, Failure, Function, answer, failed, generator_of, judging, run
 
 SIZE = (6, 9)  # rows and columns of the feature maps, small enough to print and to process in loops
 PRECISE = "These values have more digits than half precision (float16). Keep the precision of the features."
@@ -76,13 +76,35 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
     ----------
     Girshick, "Fast R-CNN", 2015, section 2.3.
     """
+    rng = generator_of(seed)
     run(
         "roi_pool_backward",
         function,
         roi.roi_pool_backward,
-        _pool_backward_cases(generator_of(seed)),
+        _pool_backward_cases(rng),
         rows=(("grad", "rois", "roi_images"),),
     )
+    with judging("roi_pool_backward"):
+        _check_floats(function, rng)
+
+
+def _check_floats(function: Function, rng: np.random.Generator) -> None:
+    """Raise CheckFailed if `function` returns an array of integers for a gradient of integers."""
+    case = _pooled(_maps(rng), [1, 1, 4, 4], (1, 2), "")
+    names = ("features", "rois", "roi_images", "spatial_scale")
+    arguments = {"grad": np.array([[[[3, -2]]]]), **{name: case.arguments[name] for name in names}}
+    case = Case(arguments, "")
+    got, failure = answer(function, case)
+    if failure is None and isinstance(got, np.ndarray) and got.dtype.kind in "iu":
+        failure = Failure(
+            f"returns {got.dtype} values; expected floats",
+            got,
+            got.astype(float),
+            "The given gradient may consist of integers, but the result is an array of floats. Which dtype has the "
+            "array that you create?",
+        )
+    if failure is not None:
+        raise failed("roi_pool_backward", case, failure)
 
 
 @original
@@ -274,6 +296,12 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield _pooled(
         _maps(rng).astype(np.int64), np.array([[0, 1, 4, 3], [2, 2, 2, 2]]), (2, 2), "Integers are valid input."
+    )
+    yield _pooled(
+        _maps(rng) / 8 - 60,
+        np.array([[0, 1, 4, 3], [2, 2, 2, 2]]),
+        (2, 2),
+        "RoIs may be integers, but the features are not. The result has their precision, not that of the RoIs.",
     )
     yield _pooled(
         _maps(rng).astype(np.float32), [[0, 1, 4, 3]], (2, 2), "float32 is valid input: networks compute in float32."
@@ -568,6 +596,13 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         (2, 2),
         1,
         "Integers are valid input, but their average need not be an integer.",
+    )
+    yield _aligned(
+        _maps(rng) / 1024,
+        np.array([[0, 1, 5, 4]]),
+        (2, 2),
+        2,
+        "RoIs may be integers, but the features are fractions here. Do not convert them to integers.",
     )
     yield _aligned(
         _maps(rng).astype(np.float32),
