@@ -202,6 +202,15 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
             np.where(np.array(mixed)[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0),
             "RoIs and classes, or RoIs and deltas, may be equally many. Look at each axis: RoI, class, delta.",
         )
+    for logit in (6.0, 9.0):
+        yield _head_case(
+            rng,
+            np.stack([logit * np.eye(classes)[label], _sixteenths(rng, classes)]),
+            [label, 0],
+            [still, still],
+            "The class of the first RoI is right and certain, so the derivatives of its class logits are small, but "
+            "not 0. Do not round the probabilities.",
+        )
     for count in (1, 2, 5, 20):
         labels = rng.integers(0, classes, count)
         moves = np.where(labels[:, None] > 0, rng.integers(-16, 17, (count, 4)) / 72, 0)

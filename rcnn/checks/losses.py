@@ -375,6 +375,13 @@ def _cross_entropy_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
             rng.integers(0, 2, count).tolist(),
             "Rows and classes may be equally many. A sum or a maximum over the classes is a sum along each row.",
         )
+    for far in (6.0, 9.0):
+        yield rows(
+            np.stack([far * np.eye(classes)[label], _logits(rng, classes)]),
+            [label, 0],
+            "For the first row, the network is right and certain, so its derivatives are small, but not 0. Do not "
+            "round the probabilities.",
+        )
     for count in (1, 2, 5, 30):
         yield rows(
             _logits(rng, count, classes),
@@ -481,6 +488,20 @@ def _binary_cross_entropy_cases(rng: np.random.Generator) -> Iterator[Case]:
             {"logits": logits.astype(np.float32), "labels": np.array([0, 1, 1, 0])},
             "exp(100) is too large for float32, but the loss of these anchors is finite. Compute exponentials of "
             "negative numbers only.",
+        )
+    for far in (6.0, 9.0, 13.0):
+        yield _anchors(
+            [-far, -far - z],  # for these, float32 is precise, too
+            [0, 0],
+            "The network is right and certain here, so the losses are small, but not 0. Do not limit the probability, "
+            "and do not drop a small term of the loss.",
+        )
+    for far in (5.25, 7.5):
+        yield _anchors(
+            [far, -far],
+            [0, 1],
+            "The network is wrong and certain here. The loss is nearly the absolute value of the logit, but it is a "
+            "little larger: a small term remains.",
         )
     for given in ([1, 1], [0, 0, 0]):
         yield _anchors(
@@ -611,6 +632,13 @@ def _rpn_loss_gradient_cases(rng: np.random.Generator) -> Iterator[Case]:
         yield Case(
             {"logits": logits.astype(np.float32), "labels": np.array([0, 1, -1, 1])},
             "exp(100) is too large for float32. Compute exponentials of negative numbers only.",
+        )
+    for far in (6.0, 9.0):
+        yield _anchors(
+            [-far, far, z],
+            [0, 1, 0],
+            "For two of these anchors, the network is right and certain, so their derivatives are small, but not 0. Do "
+            "not round the probabilities.",
         )
     for given in ([1, 1], [0, 0, 0], [-1, 1, 1, -1, -1], [0, -1, -1]):
         yield _anchors(
