@@ -134,6 +134,9 @@ def _checked(got: Any) -> tuple[Mapping[str, float], float]:
         )
     if norm is None:
         raise TypeError("the norm is None; return the norm that the clipping function returns")
+    arrays = [name for name in LOSSES if isinstance(named[name], np.ndarray)]
+    if arrays:
+        raise TypeError(f"{arrays[0]} is an array; return a number instead (call the item() method of the tensor)")
     return {name: float(named[name]) for name in LOSSES}, float(norm)
 
 
@@ -188,6 +191,16 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
         max_norm=0.5,
         size=4,
     )
+    for size in (1, 3):
+        yield _step(
+            rng,
+            0,
+            "The norm of the gradient is small, but above max_norm. Compare it with max_norm, not with 1, and multiply "
+            "all gradients by max_norm / norm.",
+            size=size,
+            max_norm=0.0625,
+            close=True,
+        )
     yield _step(
         rng,
         4,
@@ -237,14 +250,18 @@ def _step(
     max_norm: float = WIDE,
     steps: int = 1,
     broken: float | None = None,
+    close: bool = False,
 ) -> Case:
     """Return a case with a model. Each weight times its image differs from its target by more than `least`.
 
-    If `broken` is not None, the last target has this value.
+    If `close` is True, the difference is 1/8 instead. If `broken` is not None, the last target has this value.
     """
     images = rng.integers(1, 4, size) / 2
     weights = rng.integers(-4, 5, size) / 2
     targets = weights * images - rng.integers(least + 1, least + 5, size) * rng.choice([-1, 1])
+    if close:
+        images = np.full(size, 0.25)
+        targets = weights * images + 0.125
     bias = float(rng.integers(-4, 5)) / 4
     targets = targets + bias
     if broken is not None:
@@ -372,6 +389,15 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield _rate(0, steps, base, 1, final, "A warm-up may last for a single step: at step 0, its factor is 0.001.")
     yield _rate(3, 4, base * 1e-4, 2, 0.0, "A run may be short, and the base rate may be small.")
     yield _rate(steps, 2 * steps, base, 3 * steps, final, "The warm-up may last longer than the run.")
+    for beyond in (0, int(rng.integers(1, 9))):
+        yield _rate(
+            steps + beyond,
+            steps,
+            base,
+            3 * steps,
+            final,
+            "The warm-up lasts longer than the run here, so its factor is still below 1 at the end and beyond it.",
+        )
     yield _rate(half, steps, base, 0, 1.0, "If `final` is 1, the cosine factor is always 1.")
     yield _rate(
         2 * steps, steps, base, warmup, final / 2, "Beyond the end, the rate stays `final` times the base rate."
