@@ -37,11 +37,19 @@ FALSE_ALARMS = {  # hints for pages that are reported with this fault but do not
     "elsewhere": "These boxes lie on ink. Compare the median of the page with the mean inside each box, and average "
     "over the boxes of the page.",
 }
+ALONE = (
+    "For this page alone, your result is right, so it must not depend on the other pages. Several pages may have the "
+    "same kind of fault, and there may be a kind that no page has."
+)
 A_DICT = "Return a dict {index: kind} with the faulty pages only: each key is the index of a page, each value one kind."
-CLASSES = (11, 14, 7, 11, 20, 5, 9, 12, 6, 16)  # number of classes in each round
+CLASSES = (11, 14, 7, 11, 20, 5, 9, 12, 6, 16, 13)  # number of classes in each round
 PAGES, ROUNDS = 12, len(CLASSES)
 SIMPLE = 6  # number of rounds of pages in grey values; most pages with several kinds of fault come later
+REPEATS = ROUNDS - 1  # the round in which several pages have the same kind of fault
+MARGIN = 0.7  # grey values: distance of the faintest boxes from INK and NO_INK, because pixels are whole numbers
+LIGHT, DARK = 245, 60  # medians of the lightest and of the darkest page
 POOL, PAGE_SIZE = 60, (96, 144)
+SUITING = 12  # pages of the pool for a fault that suits only some of them
 Page = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
@@ -105,8 +113,10 @@ def find_faults(function: Function, seed: int | None = None) -> None:
                 continue
             index, failure = found
             alone = None if index is None else _examine(function, [pages[index]])
-            if index is not None and alone is not None:
+            if alone is not None:
                 failure = alone[1]
+            elif index is not None:
+                failure = replace(failure, hint=ALONE)
             shown = pages[index or 0]
             raise failed(
                 "find_faults", Case(shown.arguments(), shown.hint or "Work through this page by hand."), failure
@@ -391,17 +401,24 @@ def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
 
 
 def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
-    """Draw pages in random order: one for each kind of fault, in its variant `number`, and others without a fault."""
+    """Draw pages in random order: five with faults, in their variant `number`, and others without a fault.
+
+    There is one for each kind of fault. In the last round, there are only two kinds.
+    """
     classes = tuple([*Digits.classes, *map(str, range(10, 30))][: CLASSES[number]])
     chosen = [_relabelled(_pool()[i], len(classes)) for i in rng.choice(len(_pool()), PAGES, replace=False)]
-    makers = [_PLANT[kind] for kind in KINDS]
+    kinds = rng.permutation([*["elsewhere"] * 2, *[rng.choice(KINDS[:4])] * 3]).tolist() if number == REPEATS else KINDS
+    makers = [_PLANT[kind] for kind in kinds]
     pages = [maker(rng, page, number, len(classes)) for maker, page in zip(makers, chosen, strict=False)]
     others = chosen[len(pages) :]
     loose = _loose(first=bool(len(classes) % 2))
     others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
     pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
     if number >= SIMPLE:
-        pages += [_coloured(chosen[-2], number), _nearly_twice(chosen[-3], number)]
+        pages += [_coloured(chosen[-2], number), _nearly_twice(chosen[-3], number), _faint(chosen[-4])]
+        enlarged = _mostly_loose()
+        pages.append(enlarged[rng.integers(len(enlarged))])
+        pages[-1] = replace(pages[-1], labels=(pages[-1].labels - 1) % (len(classes) - 1) + 1)
     return [replace(pages[i], classes=classes) for i in rng.permutation(len(pages))]
 
 
@@ -579,6 +596,56 @@ def _coloured(page: Page, number: int) -> _Planted:
     )
 
 
+def _faint(page: Page) -> _Planted:
+    """Return a light page without a fault, whose boxes are only just dark enough."""
+    image, target = page
+    grey = image.mean(axis=2)
+    paper = np.median(grey)
+    factor = (INK + MARGIN) / ink(image, target["boxes"]).mean()
+    faint = np.clip(LIGHT - (paper - grey) * factor, 0, 255).round().astype(np.uint8)  # (H, W)
+    painted = np.repeat(faint[..., None], 3, axis=2)
+    suits = ink(painted, target["boxes"]).mean() >= INK
+    return _Planted(
+        painted if suits else image,
+        target["boxes"],
+        target["labels"],
+        None,
+        f"The page is light and its ink is faint, but the boxes are at least {INK} darker than the page. This limit "
+        "is a number of grey values. It does not depend on the page.",
+    )
+
+
+@functools.cache
+def _mostly_loose() -> list[_Planted]:
+    """Return pages without a fault, in which most boxes contain little ink, but the mean of all boxes does not.
+
+    On a page, boxes are enlarged one after the other, the lightest first.
+    """
+    pages: list[_Planted] = []
+    for image, target in _pool():
+        grey = image.mean(axis=2, keepdims=True)
+        height, width = grey.shape[:2]
+        boxes = target["boxes"].copy()
+        for i in ink(grey, boxes).argsort():
+            for margin in range(4, 60, 4):
+                wider = boxes.copy()
+                wider[i] = np.clip(target["boxes"][i] + [-margin, -margin, margin, margin], 0, [width, height] * 2)
+                if ink(grey, wider).mean() < INK + MARGIN:
+                    break
+                boxes = wider
+        values, areas = ink(grey, boxes), (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        if max(np.median(values), np.average(values, weights=areas)) < (INK + NO_INK) / 2 - 1:
+            hint = (
+                "Some boxes are much larger than their digits, so they contain little ink. Take the mean inside each "
+                "box first, and then the mean, not the median, of these numbers. A large box does not count more than "
+                "a small one."
+            )
+            pages.append(_Planted(image, boxes, target["labels"], None, hint))
+        if len(pages) == SUITING:
+            break
+    return pages
+
+
 def _nearly_twice(page: Page, number: int) -> _Planted:
     """Return a page without a fault, in which two boxes with the same label differ by less than a pixel."""
     image, target = page
@@ -743,7 +810,8 @@ def _plant_twice(rng: np.random.Generator, page: Page, number: int, classes: int
 
 
 def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
-    del rng
+    if number == 9:  # the boxes must be so light that one channel can be much darker
+        page = _relabelled(_tintable()[rng.integers(len(_tintable()))], classes)
     image, target = page
     moved = _moved(image, target["boxes"], number)
     if moved is None:
@@ -752,6 +820,12 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes:
     if number in (6, 8):
         boxes = _beginning_outside(image, boxes)
         reason += ", and a box begins up to a pixel outside the page (a negative index counts from the end)"
+    elif number == 9:
+        image = _tinted(image, boxes)
+        reason += ", and the paper inside the boxes is tinted: one of the three channels is darker than their mean"
+    elif number == REPEATS:
+        image = _darkened(image, boxes)
+        reason += f", and the boxes are at most {NO_INK} darker than a dark page"
     elif number > SIMPLE:
         image = _with_light_boxes(image, boxes)
         reason = "the boxes lie on parts of the page that are lighter than its median, so the difference is negative"
@@ -773,6 +847,47 @@ def _beginning_outside(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         if ink(image, np.maximum(longer, 0)).mean() <= NO_INK:
             return longer
     return boxes
+
+
+def _inside(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) of the pixels inside any of the boxes (G, 4)."""
+    mask = np.zeros(image.shape[:2], bool)
+    for x1, y1, x2, y2 in boxes:
+        mask[int(y1) : int(np.ceil(y2)), int(x1) : int(np.ceil(x2))] = True
+    return mask
+
+
+def _tinted(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Darken one channel inside the boxes (G, 4), which lie off the ink, as far as they still lie off it."""
+    depth = int(3 * (NO_INK - ink(image, boxes).mean()))
+    tinted = image.astype(int)
+    tinted[_inside(image, boxes), 1] -= max(depth, 0)
+    return np.clip(tinted, 0, 255).astype(np.uint8)
+
+
+@functools.cache
+def _tintable() -> list[Page]:
+    """Return the pages of the pool in which one channel of the tinted boxes (`_plant_elsewhere`) is as dark as ink."""
+    pages = []
+    for image, target in _pool():
+        moved = _moved(image, target["boxes"], 9)
+        if moved is not None:
+            darkest = _tinted(image, moved[0]).min(axis=2, keepdims=True)
+            if ink(darkest, moved[0]).mean() >= INK:
+                pages.append((image, target))
+        if len(pages) == SUITING:
+            break
+    return pages
+
+
+def _darkened(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Darken the page, and its boxes (G, 4), which lie off the ink, a little more."""
+    median = np.median(image.mean(axis=2))
+    dark = image * (DARK / median)
+    depth = NO_INK - MARGIN - ink(dark, boxes).mean()
+    dark[_inside(image, boxes)] -= max(depth, 0)
+    rounded = np.clip(dark, 0, 255).round().astype(np.uint8)
+    return rounded if ink(rounded, boxes).mean() <= NO_INK else image
 
 
 def _with_light_boxes(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
