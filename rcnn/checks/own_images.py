@@ -27,7 +27,7 @@ from rcnn.checks._engine import (
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
-PAGES, POOL, PAGE_SIZE = 27, 60, (64, 96)
+PAGES, POOL, PAGE_SIZE = 31, 60, (64, 96)
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
 LISTED_TWICE = "listed-twice"  # a problem that the learner's function must leave
 SECOND = "-second"  # end of the id of the second record of an image
@@ -57,16 +57,20 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("beyond", 3),
     ("other-size", 0),
     ("other-size", 1),
+    ("other-size", 2),
     ("twice", 0),
     ("missing", 0),
     ("exchanged", 2),
     ("twice", 1),
     ("twice", 2),
     ("equal after", 0),
+    ("equal names", 0),
     ("nearly", 0),
     ("nearly", 1),
+    ("nearly", 2),
     ("second", 0),
     ("same box", 0),
+    ("same capitals", 0),
     ("no objects", 0),
     ("no size", 0),
 )
@@ -183,11 +187,14 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
 
 # ---------------------------------------------------------------------- repaired annotations
 
+CAPITALS = (
+    "The class name is written in capital letters, so the object has the label -1. Give the object both the name and "
+    "the label of the class."
+)
 FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair, each with a hint
     "missing": "The image file is missing. A record without an image file cannot be repaired, so leave it "
     "out. Keep all other records.",
-    "capitals": "The class name is written in capital letters, so the object has the label -1. Give the object both "
-    "the name and the label of the class.",
+    "capitals": CAPITALS,
     "exchanged": "Coordinates were swapped, x1 with x2 or y1 with y2, or both. The object is still there: its box "
     "extends from the smaller number to the larger.",
     "beyond": "The box extends beyond its image. It must end at the border.",
@@ -196,6 +203,10 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "record. Clip the boxes only after that.",
     "same box": "This record has no fault. Two objects with the same box but different classes are different objects, "
     "so keep both.",
+    "same capitals": f"{CAPITALS} Two objects have the same box here, but different classes. Compare the repaired "
+    "labels, and keep both objects.",
+    "equal names": f"{CAPITALS} Two objects become equal only when their names are repaired. Compare repaired names or "
+    "labels. Keep only one of the two: the first.",
     "no objects": "This record has no objects and no fault. Its image is an ordinary image, so keep the record.",
     "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so "
     "keep them. Store the size of the image file in the record.",
@@ -203,7 +214,8 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "repaired labels. Keep only one of the two: the first.",
     "nearly": "This record has no fault. Two boxes differ by less than a pixel, so they are different objects. Compare "
     "the numbers as they are: do not round them, and keep both.",
-    "second": "This record has no fault. Two records have the same image file, but each has its own objects. Leave out "
+    "second": "This record has no fault. Two records have the same image file, but each has its own objects, "
+    "although one object is equal to one of the other record. Compare the objects of one record only. Leave out "
     "records only if the image file is missing.",
     "twice": "The same box appears twice with the same class. Keep only one of the two in boxes, names, labels and "
     "all other arrays of the record: the first one, whatever its flags are.",
@@ -259,7 +271,9 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
     found = {_key(record): record for record in got.records}
     for name, true in truth.items():
         fault, record = planted.get(name, ("", true))
-        hint = FAULTS.get(fault, "This image has no fault: its record must stay unchanged.")
+        hint = FAULTS.get(
+            fault, "This image has no fault: its record must stay unchanged. Compare objects of the same record only."
+        )
         if name not in found:
             raise _failed(
                 record,
@@ -395,7 +409,7 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
         true, wrong = _plant(rng, record, fault, variant, everything.classes)
         if fault != "missing":
             if fault == "second":  # the other record of this image has no fault
-                true = wrong = replace(true, image=chosen[-1].image, image_id=f"{true.image_id}{SECOND}")
+                true = wrong = _second(true, chosen[-1])
             truth[_key(true)] = true
         if fault:
             planted[_key(wrong)] = fault, wrong
@@ -403,6 +417,15 @@ def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], 
     order = rng.permutation(np.arange(1, len(records)))
     order = np.append(0, order)  # the first image is missing
     return replace(everything, records=[records[i] for i in order]), truth, planted
+
+
+def _second(record: Record, other: Record) -> Record:
+    """Return the record as a second one of the image of `other`. Their first objects are equal."""
+    arrays = {name: getattr(record, name).copy() for name in ("boxes", "labels", "areas")}
+    for name, array in arrays.items():
+        array[0] = getattr(other, name)[0]
+    names = (other.names[0], *record.names[1:])
+    return replace(record, image=other.image, image_id=f"{record.image_id}{SECOND}", names=names, **arrays)
 
 
 def _with_capitals(rng: np.random.Generator, annotations: Annotations) -> Annotations:
@@ -447,15 +470,20 @@ def _plant(
         boxes[side, column] = edge + float(rng.integers(4, 30)) * (1 if edge else -1)
         return replace(record, boxes=true), replace(record, boxes=boxes)
     if fault == "other-size":
-        factors = (2.0, 2.0) if first else (1.5, 0.5)
+        factors = ((2.0, 2.0), (1.5, 0.5), (0.75, 1.25))[variant]
         size = (int(PAGE_SIZE[0] * factors[0]), int(PAGE_SIZE[1] * factors[1]))
         return record, replace(record, boxes=boxes * np.tile(factors[::-1], 2), size=size)
-    if fault == "same box":  # no fault: two objects of different classes may have the same box
+    if fault in ("same box", "same capitals"):  # two objects of different classes may have the same box
         both = _rows(record, [*range(len(boxes)), i])
         labels = both.labels.copy()
         labels[-1] = labels[-1] % (len(classes) - 1) + 1
         different = replace(both, labels=labels, names=(*record.names, classes[labels[-1]]))
-        return different, different
+        if fault == "same box":
+            return different, different
+        names, labels = list(different.names), labels.copy()
+        for row in (i, -1):
+            names[row], labels[row] = names[row].swapcase(), -1
+        return different, replace(different, names=tuple(names), labels=labels)
     if fault == "twice":  # the next object alone has these marks, so a mark of another row is a wrong mark
         once = _rows(record, [i, *np.delete(np.arange(len(boxes)), i)])
         of_next, of_first = np.arange(len(boxes)) == 1, np.arange(len(boxes)) == 0
@@ -467,10 +495,12 @@ def _plant(
         return once, both
     if fault == "equal after":
         return _equal_after(record)
+    if fault == "equal names":
+        return _equal_names(record)
     if fault == "nearly":
         both = _rows(record, [*range(len(boxes)), i])
         boxes = both.boxes.copy()
-        boxes[-1, 2] -= (0.25, 1 / 64)[variant]
+        boxes[-1, (2, 2, 0)[variant]] += (-0.25, -1 / 64, 0.25)[variant]
         both = replace(both, boxes=boxes)
         return both, both
     if fault == "no objects":
@@ -479,6 +509,14 @@ def _plant(
     if fault == "no size":
         return record, replace(record, size=None)
     return record, record
+
+
+def _equal_names(record: Record) -> tuple[Record, Record]:
+    """Return the correct record, and one whose first object appears twice, once with other capital letters."""
+    both = _rows(record, [0, *range(len(record.boxes))])
+    names, labels = list(both.names), both.labels.copy()
+    names[1], labels[1] = names[1].swapcase(), -1
+    return record, replace(both, names=tuple(names), labels=labels)
 
 
 def _equal_after(record: Record) -> tuple[Record, Record]:
