@@ -139,7 +139,8 @@ def capitals_stay(annotations):
 
 
 def name_without_label(fixed, given):
-    return replace(fixed, labels=given.labels) if (given.labels < 0).any() else fixed
+    same_rows = len(fixed.labels) == len(given.labels)
+    return replace(fixed, labels=given.labels) if same_rows and (given.labels < 0).any() else fixed
 
 
 def label_of_the_first_class(fixed, given):
