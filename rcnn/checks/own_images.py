@@ -34,7 +34,7 @@ SECOND = "-second"  # end of the id of the second record of an image
 ARRAYS = ("boxes", "labels", "difficult", "crowd", "truncated", "areas")  # arrays of a record, with one row per object
 A_ROW_EACH = "In a record, every array needs one row for each object, and `names` needs one entry for each object."
 AREA = 10.0  # factor by which an area may differ from the area of the box
-NEAR = 1.0  # pixels by which a repaired box may differ from the correct one
+NEAR = 0.5  # pixels by which a repaired box may differ from the correct one: it may be rounded
 STRIDE, IMAGES_TO_FIT, OBJECTS, SPREAD = 8, 40, 6, (2.4, 2.0)  # SPREAD: largest / smallest size, and ratio
 SHORT = 96  # shorter side of most images
 SHAPES: tuple[tuple[Size, ...], ...] = (  # sizes (height, width) of the images of a data set: wide, tall and mixed
@@ -85,10 +85,10 @@ def repair(function: Function, seed: int | None = None) -> None:
     function : callable
         ``function(annotations)``. The argument is a damaged `rcnn.data.Annotations`, and the function returns a
         repaired one. The validator must find no problem in the result. The result must contain every record whose image
-        file exists, and every object in these records, with the right boxes (to within a pixel), labels, names, flags
-        and image size. Of objects with equal boxes and labels, only the first is kept. Two records may have the same
-        image file: the validator's problem "listed-twice" is allowed, and both records are kept. The function must not
-        change its argument.
+        file exists, and every object in these records, with the right boxes (to within half a pixel), labels, names,
+        flags and image size. Of objects with equal boxes and labels, only the first is kept. Two records may have the
+        same image file: the validator's problem "listed-twice" is allowed, and both records are kept. The function must
+        not change its argument.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
