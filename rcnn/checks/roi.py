@@ -298,7 +298,7 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         _maps(rng).astype(np.int64), np.array([[0, 1, 4, 3], [2, 2, 2, 2]]), (2, 2), "Integers are valid input."
     )
     yield _pooled(
-        _maps(rng) / 8 - 60,
+        _maps(rng) / 8,
         np.array([[0, 1, 4, 3], [2, 2, 2, 2]]),
         (2, 2),
         "RoIs may be integers, but the features are not. The result has their precision, not that of the RoIs.",
