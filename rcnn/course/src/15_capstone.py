@@ -642,7 +642,8 @@ print(errors)
 gains = {kind: value - errors.mean_ap for kind, value in errors.repaired.items()}
 costly = max(gains, key=gains.get)
 assert FOLDER or 1 <= errors.objects.sum(axis=1)[evaluate.KINDS.index("localisation")] <= 15
-assert FOLDER or (costly == "localisation" and sum(gains.values()) - gains[costly] < 0.01)
+others = sum(gains.values()) - gains[costly]
+assert FOLDER or (costly == "localisation" and gains[costly] > 3 * others)
 
 by_photo = []
 for one, target in zip(found, targets, strict=True):
@@ -660,7 +661,7 @@ for ax, i in zip(figure.subplots(1, 4), worst, strict=True):
     overlaps = boxes.iou(targets[i]["boxes"], found[i]["boxes"][clear])
     hidden += (overlaps.max(axis=1, initial=0) < 0.1).sum()
 missed = errors.objects.sum(axis=1)[evaluate.KINDS.index("missed")]
-assert FOLDER or (missed == 0 and hidden > 0)
+assert FOLDER or (missed <= 1 and hidden > missed)
 course.show(
     figure,
     "The four photos with the lowest AP: "
@@ -670,9 +671,9 @@ course.show(
 )
 
 # %% missing [markdown]
-# The detector finds the coins, but the boxes of a few coins are not exact enough. The table counts no missed coin,
-# although some coins in the pictures have only a dashed box: the scores of their detections are below 0.5, so the
-# pictures do not show them. The table counts all detections.
+# The detector finds almost all coins, but the boxes of a few coins are not exact enough. More coins in the pictures
+# have only a dashed box than the table counts as missed: the scores of their detections are below 0.5, so the pictures
+# do not show them. The table counts all detections.
 #
 # ### Errors of the annotator
 #
@@ -904,7 +905,7 @@ course.quiz("""
     [x] I took four times as many photos for validation.
         The square root of four is two.
 
-    At an IoU of 0.75, almost all lost AP is due to localisation errors. Which change is the
+    At an IoU of 0.75, most of the lost AP is due to localisation errors. Which change is the
     most promising?
     [x] Train for longer, and check whether the annotated boxes are exact.
         The boxes must become more exact. Inexact annotations limit how exact they can
