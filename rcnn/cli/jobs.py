@@ -165,7 +165,7 @@ class _Run(Generic[T, U]):
             warnings.filterwarnings(
                 "ignore", module="joblib"
             )  # about processes that end, and results that are not used
-            results = Parallel(return_as="generator", batch_size=1)(self._calls())
+            results = Parallel(return_as="generator", batch_size="auto")(self._calls())
             with contextlib.closing(results):
                 for result, messages in results:
                     self.waiting.popleft()

@@ -292,7 +292,7 @@ def test_evaluation_is_that_of_one_process(tmp_path, capsys, options):
 @pytest.mark.proof
 def test_two_thousand_images(tmp_path, cluster):
     """The JSON of two processes and of a cluster is that of one process, byte for byte."""
-    digits, folder = data.Digits(split="val"), tmp_path / "pages"
+    digits, folder = data.Digits(2000, split="val"), tmp_path / "pages"
     folder.mkdir()
     for number in range(2000):
         Image.fromarray(digits[number][0]).save(folder / f"{number:04}.png", compress_level=1)
