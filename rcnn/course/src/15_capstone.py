@@ -905,8 +905,8 @@ course.quiz("""
     [x] I took four times as many photos for validation.
         The square root of four is two.
 
-    At an IoU of 0.75, most of the lost AP is due to localisation errors. Which change is the
-    most promising?
+    At an IoU of 0.75, most of the lost AP is due to localisation errors. Which change is
+    the most promising?
     [x] Train for longer, and check whether the annotated boxes are exact.
         The boxes must become more exact. Inexact annotations limit how exact they can
         become.
