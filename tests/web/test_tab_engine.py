@@ -156,6 +156,10 @@ def test_every_bin_is_the_mean_or_the_maximum_of_what_is_shown(detection):
             assert all(x1 < x < x2 and y1 < y < y2 for x, y in points)
         else:
             np.testing.assert_allclose(answer["box"], shown[0])
+            if answer["cells"]:
+                first, last = answer["cells"][0], answer["cells"][-1]
+                corners = [first["column"] - 0.5, first["row"] - 0.5, last["column"] + 0.5, last["row"] + 0.5]
+                np.testing.assert_allclose(answer["box"], np.array(corners) * 8)
 
 
 def test_bins_fill_the_roi(engine, settings):

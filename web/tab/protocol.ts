@@ -149,8 +149,8 @@ export interface Overview {
   shown: Ints;
   /**
    * Stage 5. For RoIAlign (R, ph, pw, S, 2): x, y of the S sample points of each bin, in pixels of the image. For
-   * RoIPool (R, ph, pw, 1, 4): the first x, first y, last x and last y of the feature pixels of each bin, as the box of
-   * these cells in pixels of the image; an empty bin has x2 < x1 or y2 < y1.
+   * RoIPool (R, ph, pw, 1, 4): the box of the cells of each bin, in pixels of the image; cell (row, column) is centred
+   * on (column * stride, row * stride). An empty bin has x2 <= x1 or y2 <= y1.
    */
   samples: Floats;
   /** Stage 6 (R, C, ph, pw): the pooled features of the shown RoIs. */
@@ -197,7 +197,10 @@ export interface Arithmetic {
   steps: string[];
   /** The result. It equals the array element of the overview, within float32 rounding. */
   result: number;
-  /** If the result is offset + the sum of a * b: these factors (K,) each. Otherwise null. */
+  /**
+   * If the formula has a long sum of products: its factors (K,) each, or null. The sum is offset + the sum of a * b. If it
+   * is not the result, the first step computes it, and the other steps compute the result from it.
+   */
   products: { a: Floats; b: Floats; offset: number; nameOfA: string; nameOfB: string } | null;
 }
 
@@ -286,7 +289,7 @@ export interface Bin {
   row: number;
   column: number;
   channel: number;
-  /** The bin, in pixels of the image. */
+  /** RoIAlign: the bin. RoIPool: the box of its cells. Both are in pixels of the image. */
   box: Box;
   /** RoIAlign: the samples, whose mean is the result. RoIPool: empty. */
   samples: Sample[];

@@ -487,7 +487,7 @@ def bin_of(detection: Detection, index: int, row: int, column: int, channel: int
             [f"max({values}) = {number(result)}" if cells else "an empty bin has the value 0"],
             result,
         )
-        box = [side / scale for side in (left, top, right, bottom)]
+        box = [(side - 0.5) / scale for side in (left, top, right, bottom)]  # a cell is centred on its index
         return {**answer, "box": box, "samples": [], "cells": cells, "arithmetic": message}
     x = detection.positions(region[:, 0], region[:, 2], pw)[0, column]  # (n,)
     y = detection.positions(region[:, 1], region[:, 3], ph)[0, row]  # (n,)

@@ -373,7 +373,7 @@ class Detection:
         -------
         (R, ph, pw, S, 2) or (R, ph, pw, 1, 4) array
             For RoIAlign, the S sample points x, y of each bin; for RoIPool, the box of the cells of each bin. Both are
-            in pixels of the image.
+            in pixels of the image, where a cell is centred on its index times the stride.
         """
         (ph, pw), regions = self.config.pool_size, self.proposals[rois]
         if self.settings.pooling == "align":
@@ -391,7 +391,7 @@ class Detection:
         shape = (len(regions), ph, pw)
         sides = [left[:, None], top[:, :, None], right[:, None], bottom[:, :, None]]
         box = np.stack([np.broadcast_to(side, shape) for side in sides], axis=-1)  # (R, ph, pw, 4)
-        return (box[:, :, :, None] / self.scale).astype(np.float32)
+        return ((box[:, :, :, None] - 0.5) / self.scale).astype(np.float32)
 
     def positions(self, low: np.ndarray, high: np.ndarray, bins: int) -> np.ndarray:
         """Return the positions of the samples of RoIAlign along one axis.

@@ -282,10 +282,7 @@ const stages: Record<StageName, Stage> = {
     paint(context, view) {
       const samples = paint.samplesOf(view.overview, shownAt(view.overview, view.roi));
       paint.paintSamples(context, view, samples, view.bin.channel);
-      if (view.roi < 0) return;
-      const [, , rows, columns] = view.overview.pooled.shape;
-      const box = paint.binBox(boxAt(view.overview.proposals, view.roi), [rows, columns], view.bin.row, view.bin.column);
-      paint.paintBox(context, box, { color: "#fff", width: 2.2 });
+      if (view.roi >= 0) paint.paintBox(context, paint.chosenBin(view), { color: "#fff", width: 2.6 });
     },
     pick(view, x, y) {
       if (view.roi < 0) return view;

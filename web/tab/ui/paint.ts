@@ -214,6 +214,14 @@ export function binBox(roi: Box, shape: readonly number[], row: number, column: 
   return [x1 + column * width, y1 + row * height, x1 + (column + 1) * width, y1 + (row + 1) * height];
 }
 
+/** Return the bin that is chosen: for RoIAlign the part of the RoI, for RoIPool the box of its cells. */
+export function chosenBin({ overview, roi, bin: { row, column } }: View): Box {
+  const [, , rows, columns] = overview.pooled.shape;
+  const samples = samplesOf(overview, shownAt(overview, roi));
+  if (samples?.shape[samples.shape.length - 1] === 4) return boxAt(samples, row * columns + column);
+  return binBox(boxAt(overview.proposals, roi), [rows, columns], row, column);
+}
+
 /** Draw the sample points of RoIAlign, or the cells of RoIPool, of a RoI on the feature map. */
 export function paintSamples(context: Context, view: View, samples: Floats | null, channel = -1): void {
   paintFeatures(context, view, channel, 0.9);
@@ -237,7 +245,7 @@ export function paintSamples(context: Context, view: View, samples: Floats | nul
             context.arc(data[at], data[at + 1], Math.max(1.5 * one, 0.32), 0, 2 * Math.PI);
             context.fillStyle = "#fff";
             context.fill();
-          } else if (data[at + 2] >= data[at] && data[at + 3] >= data[at + 1]) {
+          } else if (data[at + 2] > data[at] && data[at + 3] > data[at + 1]) {
             paintBox(context, [data[at], data[at + 1], data[at + 2], data[at + 3]], { color: "#fff", width: 1, halo: false });
           }
         }
