@@ -23,13 +23,15 @@ export function formula(...children: (Node | string)[]): HTMLElement {
 
 /** Return how one number is computed. `short` leaves out all steps but the last. */
 export function arithmetic(given: Arithmetic, short = false): HTMLElement {
-  const { title, formula: general, steps, products } = given;
+  const { title, formula: general, steps, products, result } = given;
   const block = sum(sentence(html("b", {}, title.charAt(0).toUpperCase() + title.slice(1))), formula(tidy(general)));
+  const last = steps.length - 1;
   if (products) {
-    block.append(productTable(given));
+    const total = addProducts(block, products);
+    const isResult = Math.abs(total - result) <= 1e-3 * Math.max(1, Math.abs(result));
+    if (!isResult) steps.slice(1).forEach((step, i) => block.append(formula(i + 1 === last ? html("b", {}, tidy(step)) : tidy(step))));
     return block;
   }
-  const last = steps.length - 1;
   if (!short) steps.slice(0, MOST_STEPS).forEach((step, i) => block.append(formula(i === last ? html("b", {}, tidy(step)) : tidy(step))));
   if (short || steps.length > MOST_STEPS) block.append(formula(html("b", {}, tidy(steps[last]))));
   return block;
@@ -45,20 +47,21 @@ export function coordinates(heading: string, given: readonly Arithmetic[]): HTML
 }
 
 function tidy(text: string): string {
-  return text.replace(/ \* /g, " × ").replace(/(^|[ (=])-(?=\d)/g, "$1−").replace(/ - /g, " − ");
+  return text.replace(/ \* /g, " × ").replace(/(^|[ (=])-(?=\w)/g, "$1−").replace(/ - /g, " − ");
 }
 
-/** Return the largest products of a long sum, and the sum of the others. */
-function productTable({ products, result }: Arithmetic): HTMLElement {
-  if (!products) return html("div");
-  const { a, b, offset, nameOfA, nameOfB } = products;
+/** Add a table with the largest products of a long sum, and return the sum. */
+function addProducts(block: HTMLElement, { a, b, offset, nameOfA, nameOfB }: NonNullable<Arithmetic["products"]>): number {
   const values = Array.from(a.data, (value, i) => value * b.data[i]);
   const order = [...values.keys()].sort((i, j) => Math.abs(values[j]) - Math.abs(values[i]));
   const rows = order.slice(0, MOST_PRODUCTS).map((i) => [shown(a.data[i]), shown(b.data[i]), shown(values[i])]);
   const rest = order.slice(MOST_PRODUCTS).reduce((total, i) => total + values[i], 0);
   if (order.length > MOST_PRODUCTS) rows.push([`the other ${order.length - MOST_PRODUCTS}`, "", shown(rest)]);
-  rows.push(["constant", "", shown(offset)], ["sum", "", shown(result)]);
-  return table([nameOfA, nameOfB, "product"], rows, rows.length - 1);
+  if (offset) rows.push(["constant", "", shown(offset)]);
+  const total = values.reduce((sum, value) => sum + value, offset);
+  rows.push(["sum", "", shown(total)]);
+  block.append(table([nameOfA, nameOfB, "product"], rows, rows.length - 1));
+  return total;
 }
 
 export function table(head: readonly string[], rows: readonly (readonly (string | Node)[])[], chosen = -1): HTMLElement {
