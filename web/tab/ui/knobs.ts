@@ -3,7 +3,7 @@
 import { html } from "../../src/element";
 import type { Ready, Settings } from "../protocol";
 import { button } from "./sums";
-import { boxesOf, type Result, unmatched, type View } from "./view";
+import { boxesOf, changes, type Result, type View } from "./view";
 
 interface Knob {
   label: string;
@@ -152,8 +152,9 @@ export class Knobs {
     const before = view?.before;
     this.difference.hidden = !view || !before;
     if (!view || !before) return;
-    const { added, gone } = differences(before, view);
-    const changes = KNOBS.filter((knob) => {
+    const [now, old] = [view.overview, before.overview];
+    const { added, gone } = changes(boxesOf(now.boxes), boxesOf(old.boxes), now.labels.data, old.labels.data);
+    const turned = KNOBS.filter((knob) => {
       const [old, now] = [before.settings, view.settings].map((settings) => knob.get(settings, this.ready.defaults));
       return Math.abs(old - now) > 1e-6;
     }).map((knob) => {
@@ -166,21 +167,11 @@ export class Knobs {
     const count = (name: string, result: (each: Result) => number) =>
       html("span", {}, `${name} `, html("b", {}, `${result(before)} → ${result(view)}`));
     this.difference.replaceChildren(
-      html("span", {}, changes.join("; ")),
+      html("span", {}, turned.join("; ")),
       count("proposals", ({ overview }) => overview.proposals.shape[0]),
       count("detections", ({ overview }) => overview.boxes.shape[0]),
-      html("span", { class: "key gone" }, `${gone} gone (dashed)`),
-      html("span", { class: "key" }, `${added} new (bold)`),
+      html("span", { class: "key gone" }, `${gone.length} gone (dashed)`),
+      html("span", { class: "key" }, `${added.length} new (bold)`),
     );
   }
-}
-
-/** Return how many detections a change has added and removed. */
-function differences(before: Result, now: Result): { added: number; gone: number } {
-  const [old, boxes] = [boxesOf(before.overview.boxes), boxesOf(now.overview.boxes)];
-  const [oldLabels, labels] = [before.overview.labels.data, now.overview.labels.data];
-  return {
-    added: unmatched(boxes, old, labels, oldLabels).length,
-    gone: unmatched(old, boxes, oldLabels, labels).length,
-  };
 }

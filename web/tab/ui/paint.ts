@@ -2,7 +2,7 @@
 
 import type { Box, Floats, Level, Overview } from "../protocol";
 import { activationColor, css, HIGHLIGHT, labelColor, textOn, valueColor } from "./colors";
-import { boxAt, boxesOf, cellOf, type Result, shownAt, sigmoid, unmatched, type View } from "./view";
+import { boxAt, boxesOf, cellOf, changes, type Result, shownAt, sigmoid, type View } from "./view";
 
 export type Context = CanvasRenderingContext2D;
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
@@ -182,11 +182,11 @@ export function paintProposals(context: Context, view: View): void {
   context.globalAlpha = 1;
   if (before) {
     const old = boxesOf(before.overview.proposals);
-    const gone = unmatched(old, boxes);
+    const { added, gone } = changes(boxes, old);
     context.globalAlpha = gone.length > 20 ? 0.4 : 1; // so that the others stay visible
     for (const i of gone) paintGone(context, old[i]);
     context.globalAlpha = 1;
-    for (const i of unmatched(boxes, old)) paintBox(context, boxes[i], { color: "#ff7a5c", width: 2 });
+    for (const i of added) paintBox(context, boxes[i], { color: "#ff7a5c", width: 2 });
   }
   if (view.roi >= 0) paintBox(context, boxes[view.roi], { color: HIGHLIGHT, width: 2.6 });
 }
@@ -344,14 +344,14 @@ export function paintDetections(
   const labels = overview.labels.data;
   const old = before ? boxesOf(before.overview.boxes) : [];
   const oldLabels = before?.overview.labels.data;
-  const added = before ? new Set(unmatched(boxes, old, labels, oldLabels)) : new Set<number>();
+  const { added, gone } = before ? changes(boxes, old, labels, oldLabels) : { added: [], gone: [] };
   for (let i = boxes.length - 1; i >= 0; i--) {
     const score = overview.scores.data[i];
     context.globalAlpha = score < 0.5 ? 0.65 : 1;
-    if (added.has(i)) paintBox(context, boxes[i], { color: "#fff", width: 5 });
+    if (added.includes(i)) paintBox(context, boxes[i], { color: "#fff", width: 5 });
     paintBox(context, boxes[i], { color: labelColor(labels[i]), width: i === chosen ? 3.2 : 2 });
     paintTag(context, boxes[i], classes[labels[i]], labelColor(labels[i]), image.width, 11);
   }
   context.globalAlpha = 1;
-  for (const i of unmatched(old, boxes, oldLabels, labels)) paintGone(context, old[i]);
+  for (const i of gone) paintGone(context, old[i]);
 }

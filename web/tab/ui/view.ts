@@ -159,27 +159,30 @@ export function sameDetection({ boxes }: Overview, box: ReadonlyBox): number {
   return best;
 }
 
-/** Return which boxes have no equal among others: of the same label, with an IoU of at least 0.9. */
-export function unmatched(
+/**
+ * Return the indices of the boxes that a change has added, and of the old boxes that are gone. Boxes are equal if they
+ * have the same label and an IoU of at least 0.9; each is the equal of one other.
+ */
+export function changes(
   boxes: readonly Box[],
-  others: readonly Box[],
+  old: readonly Box[],
   labels?: ArrayLike<number>,
-  otherLabels?: ArrayLike<number>,
-): number[] {
-  const free = new Set(others.keys());
-  const alone: number[] = [];
+  oldLabels?: ArrayLike<number>,
+): { added: number[]; gone: number[] } {
+  const gone = new Set(old.keys());
+  const added: number[] = [];
   boxes.forEach((box, i) => {
     let match = -1;
     let most = 0.9;
-    for (const k of free) {
-      if (labels && otherLabels && labels[i] !== otherLabels[k]) continue;
-      const value = iou(box, others[k]);
+    for (const k of gone) {
+      if (labels && oldLabels && labels[i] !== oldLabels[k]) continue;
+      const value = iou(box, old[k]);
       if (value >= most) [match, most] = [k, value];
     }
-    if (match < 0) alone.push(i);
-    else free.delete(match);
+    if (match < 0) added.push(i);
+    else gone.delete(match);
   });
-  return alone;
+  return { added, gone: [...gone] };
 }
 
 /** Return a number as it is shown in arithmetic: four significant digits. */
