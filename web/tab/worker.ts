@@ -30,7 +30,9 @@ import os
 import sys
 os.environ["RCNN_REQUIRE_EXT"] = "1"  # a missing kernel is an error, because the page would be too slow without it
 sys.path.insert(0, "${FOLDER}")
+from tqdm import tqdm
 from tab_engine import Engine
+tqdm.monitor_interval = 0  # its monitor is a thread, which a browser does not start
 engine = Engine()
 engine.call
 `;
@@ -63,7 +65,7 @@ async function answerAll(): Promise<void> {
       const [result, transfer] = request.command === "load" ? [await load(request), []] : ask(request);
       send({ id: request.id, kind: "result", result }, transfer);
     } catch (error) {
-      send({ id: request.id, kind: "error", message: lastLine(error) });
+      send({ id: request.id, kind: "error", message: messageOf(error) });
     }
   }
   isBusy = false;
@@ -185,8 +187,13 @@ function sum(values: number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-/** Return the message of an error without Python's traceback and the name of the exception. */
-function lastLine(error: unknown): string {
+/**
+ * Return one line that says what is wrong. Of an error of Python, it is the line that names the exception: the traceback
+ * stands before it, and hints with links may stand behind it. The engine raises ValueError, whose name says nothing more.
+ */
+function messageOf(error: unknown): string {
   const lines = (error instanceof Error ? error.message : String(error)).trim().split("\n");
-  return (lines[lines.length - 1] ?? "").replace(/^\w*(Error|Exception): /, "");
+  if (!lines[0].startsWith("Traceback")) return lines[0];
+  const named = lines.filter((line) => /^[\w.]*(Error|Exception|Interrupt)(: |$)/.test(line));
+  return (named[named.length - 1] ?? lines[lines.length - 1]).replace(/^ValueError: /, "");
 }

@@ -108,12 +108,13 @@ export class RcnnTab extends HTMLElement {
       return this.setMode("failed", "This browser has no WebAssembly SIMD, so the detector cannot run here.");
     }
     this.setMode("loading");
+    const engine = RcnnTab.engines.connect(this.base);
     try {
-      const engine = RcnnTab.engines.connect(this.base);
       const ready = await engine.load((progress) => this.showProgress(progress));
       this.engine.close();
       [this.engine, this.ready] = [engine, ready];
     } catch (error) {
+      engine.close();
       this.setMode("failed", `The detector could not be loaded: ${(error as Error).message}`);
       if (!this.isCurrent) await this.takePage(this.page); // the recording has no answer for what was drawn
       return;
@@ -228,7 +229,7 @@ export class RcnnTab extends HTMLElement {
       button("Clear", () => this.clear()),
       this.undo,
       button("Take a page", () => void this.nextPage()),
-      html("div", { class: "options pens" }, select("pen", pens, 1, (i) => (this.pad.width = PENS[i][1]))),
+      html("div", { class: "options pens" }, select("Pen", pens, 1, (i) => (this.pad.width = PENS[i][1]))),
     );
     const list = html("ol", { class: "stages" });
     STAGES.forEach(({ name, title, line }, i) => {
