@@ -35,6 +35,7 @@ export class Pad {
   private readonly pixels: CanvasRenderingContext2D;
   private actions: Action[] = [];
   private current: Stroke | null = null;
+  private pointer = 0; // that draws the current stroke; a second finger does not
 
   constructor(private readonly changed: (drawing: boolean, point: [number, number] | null) => void) {
     this.pixels = this.canvas.getContext("2d", { willReadFrequently: true }) as CanvasRenderingContext2D;
@@ -42,7 +43,7 @@ export class Pad {
     this.canvas.addEventListener("pointerdown", (event) => this.start(event));
     this.canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"] as const) {
-      this.canvas.addEventListener(name, () => this.stop());
+      this.canvas.addEventListener(name, (event) => this.stop(event));
     }
   }
 
@@ -90,6 +91,7 @@ export class Pad {
     if (this.current || event.button > 0 || !this.enabled) return;
     event.preventDefault();
     this.canvas.setPointerCapture(event.pointerId);
+    this.pointer = event.pointerId;
     const point = this.at(event);
     this.current = { width: this.width, points: [point, [point[0] + 0.01, point[1]]] };
     this.actions.push({ stroke: this.current });
@@ -98,15 +100,15 @@ export class Pad {
   }
 
   private move(event: PointerEvent): void {
-    if (!this.current) return;
+    if (!this.current || event.pointerId !== this.pointer) return;
     const events = event.getCoalescedEvents?.() ?? [];
     for (const each of events.length ? events : [event]) this.current.points.push(this.at(each));
     this.paint();
     this.changed(true, this.current.points[this.current.points.length - 1]);
   }
 
-  private stop(): void {
-    if (!this.current) return;
+  private stop(event: PointerEvent): void {
+    if (!this.current || event.pointerId !== this.pointer) return;
     const { points } = this.current;
     this.current = null;
     this.changed(false, points[points.length - 1]);
