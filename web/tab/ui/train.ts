@@ -9,6 +9,7 @@ import { boxAt, boxesOf, toImage } from "./view";
 
 const SEED = 0;
 const STEPS = 2; // per request, so that detections do not wait long
+const WARM_UP = 10; // slower steps at the start, which the estimate of the time leaves out
 
 /** What the training needs from the page. */
 export interface TrainingHost {
@@ -40,6 +41,7 @@ export class Training {
   private shownPreview = -1; // -1 follows the newest
   private rate = 0; // milliseconds per step
   private run = 0; // changes when the training starts again or the engine changes
+  private looping = -1; // the run whose steps are being asked for
 
   constructor(private readonly host: TrainingHost) {
     this.inspect = button("Look inside this detector", () => this.image && this.host.inspect(this.image));
@@ -85,6 +87,8 @@ export class Training {
     this.aps = [];
     this.previews = [];
     this.parts = [];
+    this.shownPreview = -1;
+    this.rate = 0;
     this.render();
   }
 
@@ -123,6 +127,8 @@ export class Training {
   }
 
   private async loop(run: number): Promise<void> {
+    if (this.looping === run) return; // paused and resumed while steps are computed
+    this.looping = run;
     try {
       while (run === this.run && this.state === "running" && this.started) {
         const chunk = await this.host.engine().trainSteps(STEPS);
@@ -133,9 +139,9 @@ export class Training {
           this.losses.push(row[row.length - 1]);
           this.parts = [row];
         }
-        if (shape[0]) {
+        if (shape[0] && this.losses.length > WARM_UP) {
           const each = chunk.milliseconds / shape[0];
-          this.rate = this.rate ? 0.95 * this.rate + 0.05 * each : each;
+          this.rate = this.rate ? 0.9 * this.rate + 0.1 * each : each;
         }
         if (chunk.ap) this.aps.push(chunk.ap);
         if (chunk.preview) this.previews.push(chunk.preview);
@@ -145,6 +151,8 @@ export class Training {
       }
     } catch (error) {
       this.fail(error, run);
+    } finally {
+      if (this.looping === run) this.looping = -1;
     }
   }
 
@@ -211,9 +219,11 @@ export class Training {
       paint.paintTag(context, box, `${classes[label] ?? label}`, labelColor(label), image.width, 11);
     }
     const found = preview.scores.data.filter((score) => score >= 0.5).length;
+    const count = found === 0 ? "No detection has" : found === 1 ? "One detection has" : `${found} detections have`;
     this.caption.textContent =
-      `After ${preview.step} steps: the ${preview.proposals.shape[0]} best proposals (thin; yellow is a high score) reach ` +
-      `${Math.round(100 * preview.recall)} % of the ${started.page.boxes.shape[0]} objects (dashed). ${found === 1 ? "One detection has" : `${found} detections have`} a score of at least 0.5.`;
+      `After ${preview.step} steps: the ${preview.proposals.shape[0]} best proposals are thin; yellow is a high score. ` +
+      `${Math.round(100 * preview.recall)} % of the ${started.page.boxes.shape[0]} objects (dashed) have a proposal with an IoU of at least 0.5. ` +
+      `${count} a score of at least 0.5.`;
   }
 
   private drawChart(): void {
