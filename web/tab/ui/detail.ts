@@ -77,7 +77,7 @@ function binOptions(view: View, choose: (view: View) => void): Node[] {
   const names = Array.from({ length: pooled.shape[1] }, (_, c) => String(c));
   return [
     ...roiOptions(view, choose),
-    select("channel", names, view.bin.channel, (channel) => choose({ ...view, bin: { ...view.bin, channel } })),
+    select("Channel", names, view.bin.channel, (channel) => choose({ ...view, bin: { ...view.bin, channel } })),
   ];
 }
 
@@ -161,7 +161,7 @@ const stages: Record<StageName, Stage> = {
     step: stepCell,
     options(view, choose) {
       const names = ["largest of all", ...Array.from({ length: view.overview.levels[0].features.shape[0] }, (_, c) => String(c))];
-      return [select("channel", names, view.channel + 1, (i) => choose({ ...view, channel: i - 1 }))];
+      return [select("Channel", names, view.channel + 1, (i) => choose({ ...view, channel: i - 1 }))];
     },
     async sums(view, engine) {
       const { level, row, column } = cellOf(view.overview, view.anchor);
@@ -278,7 +278,7 @@ const stages: Record<StageName, Stage> = {
   },
   samples: {
     how: "Click a bin, or move with the arrow keys.",
-    region: (view) => (view.roi < 0 ? PAGE : paint.around(boxAt(view.overview.proposals, view.roi), view.overview.size)),
+    region: (view) => (view.roi < 0 ? PAGE : paint.aroundSamples(view)),
     paint(context, view) {
       const samples = paint.samplesOf(view.overview, shownAt(view.overview, view.roi));
       paint.paintSamples(context, view, samples, view.bin.channel);
@@ -365,6 +365,14 @@ const stages: Record<StageName, Stage> = {
     },
   },
 };
+
+/** Scroll a long list, but not the page, so that the chosen element is visible. */
+function reveal(list: HTMLElement, chosen: HTMLElement | null): void {
+  if (!chosen) return;
+  const [top, bottom] = [chosen.offsetTop, chosen.offsetTop + chosen.offsetHeight];
+  const isVisible = top >= list.scrollTop && bottom <= list.scrollTop + list.clientHeight;
+  if (!isVisible) list.scrollTop = (top + bottom - list.clientHeight) / 2;
+}
 
 function channelOrder(view: View): number[] {
   return Array.from({ length: Math.min(view.overview.pooled.shape[1], ALL_CHANNELS) }, (_, c) => c);
@@ -455,12 +463,14 @@ export class Detail {
       });
     });
     this.chips.replaceChildren(...(chips.length ? chips : ["none"]));
+    reveal(this.chips, this.chips.querySelector("[aria-pressed=true]"));
     if (focus) this.element.querySelector<HTMLElement>(`[data-key="${focus}"]`)?.focus();
     this.trace.hidden = this.stage !== "detections";
     try {
       const nodes = await this.now.sums(view, this.host.engine());
       if (id !== this.asked) return;
       this.sums.replaceChildren(...nodes);
+      for (const table of this.sums.querySelectorAll<HTMLElement>(".scroll")) reveal(table, table.querySelector("tr.chosen"));
       if (this.stage === "features") this.paint(view);
       if (this.stage !== "detections") return;
       const steps = view.detection >= 0 ? await pathSteps(view, this.host.engine()) : null;

@@ -5,6 +5,7 @@ import { activationColor, css, HIGHLIGHT, labelColor, textOn, valueColor } from 
 import { boxAt, boxesOf, cellOf, changes, type Result, shownAt, sigmoid, type View } from "./view";
 
 export type Context = CanvasRenderingContext2D;
+const MOST_TAGS = 30; // with more detections, only those with a high score have a tag
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 
 /** Set the resolution of a canvas from its size on the screen, and scale it so that `view` fills its width. */
@@ -207,6 +208,19 @@ export function around(box: Box, size: readonly [number, number]): Box {
   return [left, top, left + side, top + side];
 }
 
+/** Return the part of the page around the chosen RoI and, for RoIPool, around the cells of its bins. */
+export function aroundSamples({ overview, roi }: View): Box {
+  let [x1, y1, x2, y2] = boxAt(overview.proposals, roi);
+  const samples = samplesOf(overview, shownAt(overview, roi));
+  if (samples?.shape[samples.shape.length - 1] === 4) {
+    for (const [left, top, right, bottom] of boxesOf({ shape: [samples.data.length / 4, 4], data: samples.data })) {
+      if (right <= left || bottom <= top) continue; // an empty bin
+      [x1, y1, x2, y2] = [Math.min(x1, left), Math.min(y1, top), Math.max(x2, right), Math.max(y2, bottom)];
+    }
+  }
+  return around([x1, y1, x2, y2], overview.size);
+}
+
 /** Return a bin of a RoI; `shape` is the number of rows and columns of bins. */
 export function binBox(roi: Box, shape: readonly number[], row: number, column: number): Box {
   const [x1, y1, x2, y2] = roi;
@@ -350,7 +364,8 @@ export function paintDetections(
     context.globalAlpha = score < 0.5 ? 0.65 : 1;
     if (added.includes(i)) paintBox(context, boxes[i], { color: "#fff", width: 5 });
     paintBox(context, boxes[i], { color: labelColor(labels[i]), width: i === chosen ? 3.2 : 2 });
-    paintTag(context, boxes[i], classes[labels[i]], labelColor(labels[i]), image.width, 11);
+    const hasTag = boxes.length <= MOST_TAGS || score >= 0.5 || i === chosen;
+    if (hasTag) paintTag(context, boxes[i], classes[labels[i]], labelColor(labels[i]), image.width, 11);
   }
   context.globalAlpha = 1;
   for (const i of gone) paintGone(context, old[i]);

@@ -426,7 +426,7 @@ export class RcnnTab extends HTMLElement {
   private paintPanel(name: StageName, canvas: HTMLCanvasElement, view: View): void {
     const { overview } = view;
     if (name === "samples" && view.roi >= 0) {
-      const context = paint.prepare(canvas, paint.around(boxAt(overview.proposals, view.roi), overview.size));
+      const context = paint.prepare(canvas, paint.aroundSamples(view));
       return paint.paintSamples(context, view, paint.samplesOf(overview, shownAt(overview, view.roi)));
     }
     const context = paint.prepare(canvas, PAGE_REGION);
