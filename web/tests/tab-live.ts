@@ -9,12 +9,14 @@ interface Call {
   args: unknown[];
 }
 const calls: Call[] = [];
-(window as unknown as { calls: Call[] }).calls = calls;
+const page = window as unknown as { calls: Call[]; mostAtOnce: number };
+[page.calls, page.mostAtOnce] = [calls, 0]; // mostAtOnce counts the requests for training steps that wait at the same time
 
 /** Return an engine that records the calls in `window.calls`. */
 function connect(base: string): Engine {
   const inner = play(base);
   let ready: Ready;
+  let atOnce = 0;
   const nearest = (settings: Settings) =>
     (ready.recordedSettings ?? []).find((one) => Object.keys(one).every((name) => String(Reflect.get(one, name)) === String(Reflect.get(settings, name)))) ??
     ready.defaults;
@@ -25,6 +27,10 @@ function connect(base: string): Engine {
     },
     async detect(_, settings) {
       return inner.detect((await inner.page(0)).image, nearest(settings));
+    },
+    async trainSteps(count) {
+      page.mostAtOnce = Math.max(page.mostAtOnce, ++atOnce);
+      return inner.trainSteps(count).finally(() => atOnce--);
     },
   };
   return new Proxy(inner, {

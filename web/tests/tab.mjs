@@ -128,6 +128,14 @@ async function choose() {
   await until(problem, async () => (await tab.locator(".chip").nth(1).getAttribute("aria-pressed")) === "true", "an arrow key does not choose the next detection");
   await until(problem, async () => (await text(".tracing h3")) !== heading, "the path does not follow the arrow key");
 
+  await tab.locator("[data-stage=features] .title").click();
+  await until(problem, async () => (await text(".detail .sums")).includes("batch norm"), "the feature has no batch norm");
+  const cells = await tab.locator(".detail tbody td:last-child").allInnerTexts();
+  const products = cells.map((value) => Number(value.replace("−", "-")));
+  const total = products.pop();
+  const sum = products.reduce((part, value) => part + value, 0);
+  expect(Math.abs(sum - total) < 0.01, `the products have the sum ${sum}, the table says ${total}`);
+
   await tab.locator("[data-stage=anchors] .title").click();
   await until(problem, async () => (await text(".detail .sums")).includes("centre ="), "the anchor has no numbers");
   const formulas = await text(".detail .sums");
@@ -237,7 +245,9 @@ async function draw(name, options, touch) {
   expect((await calls("trainSteps")) === steps, "the training goes on while it is paused");
   await tab.locator(".actions .primary").click();
   await until(problem, async () => (await calls("trainSteps")) > steps + 3, "the training does not resume");
+  for (let i = 0; i < 4; i++) await tab.locator(".actions .primary").click(); // pause and resume, twice
   await until(problem, async () => /Step \d+ of \d+, AP50 0\.\d\d/.test(await text("[role=tabpanel]:not([hidden]) [role=status]")), "there is no AP");
+  expect((await tab.evaluate(() => window.mostAtOnce)) === 1, "a resumed training asks for steps twice");
   expect(await isDrawn(tab, "[role=tabpanel]:not([hidden]) canvas"), "the page of the training is not drawn");
   await tab.locator("#tab-train").focus();
   await tab.keyboard.press("ArrowRight");
