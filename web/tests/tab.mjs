@@ -245,7 +245,7 @@ async function draw(name, options, touch) {
   expect((await calls("trainSteps")) === steps, "the training goes on while it is paused");
   await tab.locator(".actions .primary").click();
   await until(problem, async () => (await calls("trainSteps")) > steps + 3, "the training does not resume");
-  for (let i = 0; i < 4; i++) await tab.locator(".actions .primary").click(); // pause and resume, twice
+  await tab.locator(".actions .primary").evaluate((button) => [1, 2, 3, 4].forEach(() => button.click())); // faster than a step
   await until(problem, async () => /Step \d+ of \d+, AP50 0\.\d\d/.test(await text("[role=tabpanel]:not([hidden]) [role=status]")), "there is no AP");
   expect((await tab.evaluate(() => window.mostAtOnce)) === 1, "a resumed training asks for steps twice");
   expect(await isDrawn(tab, "[role=tabpanel]:not([hidden]) canvas"), "the page of the training is not drawn");
