@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import re
+import signal
 import threading
 import warnings
 from collections import deque
@@ -24,6 +26,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 EXIT_CODES = re.compile(r"The exit codes of the workers are \{(.*?)\}")  # in the error of loky, joblib's process pool
 IDLE = 30  # seconds after which a process without work ends, also if the command was killed
+MOST_WAITING = 500  # items for each process that were given to the processes, and whose results were not yielded
 MISSING_DASK = "--dask requires the package distributed, which is not installed; run: pip install 'rcnn[dask]'"
 
 
@@ -57,7 +60,7 @@ class Pool:
     Raises
     ------
     OSError
-        If there is no cluster at this address, or if the cluster has no workers.
+        If there is no cluster at this address, if the cluster has no workers, or, from `map`, if the scheduler ends.
     ImportError
         If `cluster` is not None, and Dask is not installed.
     """
@@ -66,6 +69,8 @@ class Pool:
         self.jobs = jobs
         self.threads = max(1, backend.get_num_threads() // jobs) if cluster is None else 1
         self.client = None if cluster is None else _connect(cluster)
+        processes = jobs if self.client is None else sum(self.client.ncores().values())
+        self.most_waiting = MOST_WAITING * processes
 
     def __enter__(self) -> Pool:
         return self
@@ -124,7 +129,12 @@ class Pool:
 
         if self.client is None:
             return parallel_config(
-                "loky", n_jobs=max(2, self.jobs), inner_max_num_threads=self.threads, idle_worker_timeout=IDLE
+                "loky",
+                n_jobs=max(2, self.jobs),
+                inner_max_num_threads=self.threads,
+                idle_worker_timeout=IDLE,
+                initializer=signal.signal,  # Ctrl-C reaches all processes, but only the command acts on it
+                initargs=(signal.SIGINT, signal.SIG_IGN),
             )
         return parallel_config(_dask_backend()(client=self.client), n_jobs=-1)
 
@@ -155,34 +165,42 @@ class _Run(Generic[T, U]):
     def __init__(self, pool: Pool, call: _Recorded[T, U], items: Iterator[T]) -> None:
         self.pool, self.call, self.items = pool, call, items
         self.waiting: deque[T] = deque()
-        self.closed, self.lock = False, threading.Lock()
+        self.ended, self.lock = False, threading.Lock()
 
     def results(self) -> Generator[U]:
-        """Yield the results in order. A thread of joblib takes the next item whenever a process has finished one."""
+        """Yield the results in order. A thread of joblib takes the next item whenever a process has finished one.
+
+        joblib keeps the results that are not yielded yet, however many there are: one item may take long, or the
+        results may be written to a full pipe. With `most_waiting` of them, it is therefore told that there are no more
+        items; after these results, the work goes on with the next items.
+        """
         from joblib import Parallel
 
         with warnings.catch_warnings(), self.pool.settings():
-            warnings.filterwarnings(
-                "ignore", module="joblib"
-            )  # about processes that end, and results that are not used
-            results = Parallel(return_as="generator", batch_size="auto")(self._calls())
-            with contextlib.closing(results):
-                for result, messages in results:
-                    self.waiting.popleft()
-                    for text in messages:
-                        warnings.warn(text, stacklevel=1)
-                    yield result
+            # joblib warns about processes that end, and about results that are not used.
+            warnings.filterwarnings("ignore", module="joblib")
+            while not self.ended:
+                with _without_interrupts():
+                    results = Parallel(return_as="generator", batch_size="auto")(self._calls())
+                with contextlib.closing(results):
+                    for result, messages in _connected(results):
+                        self.waiting.popleft()
+                        for text in messages:
+                            warnings.warn(text, stacklevel=1)
+                        yield result
 
     def _calls(self) -> Iterator[Any]:
+        """Yield the calls for the next items, until there are no more items or too many of them are waiting."""
         from joblib import delayed
 
         while True:
             with self.lock:
-                if self.closed:
+                if self.ended or len(self.waiting) >= self.pool.most_waiting:
                     return
                 try:
                     item = next(self.items)
                 except StopIteration:
+                    self.ended = True
                     return
                 self.waiting.append(item)
             yield delayed(self.call)(item)
@@ -190,7 +208,7 @@ class _Run(Generic[T, U]):
     def close(self) -> None:
         """Take no more items."""
         with self.lock:
-            self.closed = True
+            self.ended = True
 
 
 def add_jobs(parser: argparse._ActionsContainer) -> None:
@@ -231,6 +249,7 @@ def _connect(address: str) -> Any:
         client = Client(address, set_as_default=False, timeout=5)
     except (OSError, ValueError) as error:
         raise ConnectionError(f"--dask {address}: no scheduler of a Dask cluster answers at this address") from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # the command reports a lost connection
     if not client.ncores():
         client.close()
         raise ConnectionError(f"--dask {address}: the cluster has no workers; start some with: dask worker {address}")
@@ -260,6 +279,35 @@ def _dask_backend() -> Any:
             return max(2, super().effective_n_jobs(n_jobs))
 
     return Backend
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Start processes that do not react to Ctrl-C, not even before their initializer runs.
+
+    Processes and threads inherit the blocked signal. A signal that arrives in the `with` block is delivered after it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # a helper of joblib; in Python 3.11, its start unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _connected(results: Iterator[T]) -> Iterator[T]:
+    """Yield the results; raise ConnectionError if the scheduler of a Dask cluster ends."""
+    try:
+        yield from results
+    except Exception as error:
+        if type(error).__name__ == "FutureCancelledError":
+            raise ConnectionError("--dask: the connection to the scheduler was lost") from error
+        raise
 
 
 def _death(error: BaseException) -> str | None:
