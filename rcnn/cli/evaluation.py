@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import secrets
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from rcnn import data, evaluate
@@ -25,7 +28,6 @@ from rcnn.cli.shared import (
     check_not_in_dataset,
     known_format,
     load_weights,
-    pixel_limit,
     write_figure,
 )
 from rcnn.model import FasterRCNN
@@ -36,10 +38,10 @@ VAL_PAGES = 200  # number of pages from the drawn data sets
 METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
 FIGURE = "evaluation.png"
 FEW = 6  # number of confusions to list
-
 BATCH = 4  # images in a pass
+LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the detector
 NEEDED = (  # the options that a task contains
-    *("weights", "dataset", "split", "images", "errors", "plots", "json", "max_pixels", "nms_thresh"),
+    *("weights", "dataset", "split", "images", "errors", "plots", "json", "nms_thresh"),
     *("class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
 )
 
@@ -162,23 +164,32 @@ class Task:
         The data set's label for each of the detector's L labels.
     threads : int
         The number of threads of each process.
+    max_pixels : int or None
+        The largest number of pixels of an image.
+    command : str
+        A different text for each command. The workers of a Dask cluster serve many commands, and the files may change
+        in between.
     """
 
     options: tuple[tuple[str, Any], ...]
     labels: np.ndarray
     threads: int
+    max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
+    command: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __call__(self, part: range) -> Part:
         """Return the result of `_detect_in` for a part of the data set."""
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
         options = argparse.Namespace(**dict(self.options))
-        with pixel_limit(options), backend.set_num_threads(self.threads):
-            model, dataset = _loaded(self.options)
+        with backend.set_num_threads(self.threads):
+            with LOADING:
+                model, dataset = _loaded(self.options, self.command)
             wants_stages = bool(options.errors or options.plots)
             return _detect_in(_Part(dataset, part), model, with_options(model, options), self.labels, wants_stages)
 
 
-@lru_cache(maxsize=1)  # a process loads the detector and the data set once
-def _loaded(options: tuple[tuple[str, Any], ...]) -> tuple[FasterRCNN, data.Dataset]:
+@lru_cache(maxsize=1)  # a process loads the detector and the data set of a command once
+def _loaded(options: tuple[tuple[str, Any], ...], command: str) -> tuple[FasterRCNN, data.Dataset]:
     given = argparse.Namespace(**dict(options))
     return load_weights(given.weights), _load(given)
 

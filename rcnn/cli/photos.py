@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from rcnn import images
 from rcnn._ext import backend
@@ -20,7 +23,7 @@ from rcnn.cli.annotations import Entry, describe
 from rcnn.cli.jobs import Lost, Pool
 from rcnn.cli.prediction import with_options
 from rcnn.cli.process import message
-from rcnn.cli.shared import load_weights, pixel_limit
+from rcnn.cli.shared import load_weights
 from rcnn.data.items import DARK
 from rcnn.data.report import KINDS
 from rcnn.train.loader import prefetch
@@ -29,6 +32,7 @@ MIN_SCORE = 0.5  # detections above this score are drawn and counted
 WORKERS = 2  # threads that draw; one more reads
 DETECTORS = 2  # threads that detect in different groups; each uses its share of the processors
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
+LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the detector
 Outcome = tuple[Entry, list[Entry]] | str  # the entry and the detections of an image, or an error message
 
 
@@ -68,21 +72,31 @@ class Task:
         Names and values of the other options that change detections.
     threads : int
         The number of threads of each process.
+    max_pixels : int or None
+        The largest number of pixels of an image.
+    command : str
+        A different text for each command. The workers of a Dask cluster serve many commands, and the weights may
+        change in between.
     """
 
     weights: str
     options: tuple[tuple[str, Any], ...]
     threads: int
+    max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
+    command: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __call__(self, photos: Sequence[Photo]) -> Result:
         """Return the result for a group of files."""
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
         options = argparse.Namespace(**dict(self.options))
-        with pixel_limit(options), backend.set_num_threads(self.threads):
-            return _process(_detector(self.weights, self.options), options.score, photos)
+        with backend.set_num_threads(self.threads):
+            with LOADING:
+                detector = _detector(self.weights, self.options, self.command)
+            return _process(detector, options.score, photos)
 
 
 NEEDED = (  # the options that a task contains
-    *("score", "batch", "max_pixels", "nms_thresh", "class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
+    *("score", "batch", "nms_thresh", "class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
 )
 
 
@@ -148,8 +162,8 @@ def detect_in_pool(pool: Pool, options: argparse.Namespace, groups: Iterable[Seq
         yield result
 
 
-@lru_cache(maxsize=1)  # a process loads its detector once
-def _detector(weights: str, options: tuple[tuple[str, Any], ...]) -> Any:
+@lru_cache(maxsize=1)  # a process loads the detector of a command once
+def _detector(weights: str, options: tuple[tuple[str, Any], ...], command: str) -> Any:
     return with_options(load_weights(weights), argparse.Namespace(**dict(options)))
 
 
