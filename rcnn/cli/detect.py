@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -19,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rcnn._ext import backend
+from rcnn._files import is_stream
 from rcnn.cli import video
 from rcnn.cli.annotations import FOLDERS, can_name
 from rcnn.cli.inputs import find_images
@@ -191,7 +193,17 @@ def _check(options: argparse.Namespace) -> None:
 
 def _says(options: argparse.Namespace) -> bool:
     """Return whether messages may go to standard output, because no result does."""
-    return STANDARD_OUTPUT not in (options.json, options.jsonl)
+    return not any(map(_is_standard_output, (options.json, options.jsonl)))
+
+
+def _is_standard_output(path: str | None) -> bool:
+    """Return whether a path is "-" or, like /dev/stdout, the same file as standard output."""
+    if path is None or path == STANDARD_OUTPUT:
+        return path is not None
+    try:
+        return is_stream(path) and os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # a missing file; a standard output without a number, as in a notebook
+        return False
 
 
 def _detect_photos(
@@ -204,7 +216,7 @@ def _detect_photos(
     finished = results.finished
     left = sum(str(file) not in finished for file in files)
     if finished:
-        tell(f"{options.jsonl} contains {len(files) - left:,} of {len(files):,} images; {left:,} are left")
+        tell(f"{options.jsonl} contains {len(files) - left:,} of {len(files):,} images; images left: {left:,}")
     groups = _groups(files, options, names, finished)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata, in the thread that reads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from rcnn._files import exists, is_stream, open_regular, write_whole
 from rcnn.cli.annotations import FOLDERS, Entry, Folder, csv_rows, name_of
 from rcnn.cli.shared import STANDARD_OUTPUT
 
+FIRST_KEY = b'{"file": "'  # the start of each JSON line
 AT_THE_END = ("json", "csv", *FOLDERS)  # options for outputs that a run cannot continue
 
 
@@ -128,6 +130,7 @@ class Lines:
     def __init__(self, path: str, resume: bool) -> None:
         self.finished: frozenset[str] = frozenset()
         self._file: IO[Any] = sys.stdout
+        self._path = path
         if path == STANDARD_OUTPUT:
             return
         end = None
@@ -141,8 +144,13 @@ class Lines:
 
     def add(self, entry: Entry) -> None:
         """Write a line, so that it is in the file even if the process is killed afterwards."""
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):  # closing writes the rest of the line, which fails again
+                self.close()
+            raise OSError(error.errno, error.strerror, self._path) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -155,11 +163,17 @@ def _read_lines(path: str) -> tuple[frozenset[str], int]:
     files, end = set(), 0
     with open_regular(path) as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.endswith(b"\n"):  # the process was killed while it wrote this line
-                break
+            start = line.rstrip(b"\0")[: len(FIRST_KEY)]  # zeros remain where a computer lost power
+            if not line.endswith(b"\n") and FIRST_KEY.startswith(start):
+                break  # the process was killed while it wrote this line
             try:
-                files.add(str(json.loads(line)["file"]))
-            except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{path}, line {number}: not a line of rcnn detect --jsonl") from error
+                file = json.loads(line)["file"]
+                if not isinstance(file, str):
+                    raise TypeError
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                raise ValueError(
+                    f"{path}, line {number}: not a line of rcnn detect --jsonl; if this line is damaged, delete it"
+                ) from error
+            files.add(file)
             end += len(line)
     return frozenset(files), end

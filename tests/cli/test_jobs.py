@@ -13,11 +13,14 @@ import dask
 import numpy as np
 import pytest
 from distributed import LocalCluster
+from distributed.client import FutureCancelledError
 from PIL import Image
 
 import rcnn
 from rcnn import cli, data
-from rcnn.cli.jobs import Lost, Pool
+from rcnn.cli.jobs import Lost, Pool, _connected
+from rcnn.zoo import checkpoint
+from rcnn.zoo.detectors import load_detector
 
 DIGITS = Path(rcnn.__file__).parent / "zoo" / "weights" / "digits.safetensors"
 
@@ -47,6 +50,15 @@ def pages(tmp_path_factory):
     for number in range(7):
         Image.fromarray(digits[number][0]).save(folder / f"{number}.png")
     (folder / "4b.png").write_text("text")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many_pages(pages, tmp_path_factory):
+    """A folder with 40 pages of digits."""
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(40):
+        (folder / f"{number:02}.png").write_bytes((pages / f"{number % 7}.png").read_bytes())
     return folder
 
 
@@ -88,6 +100,30 @@ def test_few_items_are_taken_ahead(pool):
     next(results)
     assert len(taken) < 100  # a result may be ready before it is asked for, but then nothing more is in memory
     results.close()
+
+
+def test_memory_is_bounded_while_nobody_takes_results(pool):
+    pool.most_waiting, taken = 50, []
+
+    def items():
+        for item in range(300):
+            taken.append(item)
+            yield item
+
+    results = pool.map(abs, items(), str)
+    first = next(results)
+    time.sleep(1)
+    assert len(taken) <= 51
+    assert [first, *results] == list(range(300))
+
+
+def test_a_lost_scheduler():
+    def results():
+        yield 1
+        raise FutureCancelledError("key", "scheduler-connection-lost")
+
+    with pytest.raises(ConnectionError, match="the connection to the scheduler was lost"):
+        list(_connected(results()))
 
 
 def test_an_error_ends_the_work(pool):
@@ -205,7 +241,7 @@ def test_a_broken_off_run_goes_on(pages, tmp_path, capsys):
     )
     detect(pages, tmp_path, "--jsonl", broken, "--resume", "--jobs", 2)
     captured = capsys.readouterr()
-    assert f"{broken} contains 3 of 8 images; 5 are left" in captured.err
+    assert f"{broken} contains 3 of 8 images; images left: 5" in captured.err
     assert captured.out.count(" detected") == 4  # one of the five is not an image
     assert broken.read_text() == content
     assert detect(pages, tmp_path, "--jsonl", broken, "--resume") == 0 and broken.read_text() == content
@@ -236,16 +272,74 @@ def test_json_lines_on_standard_output(pages, tmp_path, capsys):
     assert len(lines) == 8 and not any("drawing" in line for line in lines) and not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("victim", ["worker", "command"])
-def test_a_killed_process(pages, tmp_path, victim):
-    """After a worker is killed, the command goes on; after the command is killed, the next one goes on."""
-    many = [pages / f"{number % 7}.png" for number in range(7)]
-    copies = tmp_path / "copies"
-    copies.mkdir()
-    for number in range(40):
-        (copies / f"{number:02}.png").write_bytes(many[number % 7].read_bytes())
+def test_a_cluster_serves_many_commands(pages, tmp_path, cluster):
+    """Its workers load the weights again, and do not keep the limit of pixels."""
+    weights, seen = tmp_path / "weights.safetensors", []
+    for number, options in enumerate([("--max-pixels", "100"), (), (), ("--jobs", "1")]):
+        detector = load_detector(DIGITS)
+        if number > 1:
+            dict(detector.named_parameters())["roi_heads.box_predictor.cls_score.bias"].data[0] += 5
+        checkpoint.save(weights, detector)
+        given = ["--weights", str(weights), "--no-drawings", "--json", str(tmp_path / f"{number}.json"), *options]
+        where = [] if "--jobs" in options else ["--dask", cluster]
+        assert cli.main(["detect", str(pages / "1.png"), *given, *where]) == (2 if number == 0 else 0)
+        seen.append(json.loads((tmp_path / f"{number}.json").read_text()))
+    assert seen[0] == [] and seen[1] != seen[2] == seen[3]
+
+
+@pytest.mark.parametrize(
+    "content, line",
+    [('{"a": 1}', 1), ('{"file": 5}\n', 1), ('{"file": "a.png"}\n{"fi\n', 2), ("[" * 100_000 + "\n", 1)],
+)
+def test_other_lines_are_not_resumed(pages, tmp_path, capsys, content, line):
     lines = tmp_path / "found.jsonl"
-    command = [sys.executable, "-m", "rcnn", "detect", copies, "--weights", DIGITS, "--no-drawings"]
+    lines.write_text(content)
+    assert detect(pages, tmp_path, "--jsonl", lines, "--resume") == 2
+    message = "not a line of rcnn detect --jsonl; if this line is damaged, delete it"
+    assert capsys.readouterr().err == f"rcnn: {lines}, line {line}: {message}\n"
+    assert lines.read_text() == content
+
+
+def test_zeros_after_a_power_failure(pages, tmp_path):
+    lines = tmp_path / "found.jsonl"
+    detect(pages / "1.png", tmp_path, "--jsonl", lines)
+    content = lines.read_bytes()
+    for end in (b"\0" * 40, b'{"file"' + b"\0" * 40):
+        lines.write_bytes(content + end)
+        assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--resume") == 0 and lines.read_bytes() == content
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="requires /dev/full")
+def test_a_full_disk(pages, tmp_path, capsys):
+    assert detect(pages / "1.png", tmp_path, "--jsonl", "/dev/full") == 2
+    assert capsys.readouterr().err == "rcnn: /dev/full: No space left on device\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="requires /dev/stdout")
+def test_lines_in_standard_output_by_its_path(pages):
+    command = [sys.executable, "-m", "rcnn", "detect", pages / "1.png", "--weights", DIGITS, "--no-drawings"]
+    done = subprocess.run([*command, "--jsonl", "/dev/stdout"], capture_output=True, text=True, check=True)
+    assert [Path(json.loads(line)["file"]).name for line in done.stdout.splitlines()] == ["1.png"]
+
+
+@pytest.mark.parametrize("moment", ["start", "work"])
+def test_ctrl_c_shows_no_traceback_of_a_worker(many_pages, tmp_path, moment):
+    lines = tmp_path / "found.jsonl"
+    command = [sys.executable, "-m", "rcnn", "detect", many_pages, "--weights", DIGITS, "--no-drawings"]
+    command += ["--jsonl", lines, "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        while _worker_of(process.pid) is None or (moment == "work" and not lines.stat().st_size):
+            time.sleep(0.02)
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate()[1] == "rcnn: interrupted\n" and process.returncode == 130
+
+
+@pytest.mark.parametrize("victim", ["worker", "command"])
+def test_a_killed_process(many_pages, tmp_path, victim):
+    """After a worker is killed, the command goes on; after the command is killed, the next one goes on."""
+    lines = tmp_path / "found.jsonl"
+    command = [sys.executable, "-m", "rcnn", "detect", many_pages, "--weights", DIGITS, "--no-drawings"]
     command += ["--jsonl", lines, "--jobs", "2"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         while not lines.exists() or lines.stat().st_size < 1000:
@@ -264,7 +358,7 @@ def test_a_killed_process(pages, tmp_path, victim):
 
 
 def _worker_of(parent):
-    """Return the process id of a worker of a command."""
+    """Return the process id of a worker of a command, or None if there is no worker."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -272,7 +366,7 @@ def _worker_of(parent):
                 return int(folder.name)
         except OSError:
             continue
-    raise AssertionError("the command has no worker")
+    return None
 
 
 # ---------------------------------------------------------------------- eval
