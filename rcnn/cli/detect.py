@@ -280,6 +280,7 @@ def _detect_film(model: Any, file: Path, options: argparse.Namespace, names: Nam
                     results.add({**place, **entry}, shown, frame.image)
                     count, objects = count + 1, objects + len(shown)
     except (*ERRORS, ImportError) as error:
+        results.add_error(file, reason(file, error))
         return fail(reason(file, error))
     finally:
         if _says(options) and count:

@@ -27,6 +27,8 @@ U = TypeVar("U")
 EXIT_CODES = re.compile(r"The exit codes of the workers are \{(.*?)\}")  # in the error of loky, joblib's process pool
 IDLE = 30  # seconds after which a process without work ends, also if the command was killed
 MOST_WAITING = 500  # items for each process that were given to the processes, and whose results were not yielded
+MOST_LOST = 5  # if this many items in a row are lost, the items are not the reason
+MOST_NAMES = 20  # items to name in a message
 MISSING_DASK = "--dask requires the package distributed, which is not installed; run: pip install 'rcnn[dask]'"
 
 
@@ -97,21 +99,37 @@ class Pool:
         ------
         object
             A result, or `Lost` for an item during which a process died twice.
+
+        Raises
+        ------
+        RuntimeError
+            If `MOST_LOST` items in a row are lost, for example because the memory is too small for the processes.
         """
         source = iter(items)
         call = _Recorded(work)
+        lost = 0  # items in a row
         while True:
             with contextlib.closing(_Run(self, call, source)) as run:
                 try:
-                    yield from run.results()
+                    for result in run.results():
+                        lost = 0
+                        yield result
                     return
                 except Exception as error:
                     if (reason := _death(error)) is None:
                         raise
             unfinished = [*run.waiting]
-            tell(f"a worker process died ({reason}); trying again: {', '.join(map(describe, unfinished))}")
+            names = ", ".join(map(describe, unfinished[:MOST_NAMES]))
+            more = f" and {len(unfinished) - MOST_NAMES} more" if len(unfinished) > MOST_NAMES else ""
+            tell(f"a worker process died ({reason}); trying again: {names}{more}")
             for item in unfinished:
                 again = self._once_more(call, item)
+                lost = lost + 1 if isinstance(again, Lost) else 0
+                if isinstance(again, Lost) and lost == MOST_LOST:
+                    raise RuntimeError(
+                        f"worker processes died again and again ({again.reason}), also during {describe(item)}; if the "
+                        "memory is full, use fewer processes"
+                    )
                 yield again
 
     def _once_more(self, call: _Recorded[T, U], item: T) -> U | Lost[T]:

@@ -102,6 +102,19 @@ def test_few_items_are_taken_ahead(pool):
     results.close()
 
 
+def test_processes_that_always_die_end_the_work(tmp_path, capsys):
+    def work(item):
+        (tmp_path / f"{item}-{os.getpid()}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    results = []
+    with Pool(2) as pool, pytest.raises(RuntimeError, match="died again and again .*use fewer processes"):
+        for result in pool.map(work, range(1000), str):
+            results.append(result)
+    assert [lost.item for lost in results] == [0, 1, 2, 3]
+    assert capsys.readouterr().err.count("trying again") <= 5
+
+
 def test_memory_is_bounded_while_nobody_takes_results(pool):
     pool.most_waiting, taken = 50, []
 
@@ -270,6 +283,13 @@ def test_json_lines_on_standard_output(pages, tmp_path, capsys):
     assert detect(pages, tmp_path, "--jsonl", "-", "--no-drawings") == 2
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(lines) == 8 and not any("drawing" in line for line in lines) and not (tmp_path / "drawn").exists()
+
+
+def test_a_video_that_cannot_be_read_gets_a_line(tmp_path):
+    film, lines = tmp_path / "film.mp4", tmp_path / "found.jsonl"
+    film.touch()
+    assert detect(film, tmp_path, "--jsonl", lines) == 2
+    assert json.loads(lines.read_text()).keys() == {"file", "error"}
 
 
 def test_a_cluster_serves_many_commands(pages, tmp_path, cluster):
