@@ -198,9 +198,10 @@ class _Run(Generic[T, U]):
             # joblib warns about processes that end, and about results that are not used.
             warnings.filterwarnings("ignore", module="joblib")
             while not self.ended:
-                with _without_interrupts():
-                    results = Parallel(return_as="generator", batch_size="auto")(self._calls())
-                with contextlib.closing(results):
+                with contextlib.ExitStack() as stack:
+                    with _without_interrupts():
+                        results = Parallel(return_as="generator", batch_size="auto")(self._calls())
+                        stack.enter_context(contextlib.closing(results))
                     for result, messages in _connected(results):
                         self.waiting.popleft()
                         for text in messages:
