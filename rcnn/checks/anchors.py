@@ -135,6 +135,10 @@ def _cell_cases(rng: np.random.Generator) -> Iterator[Case]:
         {"sizes": np.array([4 * whole + 1, 4 * whole + 3]), "ratios": np.array([1, 4])},
         "Integers are valid input, but their quotients and square roots need not be integers.",
     )
+    yield Case(
+        {"sizes": np.array([4 * whole + 2, 8 * whole]), "ratios": np.array([0.25, 1.0])},
+        "The sizes are integers here, but the ratios are not.",
+    )
     sizes, ratios = _clear(rng, 2, 3)
     yield Case(
         {"sizes": sizes.astype(np.float32), "ratios": ratios.astype(np.float32)},

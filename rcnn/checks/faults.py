@@ -254,6 +254,24 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
             "With `min_size`, the longer side would exceed `max_size` by less than a pixel. Choose the factor before "
             "you round any side.",
         )
+    for size in ((524, 190), (190, 524)):
+        yield case(
+            [[x, y, x + 7, y + 4]],
+            size,
+            102,
+            281,
+            "With `min_size`, the longer side would exceed `max_size` by a fraction of a pixel. Do not round it before "
+            "you compare it.",
+        )
+    for size in ((75, 100), (100, 75)):
+        yield case(
+            [[x, y, x + 7, y + 4]],
+            size,
+            96,
+            160,
+            "With `min_size`, the longer side stays below `max_size`, so `max_size` plays no role. If you compare "
+            "ratios of sides, do not round them.",
+        )
     for count in (1, 3, 8):
         size, least = _uneven(rng, bool(rng.integers(2)))
         corner = rng.uniform(0, np.array(size[::-1]) / 2, (count, 2))
@@ -829,10 +847,15 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes:
     elif number > SIMPLE:
         image = _with_light_boxes(image, boxes)
         reason = "the boxes lie on parts of the page that are lighter than its median, so the difference is negative"
+    labels = target["labels"]
+    if number == 4:
+        alone = int(ink(image, boxes).argmin())
+        boxes, labels = boxes[alone : alone + 1], labels[alone : alone + 1]
+        reason += ", and the page has a single box"
     return _Planted(
         image,
         boxes,
-        target["labels"],
+        labels,
         "elsewhere",
         f"All numbers are plausible here, but {reason}. "
         "Ink is dark, so the inside of a box that lies on its digit is darker than the page.",

@@ -211,6 +211,10 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
         "Integers are valid input, but the result of a division need not be an integer.",
     )
     yield Case(
+        {"prediction": np.array([[2, 1, 0, 3]]), "target": np.array([[1.5, 1.25, 0.75, 0.5]]), "beta": 1.0},
+        "The predictions are integers here, but the targets and the differences are not.",
+    )
+    yield Case(
         {"prediction": _eighths(rng, (2, 4)).astype(np.float32), "target": _eighths(rng, (2, 4)), "beta": 1.0},
         "A network returns predictions as float32.",
     )

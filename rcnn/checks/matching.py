@@ -203,6 +203,19 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
             force_best,
             low=0.0,
         )
+    for rows in ([[0, below]], [[below, 0]], [[0, below], [0, least]]):
+        yield boxes(
+            rows,
+            "With `force_best`, no anchor overlaps one of the objects, so this object forces no match. The other "
+            "object still forces its own.",
+            True,
+        )
+    yield boxes(
+        [[least, middle], [middle, below], [least, middle + 0.04]],
+        "With `force_best`, an anchor is forced if its IoU with an object is the highest of *this* object. Compare "
+        "each column with its own highest IoU, not with those of the other columns.",
+        True,
+    )
 
 
 def _overlaps(rng: np.random.Generator, boxes: int, objects: int) -> np.ndarray:
@@ -260,6 +273,8 @@ def _check_choices(function: Function, seeds: np.random.Generator) -> None:
     _raise_if(_unequal(function, few), few)
     large = _sample_case(_labels(seeds, CROWD, CROWD, 0), CROWD, 0.5, seeds, hint)
     _raise_if(_early_or_late(function, large), large)
+    single = _sample_case(_labels(seeds, 4, 4, 1), 2, 0.5, seeds, hint)
+    _raise_if(_unequal(function, single), single)
 
 
 def _raise_if(failure: Failure | None, case: Case) -> None:

@@ -235,6 +235,22 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
             "The scores are nearly equal, but the second is higher, so the second detection claims the object. Do not "
             "round the scores.",
         )
+    for scores in ((0.86, 0.94), (0.91, 0.93), (0.06, 0.14)):
+        yield row(
+            [0, 0],
+            scores,
+            [0],
+            "The scores are nearly equal, but the second is higher, so the second detection claims the object. Do not "
+            "round the scores.",
+        )
+    for threshold in (1 / 3 - 1e-4, 1 / 3 + 1e-4):
+        yield row(
+            [10],
+            [high],
+            [0],
+            "The IoU is 1/3, close to the threshold. Compare it with the threshold as it is, without a tolerance.",
+            threshold=threshold,
+        )
     yield row(
         positions * 8,
         rng.integers(0, 2, 8 * len(positions)).tolist(),
@@ -450,6 +466,12 @@ def _average_precision_cases(rng: np.random.Generator) -> Iterator[Case]:
                 "This curve is random. Draw it. Above it, draw the best precision at each recall or a higher one. "
                 "Then work out the result by hand.",
             )
+    for method in METHODS:
+        yield Case(
+            {"recall": np.full(1, np.nan), "precision": np.zeros(1), "method": method},
+            "The recall of a single detection is NaN, too, if there was no object to find.",
+        )
+        yield _curve([1], 8, method, "One of eight objects is found. Beyond the last recall, the precision is 0.")
 
 
 def _curve(right: Sequence[int], objects: int, method: str, hint: str) -> Case:

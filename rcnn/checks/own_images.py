@@ -28,6 +28,8 @@ from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, w
 from rcnn.transform import Size, resized_size
 
 PAGES, POOL, PAGE_SIZE = 31, 60, (64, 96)
+LARGER = (PAGE_SIZE[0] + 32, PAGE_SIZE[1] + 16)  # (height, width) of some of the images
+SWAPPED = (PAGE_SIZE[::-1], LARGER[::-1])
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
 LISTED_TWICE = "listed-twice"  # a problem that the learner's function must leave
 SECOND = "-second"  # end of the id of the second record of an image
@@ -208,8 +210,8 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "equal names": f"{CAPITALS} Two objects become equal only when their names are repaired. Compare repaired names or "
     "labels. Keep only one of the two: the first.",
     "no objects": "This record has no objects and no fault. Its image is an ordinary image, so keep the record.",
-    "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so "
-    "keep them. Store the size of the image file in the record.",
+    "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so do "
+    "not scale them. Store the size of the image file in the record. Repair all other faults, such as swapped corners.",
     "equal after": "Two objects become equal only when their boxes and names are repaired. Compare repaired boxes and "
     "repaired labels. Keep only one of the two: the first.",
     "nearly": "This record has no fault. Two boxes differ by less than a pixel, so they are different objects. Compare "
@@ -238,7 +240,7 @@ def _failed(record: Record | None, sentence: str, hint: str) -> CheckFailed:
 def _check_order_of_sizes(got: Annotations) -> None:
     """Raise CheckFailed if a size is (width, height), as in Pillow. The validator would report another fault."""
     for record in got.records:
-        if record.size is not None and tuple(record.size) == PAGE_SIZE[::-1]:
+        if record.size is not None and tuple(record.size) in SWAPPED:
             raise _failed(
                 record,
                 "returns a record whose size is (width, height)",
@@ -380,6 +382,7 @@ def _folder() -> tuple[tempfile.TemporaryDirectory[str], Annotations]:
     write_voc(Shapes(POOL, seed=14, size=PAGE_SIZE), folder.name, "train", progress=False)
     annotations = read_annotations(f"voc:{folder.name}", None)
     records = [_as_bitmap(record) if i % 3 == 0 else record for i, record in enumerate(annotations.records)]
+    records = [_enlarged(record) if i % 4 == 1 else record for i, record in enumerate(records)]
     return folder, replace(annotations, records=records)
 
 
@@ -391,6 +394,19 @@ def _as_bitmap(record: Record) -> Record:
     with Image.open(record.image) as file:
         file.save(path)
     return replace(record, image=path)
+
+
+def _enlarged(record: Record) -> Record:
+    """Add empty space below the image of a record and to its right. Return the record with the new size."""
+    from PIL import Image  # not at the top: the other checks also run in a browser without Pillow
+
+    height, width = LARGER
+    with Image.open(record.image) as file:
+        page = file.convert("RGB")
+    larger = Image.new("RGB", (width, height), page.getpixel((0, 0)))
+    larger.paste(page)
+    larger.save(record.image)
+    return replace(record, size=(height, width))
 
 
 def _damaged(rng: np.random.Generator) -> tuple[Annotations, dict[str, Record], dict[str, tuple[str, Record]]]:
@@ -426,7 +442,9 @@ def _second(record: Record, other: Record) -> Record:
     for name, array in arrays.items():
         array[0] = getattr(other, name)[0]
     names = (other.names[0], *record.names[1:])
-    return replace(record, image=other.image, image_id=f"{record.image_id}{SECOND}", names=names, **arrays)
+    return replace(
+        record, image=other.image, size=other.size, image_id=f"{record.image_id}{SECOND}", names=names, **arrays
+    )
 
 
 def _with_capitals(rng: np.random.Generator, annotations: Annotations) -> Annotations:
@@ -464,7 +482,8 @@ def _plant(
         boxes[i] = boxes[i][([2, 1, 0, 3], [0, 3, 2, 1], [2, 3, 0, 1])[variant]]
         return record, replace(record, boxes=boxes)
     if fault == "beyond":
-        column, edge = ((2, float(PAGE_SIZE[1])), (0, 0.0), (3, float(PAGE_SIZE[0])), (1, 0.0))[variant]
+        height, width = record.size or PAGE_SIZE
+        column, edge = ((2, float(width)), (0, 0.0), (3, float(height)), (1, 0.0))[variant]
         side = int(boxes[:, column].argmax()) if edge else int(boxes[:, column].argmin())
         true, boxes = boxes.copy(), boxes.copy()
         true[side, column] = edge
@@ -472,7 +491,8 @@ def _plant(
         return replace(record, boxes=true), replace(record, boxes=boxes)
     if fault == "other-size":
         factors = ((2.0, 2.0), (1.5, 0.5), (0.75, 1.25))[variant]
-        size = (int(PAGE_SIZE[0] * factors[0]), int(PAGE_SIZE[1] * factors[1]))
+        height, width = record.size or PAGE_SIZE
+        size = (int(height * factors[0]), int(width * factors[1]))
         return record, replace(record, boxes=boxes * np.tile(factors[::-1], 2), size=size)
     if fault in ("same box", "same capitals"):  # two objects of different classes may have the same box
         both = _rows(record, [*range(len(boxes)), i])
@@ -490,6 +510,8 @@ def _plant(
         of_next, of_first = np.arange(len(boxes)) == 1, np.arange(len(boxes)) == 0
         once = replace(once, truncated=of_next, difficult=of_next, crowd=of_next if first else of_first)
         both = _rows(once, [0, *range(len(boxes))])
+        if variant == 1:  # the two are not neighbours
+            both = _rows(once, [*range(len(boxes)), 0])
         if variant == 2:  # the second of the two has other marks
             row = np.arange(len(both.boxes)) == 1
             both = replace(both, difficult=both.difficult ^ row, truncated=both.truncated ^ row, crowd=both.crowd ^ row)
@@ -508,7 +530,8 @@ def _plant(
         nothing = _rows(record, [])
         return nothing, nothing
     if fault == "no size":
-        return record, replace(record, size=None)
+        boxes[i] = boxes[i][[2, 1, 0, 3]]  # the other faults remain to be repaired, too
+        return record, replace(record, boxes=boxes, size=None)
     return record, record
 
 
@@ -527,8 +550,9 @@ def _equal_after(record: Record) -> tuple[Record, Record]:
     """
     both = _rows(record, [0, *range(len(record.boxes))])
     boxes, true = both.boxes.copy(), record.boxes.copy()
-    boxes[:2, 2] = PAGE_SIZE[1] + np.array([3.0, 9.0])
-    true[0, 2] = PAGE_SIZE[1]
+    width = (record.size or PAGE_SIZE)[1]
+    boxes[:2, 2] = width + np.array([3.0, 9.0])
+    true[0, 2] = width
     return replace(record, boxes=true), replace(both, boxes=boxes)
 
 

@@ -658,6 +658,47 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
             sampling_ratio,
             "The map and the output are square, but the RoI is not. The rows follow y, and the columns follow x.",
         )
+    yield from _at_the_edge_cases(rng)
+
+
+def _at_the_edge_cases(rng: np.random.Generator) -> Iterator[Case]:
+    """Yield RoIs that begin in the last cell or behind it, that end before the first cell, or that have no area."""
+    height, width = SIZE
+    beyond = "Decide for each point, not for the whole RoI, whether it is more than one cell outside the map."
+    outside: list[list[list[float]]] = [
+        [[width - 0.75, 1, width + 1, 3], [1, height - 0.75, 3, height + 1]],
+        [[-1.5, 1, -0.25, 3], [1, -1.5, 3, -0.25]],
+        [
+            [width + 1.5, 1, width + 4, 3],
+            [1, height + 1.5, 3, height + 4],
+            [width + 2, height + 2, width + 5, height + 3],
+        ],
+    ]
+    for rois in outside:
+        for aligned in (False, True):
+            yield _aligned(
+                _maps(rng),
+                rois,
+                (2, 2),
+                2,
+                f"This RoI lies at the border of the map or outside. {beyond}",
+                aligned=aligned,
+            )
+    yield _aligned(
+        _maps(rng),
+        [[2, 1, 2, 1], [3, 2, 3, 4], [4, 3, 6, 3]],
+        (2, 2),
+        2,
+        "A RoI may have no area. Without `aligned`, its sides are at least one cell long, and it is an ordinary RoI.",
+    )
+    yield _aligned(
+        _maps(rng),
+        [8, 4, 16, 14],
+        (2, 2),
+        2,
+        "`spatial_scale` is any positive number: multiply by it. 1 / spatial_scale need not be an integer.",
+        scale=0.375,
+    )
 
 
 def _aligned(

@@ -142,6 +142,7 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
             int(rng.choice(LENGTHS)),
             "These ends are random. Round both, count the cells of the RoI, and divide them by hand.",
         )
+    yield case(x + 0.5, x + 5, 1, 9, "Round both ends first, then count the cells between them. Do not round a length.")
 
 
 def _long(rng: np.random.Generator) -> tuple[int, int, int]:
@@ -260,3 +261,24 @@ def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
             int(rng.integers(1, 4)),
             "These ends are random. Do not round them, and do not compute in half precision.",
         )
+    yield case(
+        x + 0.25,
+        x + 0.25,
+        2,
+        6,
+        2,
+        "With `aligned`, a RoI without a length is not enlarged: all its points are at the same place.",
+        aligned=True,
+    )
+    for low in (-0.5, 4.5):
+        yield case(
+            low,
+            low + 1,
+            1,
+            5,
+            2,
+            "With `aligned`, the ends move by half a cell. The limits do not move: a point may be one cell outside.",
+            aligned=True,
+        )
+    for low in (-0.5, 0):
+        yield case(low, low + 1, 1, 1, 2, "The map has a single cell along this axis. It has no neighbour.")

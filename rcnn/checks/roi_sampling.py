@@ -271,6 +271,15 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
             "These candidates are random. Find the IoU of each candidate with each object. Then count the candidates "
             "on objects and the background candidates. How many of each do the settings allow?",
         )
+    yield _rois(
+        [on, near, on],
+        [on],
+        [one],
+        rng,
+        "Two proposals equal the true box. The candidates are all proposals and all true boxes, so do not remove "
+        "equal ones.",
+        batch_size=16,
+    )
 
 
 def _counted_cases(rng: np.random.Generator) -> Iterator[Case]:
@@ -388,7 +397,9 @@ def _choice(function: Function, case: Case, rng: np.random.Generator) -> tuple[i
     _raise_if(_malformed(got), case)
     truth = _truth(case)
     rois, labels, deltas = (np.asarray(part) for part in got)
-    chosen = [_index(roi, truth.rois) for roi in rois.reshape(-1, 4)]
+    chosen: list[int | None] = []
+    for roi in rois.reshape(-1, 4):
+        chosen.append(_index(roi, truth.rois, chosen))
     _raise_if(_wrong_choice(rois, chosen, truth, case) or _wrong_answers(labels, deltas, chosen, truth), case)
     return tuple(sorted(index for index in chosen if index is not None))
 
@@ -431,10 +442,13 @@ def _malformed(got: Any) -> Failure | None:
     return None
 
 
-def _index(roi: np.ndarray, candidates: np.ndarray) -> int | None:
-    """Return the index of a RoI (4,) in `candidates` (K, 4), or None."""
+def _index(roi: np.ndarray, candidates: np.ndarray, used: Sequence[int | None]) -> int | None:
+    """Return the index of a RoI (4,) in `candidates` (K, 4), or None. Of equal candidates, it is one not yet `used`."""
     distance = np.abs(candidates - roi).max(axis=1, initial=0)  # (K,)
-    return int(distance.argmin()) if len(distance) and distance.min() < SAME else None
+    if not len(distance) or distance.min() >= SAME:
+        return None
+    nearest = np.flatnonzero(distance == distance.min()).tolist()
+    return next((index for index in nearest if index not in used), nearest[0])
 
 
 def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth, case: Case) -> Failure | None:

@@ -239,6 +239,9 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
             left_over=2.0,
             max_norm=0.75,
         )
+    yield _step(
+        rng, 4000, "The total loss is in the millions here, but it is finite. Take the step.", size=2, max_norm=0.5
+    )
 
 
 def _step(
@@ -412,6 +415,7 @@ def _rate_cases(rng: np.random.Generator) -> Iterator[Case]:
             "The rate is the product of two factors. Draw both factors over the steps, and work out the rate at this "
             "step by hand.",
         )
+    yield _rate(20, 37, base, 0, final, "The rate changes with every step. Do not round the fraction step / steps.")
 
 
 def _rate(step: int, steps: int, base: float, warmup: int, final: float, hint: str) -> Case:
