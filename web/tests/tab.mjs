@@ -45,6 +45,8 @@ async function open(name, options, { script, query = "" } = {}) {
   if (script) {
     await tab.route("**/tab.js", (route) => route.fulfill({ body: script, contentType: "text/javascript" }));
   }
+  // As in a folder without Python: otherwise, the page asks the server of Pyodide for NumPy.
+  await tab.route("**/manifest.json", (route) => route.fulfill({ status: 404 }));
   await tab.goto(home + query);
   await tab.waitForSelector(`rcnn-tab[data-ready=${script ? "live" : "recorded"}]`);
   await tab.waitForSelector(".tracing li");
