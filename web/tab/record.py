@@ -29,10 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))  # tab_engine is not installed
-
-from tab_engine import ARRAY, Engine, pack  # noqa: E402
+from tab_engine import ARRAY, Engine, pack  # not installed: Python finds it beside this script
 
 PAGE = 0
 STEPS = 600  # of the recorded training
