@@ -9,34 +9,18 @@
 // The script prints one JSON object: the outputs of each step and their text in the page, the requests to other servers,
 // and the errors of the page. With PICTURES, it also writes a screenshot of each step to this folder.
 
-import { createServer } from "node:http";
-import { readFile, stat } from "node:fs/promises";
-import { extname, join, normalize } from "node:path";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { serve } from "./serve.mjs";
 
 const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
-const TYPES = {
-  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
-  ".json": "application/json", ".ipynb": "application/json", ".wasm": "application/wasm", ".svg": "image/svg+xml",
-  ".png": "image/png", ".woff": "font/woff", ".woff2": "font/woff2",
-};
 const MINUTE = 60_000;
 
 const [folder, steps, pictures] = process.argv.slice(2);
 const { notebook, steps: planned } = JSON.parse(await readFile(steps, "utf8"));
 
-const server = createServer(async (request, response) => {
-  let path = join(folder, normalize(decodeURIComponent(new URL(request.url, "http://here").pathname)));
-  try {
-    if ((await stat(path)).isDirectory()) path = join(path, "index.html");
-    response.writeHead(200, { "Content-Type": TYPES[extname(path)] || "application/octet-stream" });
-    response.end(await readFile(path));
-  } catch {
-    response.writeHead(404).end();
-  }
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const home = `http://127.0.0.1:${server.address().port}/`;
+const { home, close } = await serve(folder);
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 const context = await browser.newContext({ viewport: { width: 1200, height: 900 } });
@@ -71,7 +55,7 @@ try {
   if (pictures) await tab.screenshot({ path: join(pictures, "failure.png") });
 }
 await browser.close();
-server.close();
+close();
 console.log(JSON.stringify({ results, elsewhere: [...elsewhere], errors, failure }));
 
 /** Run one cell of the open notebook in the page, and return its outputs and their text. */

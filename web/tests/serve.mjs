@@ -6,8 +6,8 @@ import { extname, join, normalize } from "node:path";
 
 const TYPES = {
   ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css",
-  ".json": "application/json", ".wasm": "application/wasm", ".png": "image/png", ".jpg": "image/jpeg",
-  ".svg": "image/svg+xml", ".woff": "font/woff", ".woff2": "font/woff2",
+  ".json": "application/json", ".ipynb": "application/json", ".wasm": "application/wasm", ".png": "image/png",
+  ".jpg": "image/jpeg", ".svg": "image/svg+xml", ".woff": "font/woff", ".woff2": "font/woff2",
 };
 
 export async function serve(folder) {

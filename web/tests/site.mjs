@@ -5,17 +5,11 @@
 // dark are used once, and each explorer with the keyboard, a finger and the mouse. The script prints the problems, and
 // ends with 1 if there are any.
 
-import { createServer } from "node:http";
-import { readFile, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { extname, join, normalize } from "node:path";
 import { chromium } from "playwright-core";
+import { serve } from "./serve.mjs";
 
 const CHROMIUM = process.env.CHROMIUM || "/usr/bin/chromium";
-const TYPES = {
-  ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".json": "application/json",
-  ".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml", ".woff": "font/woff", ".woff2": "font/woff2",
-};
 const PAGES = [
   "index", "course", "course/01_boxes_and_iou", "course/08_proposals_and_nms", "guides", "your_own_images", "speed",
   "reference/index", "reference/rcnn.nms", "reference/rcnn.plot", "plots/index", "plots/01_boxes", "glossary", "history",
@@ -32,18 +26,7 @@ const [folder, ...chosen] = process.argv.slice(2);
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const problems = [];
 
-const server = createServer(async (request, response) => {
-  let path = join(folder, normalize(decodeURIComponent(new URL(request.url, "http://here").pathname)));
-  try {
-    if ((await stat(path)).isDirectory()) path = join(path, "index.html");
-    response.writeHead(200, { "Content-Type": TYPES[extname(path)] || "application/octet-stream" });
-    response.end(await readFile(path));
-  } catch {
-    response.writeHead(404).end();
-  }
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const home = `http://127.0.0.1:${server.address().port}/`;
+const { home, close } = await serve(folder);
 
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
 
@@ -196,7 +179,7 @@ for (const page of chosen.length ? chosen : PAGES) {
 }
 await use();
 await browser.close();
-server.close();
+close();
 for (const problem of problems) console.log(problem);
 console.log(`${problems.length} problems`);
 process.exit(problems.length ? 1 : 0);
