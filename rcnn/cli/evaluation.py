@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import secrets
-import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from rcnn import data, evaluate
-from rcnn._ext import backend
 from rcnn._files import write_whole
-from rcnn.cli.jobs import Lost, add_jobs, make_pool
+from rcnn.cli.jobs import Command, Lost, add_jobs, make_pool
 from rcnn.cli.prediction import add_options, with_options
 from rcnn.cli.process import say
 from rcnn.cli.shared import (
@@ -39,7 +35,6 @@ METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
 FIGURE = "evaluation.png"
 FEW = 6  # number of confusions to list
 BATCH = 4  # images in a pass
-LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the detector
 NEEDED = (  # the options that a task contains
     *("weights", "dataset", "split", "images", "errors", "plots", "json", "nms_thresh"),
     *("class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
@@ -138,7 +133,7 @@ def _detect(
         return _detect_in(dataset, model, detector, labels, bool(options.errors or options.plots), progress=True)
     parts = [range(start, min(start + BATCH, len(dataset))) for start in range(0, len(dataset), BATCH)]
     stages, detections, targets = [], [], []
-    task = Task(tuple((name, getattr(options, name)) for name in NEEDED), labels, pool.threads)
+    task = Task(pool.command(options, NEEDED), labels)
     with pool, tqdm(total=len(dataset), desc="evaluate", unit="image", disable=None) as bar:
         for part, done in zip(parts, pool.map(task, parts, partial(_describe, dataset)), strict=True):
             if isinstance(done, Lost):
@@ -158,40 +153,25 @@ class Task:
 
     Attributes
     ----------
-    options : tuple
-        Names and values of the options in `NEEDED`.
+    command : Command
+        The command, with the options in `NEEDED`.
     labels : (L,) int64 array
         The data set's label for each of the detector's L labels.
-    threads : int
-        The number of threads of each process.
-    max_pixels : int or None
-        The largest number of pixels of an image.
-    command : str
-        A different text for each command. The workers of a Dask cluster serve many commands, and the files may change
-        in between.
     """
 
-    options: tuple[tuple[str, Any], ...]
+    command: Command
     labels: np.ndarray
-    threads: int
-    max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
-    command: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def __call__(self, part: range) -> Part:
         """Return the result of `_detect_in` for a part of the data set."""
-        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
-        options = argparse.Namespace(**dict(self.options))
-        with backend.set_num_threads(self.threads):
-            with LOADING:
-                model, dataset = _loaded(self.options, self.command)
+        options = self.command.given
+        with self.command.loaded(_load_all) as (model, dataset):
             wants_stages = bool(options.errors or options.plots)
             return _detect_in(_Part(dataset, part), model, with_options(model, options), self.labels, wants_stages)
 
 
-@lru_cache(maxsize=1)  # a process loads the detector and the data set of a command once
-def _loaded(options: tuple[tuple[str, Any], ...], command: str) -> tuple[FasterRCNN, data.Dataset]:
-    given = argparse.Namespace(**dict(options))
-    return load_weights(given.weights), _load(given)
+def _load_all(options: argparse.Namespace) -> tuple[FasterRCNN, data.Dataset]:
+    return load_weights(options.weights), _load(options)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import logging
 import re
+import secrets
 import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from PIL import Image
 
 from rcnn._ext import backend
 from rcnn._validate import MOST_SEQUENCE
@@ -29,6 +33,7 @@ IDLE = 30  # seconds after which a process without work ends, also if the comman
 MOST_WAITING = 500  # items for each process that were given to the processes, and whose results were not yielded
 MOST_LOST = 5  # if this many items in a row are lost, the items are not the reason
 MOST_NAMES = 20  # items to name in a message
+LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the files of a command
 MISSING_DASK = "--dask requires the package distributed, which is not installed; run: pip install 'rcnn[dask]'"
 
 
@@ -46,6 +51,48 @@ class Lost(Generic[T]):
 
     item: T
     reason: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """The part of a command that its other processes need.
+
+    Attributes
+    ----------
+    options : tuple
+        Names and values of the options.
+    threads : int
+        The number of threads of each process.
+    max_pixels : int or None
+        The largest number of pixels of an image.
+    identity : str
+        A different text for each command. The workers of a Dask cluster serve many commands, and the files may change
+        in between.
+    """
+
+    options: tuple[tuple[str, Any], ...]
+    threads: int
+    max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
+    identity: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def given(self) -> argparse.Namespace:
+        """The options."""
+        return argparse.Namespace(**dict(self.options))
+
+    @contextlib.contextmanager
+    def loaded(self, load: Callable[[argparse.Namespace], T]) -> Iterator[T]:
+        """Work with the settings of the command in this block, and yield load(options), which runs once per process."""
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
+        with backend.set_num_threads(self.threads):
+            with LOADING:
+                value = _load_once(self, load)
+            yield value
+
+
+@functools.lru_cache(maxsize=1)
+def _load_once(command: Command, load: Callable[[argparse.Namespace], Any]) -> Any:
+    return load(command.given)
 
 
 class Pool:
@@ -140,6 +187,10 @@ class Pool:
                 if (reason := _death(error)) is None:
                     raise
                 return Lost(item, reason)
+
+    def command(self, options: argparse.Namespace, needed: Sequence[str]) -> Command:
+        """Return the part of a command that the processes need: the options with the names `needed`."""
+        return Command(tuple((name, getattr(options, name)) for name in needed), self.threads)
 
     def settings(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which joblib uses these processes."""

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
-import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from rcnn import images
 from rcnn._ext import backend
 from rcnn._files import write_whole
 from rcnn.cli.annotations import Entry, describe
-from rcnn.cli.jobs import Lost, Pool
+from rcnn.cli.jobs import Command, Lost, Pool
 from rcnn.cli.prediction import with_options
 from rcnn.cli.process import message
 from rcnn.cli.shared import load_weights
@@ -32,7 +29,6 @@ MIN_SCORE = 0.5  # detections above this score are drawn and counted
 WORKERS = 2  # threads that draw; one more reads
 DETECTORS = 2  # threads that detect in different groups; each uses its share of the processors
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
-LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the detector
 Outcome = tuple[Entry, list[Entry]] | str  # the entry and the detections of an image, or an error message
 
 
@@ -66,37 +62,20 @@ class Task:
 
     Attributes
     ----------
-    weights : str
-        The argument of --weights.
-    options : tuple
-        Names and values of the other options that change detections.
-    threads : int
-        The number of threads of each process.
-    max_pixels : int or None
-        The largest number of pixels of an image.
-    command : str
-        A different text for each command. The workers of a Dask cluster serve many commands, and the weights may
-        change in between.
+    command : Command
+        The command, with the options in `NEEDED`.
     """
 
-    weights: str
-    options: tuple[tuple[str, Any], ...]
-    threads: int
-    max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
-    command: str = field(default_factory=lambda: secrets.token_hex(8))
+    command: Command
 
     def __call__(self, photos: Sequence[Photo]) -> Result:
         """Return the result for a group of files."""
-        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
-        options = argparse.Namespace(**dict(self.options))
-        with backend.set_num_threads(self.threads):
-            with LOADING:
-                detector = _detector(self.weights, self.options, self.command)
-            return _process(detector, options.score, photos)
+        with self.command.loaded(_load) as detector:
+            return _process(detector, self.command.given.score, photos)
 
 
 NEEDED = (  # the options that a task contains
-    *("score", "batch", "nms_thresh", "class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
+    *("weights", "score", "batch", "nms_thresh", "class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
 )
 
 
@@ -154,7 +133,7 @@ def detect_groups(
 
 def detect_in_pool(pool: Pool, options: argparse.Namespace, groups: Iterable[Sequence[Photo]]) -> Generator[Result]:
     """Yield the result for each group of files, in order, from other processes; see `detect_groups`."""
-    task = Task(options.weights, tuple((name, getattr(options, name)) for name in NEEDED), pool.threads)
+    task = Task(pool.command(options, NEEDED))
     for result in pool.map(task, groups, lambda group: ", ".join(str(photo.file) for photo in group)):
         if isinstance(result, Lost):
             lost = f"two worker processes died while they worked on it ({result.reason})"
@@ -162,9 +141,8 @@ def detect_in_pool(pool: Pool, options: argparse.Namespace, groups: Iterable[Seq
         yield result
 
 
-@lru_cache(maxsize=1)  # a process loads the detector of a command once
-def _detector(weights: str, options: tuple[tuple[str, Any], ...], command: str) -> Any:
-    return with_options(load_weights(weights), argparse.Namespace(**dict(options)))
+def _load(options: argparse.Namespace) -> Any:
+    return with_options(load_weights(options.weights), options)
 
 
 @dataclass
