@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import functools
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,6 +30,7 @@ T = TypeVar("T")
 # Open MPI, and of MPICH, Intel MPI and other libraries with the protocol PMI.
 SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 BUCKET = 4 << 20  # bytes; gradients are added in arrays of about this size
+POLL = 0.001  # seconds between two calls of MPI while gradients are on their way
 
 Wait = Callable[[], object]
 
@@ -85,8 +88,15 @@ class Group:
         del values
         return lambda: None
 
-    def progress(self) -> None:
-        """Give the library that adds arrays a chance to work. Some libraries work only while they are called."""
+    def progressing(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context for `backward`, in which the sums that `add` starts are computed at the same time.
+
+        Returns
+        -------
+        context manager
+            The context.
+        """
+        return contextlib.nullcontext()
 
     def fail_together(self, seconds: float) -> bool:
         """Return whether all processes call this method within some seconds, because all have the same error.
@@ -234,7 +244,7 @@ class Group:
     @contextlib.contextmanager
     def _adding(self, parameters: Sequence[Parameter]) -> Iterator[None]:
         buckets = Buckets(parameters)
-        with watching_leaves(lambda leaf: buckets.arrived(leaf, self)):
+        with self.progressing(), watching_leaves(lambda leaf: buckets.arrived(leaf, self)):
             yield
         buckets.finish(self)
 
@@ -285,7 +295,6 @@ class Buckets:
         self.missing[index].discard(id(leaf))
         while len(self.sent) < len(self.groups) and not self.missing[len(self.sent)]:
             self._send(group)
-        group.progress()
 
     def finish(self, group: Group) -> None:
         """Send all other buckets, wait for all sums, and store them as the gradients of the parameters.
@@ -335,7 +344,7 @@ class _MPIGroup(Group):
         self._world = MPI.COMM_WORLD.Dup()
         self._gradients = MPI.COMM_WORLD.Dup()
         self._failures = MPI.COMM_WORLD.Dup()
-        self._requests: list[Any] = []
+        self._requests: queue.SimpleQueue[Any] | None = None  # those that the thread in `progressing` completes
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         machine = self._world.Split_type(MPI.COMM_TYPE_SHARED)
         processors = set().union(*machine.allgather(backend.processors()))  # mpiexec may give each process its own
@@ -353,17 +362,34 @@ class _MPIGroup(Group):
 
     def add(self, values: np.ndarray) -> Wait:
         request = self._gradients.Iallreduce(self._mpi.IN_PLACE, values)
-        self._requests.append(request)
+        if self._requests is not None:
+            self._requests.put(request)
+        return request.Wait
 
-        def wait() -> None:
-            request.Wait()
-            self._requests = [other for other in self._requests if other is not request]
+    @contextlib.contextmanager
+    def progressing(self) -> Iterator[None]:
+        if self._mpi.Query_thread() < self._mpi.THREAD_MULTIPLE:  # only one thread may call this library
+            yield
+            return
+        requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        done = threading.Event()
 
-        return wait
+        def work() -> None:  # MPI adds only while it is called, and a layer of `backward` can take long
+            while (request := requests.get()) is not None:
+                while not request.Test():
+                    if done.wait(POLL):
+                        return
 
-    def progress(self) -> None:
-        for request in self._requests[:1]:
-            request.Test()
+        thread = threading.Thread(target=work, name="gradients", daemon=True)
+        thread.start()
+        self._requests = requests
+        try:
+            yield
+        finally:
+            self._requests = None
+            done.set()
+            requests.put(None)
+            thread.join()
 
     def fail_together(self, seconds: float) -> bool:
         request, end = self._failures.Ibarrier(), time.monotonic() + seconds
