@@ -12,7 +12,7 @@ This script writes only the text between two comments in a page:
 or, inside a sentence, `<!-- results: value course.all -->193<!-- /results -->`. The word after "results:" is the name
 of a function in `BLOCKS`, and the words after it are its arguments. With the option --results, these scripts write
 docs/results.json: run.py, detectors.py, photos.py, roofline.py, tricks.py, torchvision_stages.py, coco_measure.py,
-accuracy.py, prediction.py, scaling.py and setup_cost.py.
+accuracy.py, prediction.py, scaling.py, jobs.py and setup_cost.py.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import scaling
 from scaling import Cost, Link
+from speed import record
 
 from rcnn import data
 from rcnn.nn.layers import without_drawing
-from rcnn.train.parallel import BUCKET, Group
+from rcnn.train.parallel import BUCKET, POLL, Group
 from rcnn.zoo.detectors import faster_rcnn_small
 
 MEMORY = Link("one machine", latency=1e-3, bandwidth=1e9, is_network=False)
@@ -84,17 +84,42 @@ def test_numbers_of_the_page_are_those_of_the_code():
     assert "half a million parameters, which are 2 MB of gradients" in page
     assert round(resnet / 1e6) == 41 and round(4 * resnet / 1e6) == 165
     assert "41 million, which are 165 MB" in page
+    assert POLL == 1e-3 and "a thread calls MPI every millisecond" in page
+    breaks = {}
+    for title, speed, link, *_, end in record.read()["scaling"]["images_per_second"]["rows"]:
+        breaks.setdefault((speed, link), {})[title.split()[0]] = float("inf" if end == "more" else end)
+    assert len(breaks) == 4 and all(found["ResNet-50-FPN,"] >= found["small"] for found in breaks.values())
 
 
-def test_tables():
-    assert list(scaling.allreduce_seconds(Group())) == list(scaling.SIZES)
+def test_table_of_measured_and_predicted_times():
     links = [scaling.Measured(MEMORY, {"small": 0.5}), scaling.Measured(NETWORK, {"small": 2.0})]
-    check = scaling.compared({"small": COST}, {"small": 2.0}, links)
+    check, error = scaling.compared({"small": COST}, {"small": 2.0}, links)
     one, two = COST.seconds(8, 1, MEMORY), COST.seconds(8, 2, MEMORY)
-    assert f"| 1 |  | 2.000 | {one:.3f} | {one / 2 - 1:+.0%} |" in check
-    assert f"| 2 | one machine | 0.500 | {two:.3f} | {two / 0.5 - 1:+.0%} |" in check
-    table = scaling.predicted({"small": COST}, links, 2)
-    assert f"| one machine | {2 / 0.5:.1f} |" in table
-    slow = scaling.Measured(Link("modem", 1, 1e4, True), {})
-    assert scaling.predicted({"small": COST}, [slow], 2).rstrip().endswith("| 2 |")
-    assert np.isfinite(COST.seconds(512, 256, NETWORK))
+    assert f"| 1 |  | 2 | {one:.3g} | {one / 2 - 1:+.0%} |" in check
+    assert f"| 2 | one machine | 0.5 | {two:.3g} | {two / 0.5 - 1:+.0%} |" in check
+    assert error == pytest.approx(two / 0.5 - 1)  # 0.91 instead of 0.5
+
+
+def test_predictions_are_for_networks_and_end_where_the_network_costs_a_fifth():
+    links = [scaling.Measured(MEMORY, {}), scaling.Measured(NETWORK, {})]
+    lines = scaling.predicted({"small": COST}, links, images=2).splitlines()[2:]
+    assert len(lines) == len(scaling.SPEEDS) and "one machine" not in "".join(lines)
+    for line, speed in zip(lines, scaling.SPEEDS, strict=True):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        cost = COST.faster(speed)
+        times = {n: cost.seconds(2 * n, n, NETWORK) for n in scaling.PROCESSES}
+        assert cells[1:3] == [str(speed), "1 Gbit/s"]
+        assert [float(cell) for cell in cells[3:-1]] == pytest.approx([2 * n / t for n, t in times.items()], rel=0.01)
+        slow = [n for n, t in times.items() if times[1] / t < 0.8]
+        assert cells[-1] == (str(slow[0]) if slow else "more")
+    assert COST.faster(4).seconds(4, 1, NETWORK) == pytest.approx(COST.seconds(4, 1, NETWORK) / 4)
+
+
+def test_sums_are_measured_for_all_sizes():
+    assert list(scaling.allreduce_seconds(Group())) == list(scaling.SIZES)
+
+
+def test_results_require_networks(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        scaling.main(["--results"])
+    assert "--results requires --networks" in capsys.readouterr().err
