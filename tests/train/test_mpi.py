@@ -195,6 +195,12 @@ def test_user_error_is_printed_once(tmp_path: Path) -> None:
     assert err.count("rcnn: ") == 1 and "nothing" in err
 
 
+def test_usage_error_is_printed_once() -> None:
+    status, out, err = finish(start(3, "-m", "rcnn", "train", "--bad"))
+    assert status == 2 and not out
+    assert err.count("rcnn train: unknown option --bad") == 1
+
+
 def test_more_processes_than_images_in_a_batch_is_an_error(planned: Path, tmp_path: Path) -> None:
     status, _, err = finish(start(3, "-m", "rcnn", "train", planned, "--out", tmp_path / "run"))
     assert status == 2
