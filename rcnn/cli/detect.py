@@ -1,8 +1,8 @@
 """The command `rcnn detect`, which finds objects in image files and keeps only a few images in memory at a time.
 
-In one process, two threads detect in different images, with half of the processors each, because Python's part of the
-work is then done at the same time. Other threads read the next images and draw the detections in the previous ones.
-With --jobs or --dask, other processes do all of this.
+In one process, two threads detect in different images, with half of the processors each: while one thread runs Python
+code, the other runs kernels. More threads read the next images and draw the detections in the previous ones. With
+--jobs or --dask, other processes do all of this.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rcnn.cli.photos import (
     detect_groups,
     detect_in_pool,
     draw,
-    reason,
+    error_text,
     summarize,
 )
 from rcnn.cli.prediction import add_options, with_options
@@ -44,7 +44,9 @@ from rcnn.cli.results import AT_THE_END, Results
 from rcnn.cli.shared import NAMED, STANDARD_OUTPUT, add_max_pixels, check_file, check_outside, load_weights
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
-UNFIT = "annotations cannot contain this name; rename the file without special characters and without spaces around it"
+BAD_NAME = (
+    "annotations cannot contain this name; rename the file without special characters and without spaces around it"
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -133,7 +135,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     files, problems = find_images(options.images)
     if options.csv or any(getattr(options, kind) for kind in FOLDERS):
-        problems += [f"{file}: {UNFIT}" for file in files if not can_name(file)]
+        problems += [f"{file}: {BAD_NAME}" for file in files if not can_name(file)]
         files = [file for file in files if can_name(file)]
     photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     if films and options.resume:
@@ -157,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
                 status = max(status, _detect_film(model, film, options, names, results))
         finally:  # also write the detections after Ctrl-C
             results.finish()
-    if _says(options) and results.count:
+    if _may_say(options) and results.count:
         unit = "frames" if films and not photos else "images"
         say(results.table(MIN_SCORE if options.score is None else options.score, unit))
     return status
@@ -191,7 +193,7 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _says(options: argparse.Namespace) -> bool:
+def _may_say(options: argparse.Namespace) -> bool:
     """Return whether messages may go to standard output, because no result does."""
     return not any(map(_is_standard_output, (options.json, options.jsonl)))
 
@@ -228,7 +230,7 @@ def _detect_photos(
         hidden = None if left > FEW_IMAGES else True
         bar = stack.enter_context(tqdm(unit="image", total=left, disable=hidden, dynamic_ncols=True))
         for result in found:
-            status = max(status, _add(result, results, _says(options)))
+            status = max(status, _add(result, results, _may_say(options)))
             bar.update(len(result.outcomes))
     return status
 
@@ -246,7 +248,7 @@ def _groups(
             yield left
 
 
-def _add(result: Result, results: Results, says: bool) -> int:
+def _add(result: Result, results: Results, may_say: bool) -> int:
     """Add the result for a group of files to all results, and print a line for each; return the exit status."""
     status = 0
     for warning in result.warnings:
@@ -258,7 +260,7 @@ def _add(result: Result, results: Results, says: bool) -> int:
             continue
         entry, shown = outcome
         results.add(entry, shown)
-        if says:
+        if may_say:
             say(f"{file}: {len(shown)} detected" + (f", drawing: {entry['drawing']}" if "drawing" in entry else ""))
     return status
 
@@ -280,9 +282,10 @@ def _detect_film(model: Any, file: Path, options: argparse.Namespace, names: Nam
                     results.add({**place, **entry}, shown, frame.image)
                     count, objects = count + 1, objects + len(shown)
     except (*ERRORS, ImportError) as error:
-        results.add_error(file, reason(file, error))
-        return fail(reason(file, error))
+        text = error_text(file, error)
+        results.add_error(file, text)
+        return fail(text)
     finally:
-        if _says(options) and count:
+        if _may_say(options) and count:
             say(f"{file}: {objects} detected in {count} frame{'s' * (count > 1)}, video: {target}")
     return fail(film.problem) if film.problem else 0

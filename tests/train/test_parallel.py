@@ -173,6 +173,15 @@ def test_pooled_variance_of_large_numbers_is_exact() -> None:
         assert var[0] == pytest.approx(2.1875, rel=1e-12)
 
 
+def test_shares_of_counts() -> None:
+    def run(group: Group) -> list[float]:
+        with group.sharing():
+            return sums.shares([1 + group.rank, 3 * group.rank, 0])
+
+    assert in_threads(2, run) == [[1 / 3, 0, 0], [2 / 3, 1, 0]]
+    assert not sums.is_summing() and sums.shares([5, 0]) == [1, 0]
+
+
 def test_rows_of_an_image_do_not_depend_on_the_other_images() -> None:
     def generators() -> list[np.random.Generator]:
         return [np.random.default_rng(seed) for seed in range(3)]
