@@ -116,7 +116,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the --jsonl file of an earlier run with the same options: images that it contains are skipped",
+        help="continue the --jsonl file of an earlier run with the same weights and options: images that have a result "
+        "in it are skipped, and images that could not be read are tried again",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this .csv file")
     for kind, name in (("voc", "VOC"), ("yolo", "YOLO"), ("labelme", "labelme's")):
@@ -144,19 +145,20 @@ def run(options: argparse.Namespace) -> int:
         pool = make_pool(options)
         if pool is not None:
             stack.enter_context(pool)
-        model = with_options(load_weights(options.weights), options)
+        model = load_weights(options.weights)
+        detector = with_options(model, options)
         if films or not options.no_drawings:
             options.out.mkdir(parents=True, exist_ok=True)
             check_file("--out", options.out / "drawing.png", ".png")
-        results = Results(options, model.config.class_names or ())
+        results = Results(options, model, photos)
         for problem in problems:
             fail(problem)
         status = ERROR if problems else 0
         try:
             names = Names(options.out, files)
-            status = max(status, _detect_photos(model, pool, photos, options, names, results))
+            status = max(status, _detect_photos(detector, pool, photos, options, names, results))
             for film in films:
-                status = max(status, _detect_film(model, film, options, names, results))
+                status = max(status, _detect_film(detector, film, options, names, results))
         finally:  # also write the detections after Ctrl-C
             results.finish()
     if _may_say(options) and results.count:
@@ -216,9 +218,9 @@ def _detect_photos(
         return 0
     status = 0
     finished = results.finished
-    left = sum(str(file) not in finished for file in files)
+    left = len(files) - len(finished)
     if finished:
-        tell(f"{options.jsonl} contains {len(files) - left:,} of {len(files):,} images; images left: {left:,}")
+        tell(f"{options.jsonl} contains results of {len(finished):,} of {len(files):,} images; images left: {left:,}")
     groups = _groups(files, options, names, finished)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata, in the thread that reads
@@ -236,15 +238,15 @@ def _detect_photos(
 
 
 def _groups(
-    files: Sequence[Path], options: argparse.Namespace, names: Names, finished: frozenset[str]
+    files: Sequence[Path], options: argparse.Namespace, names: Names, finished: frozenset[Path]
 ) -> Iterator[list[Photo]]:
-    """Yield the files in groups of `options.batch`, each with the path of its drawing; leave out finished ones.
+    """Yield the files in groups of `options.batch`, each with the path of its drawing; leave out finished files.
 
-    A drawing has the same name in a run that is continued as in a whole run.
+    Finished files are left out last, so that a drawing has the same name as in an uninterrupted run.
     """
     photos = (Photo(file, None if options.no_drawings else names.new(file.stem)) for file in files)
     for group in iter(lambda: list(islice(photos, options.batch)), []):
-        if left := [photo for photo in group if str(photo.file) not in finished]:
+        if left := [photo for photo in group if photo.file not in finished]:
             yield left
 
 
