@@ -32,7 +32,7 @@ from rcnn.data.splits import TEST, TRAIN, VAL
 from rcnn.data.validation import shared_images, validate
 from rcnn.train import defaults, plan
 from rcnn.train.augment import augment
-from rcnn.train.loader import learned, read_image
+from rcnn.train.loader import read_image, training_target
 from rcnn.transform import as_image
 
 BOTH = "both"
@@ -310,7 +310,7 @@ def _write_augmented(options: argparse.Namespace) -> str:
     recipe = (plan.read(options.dataset) if is_plan else defaults.for_dataset(spec, options=usable)).recipe
     indices = np.unique(np.linspace(0, len(dataset) - 1, SHEET_IMAGES).astype(int)).tolist()
     read = [read_image(dataset, index) for index in indices]
-    targets = [learned(dataset, index, target) for index, (_, target) in zip(indices, read, strict=True)]
+    targets = [training_target(dataset, index, target) for index, (_, target) in zip(indices, read, strict=True)]
     changed, targets, scales = augment([image for image, _ in read], targets, recipe, step=0)
     images = [as_image(image) for image in changed]
     boxes_list, labels_list = ([target[name] for target in targets] for name in ("boxes", "labels"))

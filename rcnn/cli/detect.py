@@ -1,8 +1,8 @@
 """The command `rcnn detect`, which finds objects in image files and keeps only a few images in memory at a time.
 
-In one process, two threads detect in different images, with half of the processors each, because Python's part of the
-work is then done at the same time. Other threads read the next images and draw the detections in the previous ones.
-With --jobs or --dask, other processes do all of this.
+In one process, two threads detect in different images, with half of the processors each: while one thread runs Python
+code, the other runs kernels. More threads read the next images and draw the detections in the previous ones. With
+--jobs or --dask, other processes do all of this.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from rcnn.cli.photos import (
     detect_groups,
     detect_in_pool,
     draw,
-    reason,
+    error_text,
     summarize,
 )
 from rcnn.cli.prediction import add_options, with_options
@@ -44,7 +44,9 @@ from rcnn.cli.results import AT_THE_END, Results
 from rcnn.cli.shared import NAMED, STANDARD_OUTPUT, add_max_pixels, check_file, check_outside, load_weights
 
 FEW_IMAGES = 3  # if there are more images, the command shows a progress bar
-UNFIT = "annotations cannot contain this name; rename the file without special characters and without spaces around it"
+BAD_NAME = (
+    "annotations cannot contain this name; rename the file without special characters and without spaces around it"
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -114,7 +116,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="continue the --jsonl file of an earlier run with the same options: images that it contains are skipped",
+        help="continue the --jsonl file of an earlier run with the same weights and options: images that have a result "
+        "in it are skipped, and images that could not be read are tried again",
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the detections to this .csv file")
     for kind, name in (("voc", "VOC"), ("yolo", "YOLO"), ("labelme", "labelme's")):
@@ -133,7 +136,7 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     files, problems = find_images(options.images)
     if options.csv or any(getattr(options, kind) for kind in FOLDERS):
-        problems += [f"{file}: {UNFIT}" for file in files if not can_name(file)]
+        problems += [f"{file}: {BAD_NAME}" for file in files if not can_name(file)]
         files = [file for file in files if can_name(file)]
     photos, films = ([file for file in files if video.is_video(file) == wanted] for wanted in (False, True))
     if films and options.resume:
@@ -142,22 +145,23 @@ def run(options: argparse.Namespace) -> int:
         pool = make_pool(options)
         if pool is not None:
             stack.enter_context(pool)
-        model = with_options(load_weights(options.weights), options)
+        model = load_weights(options.weights)
+        detector = with_options(model, options)
         if films or not options.no_drawings:
             options.out.mkdir(parents=True, exist_ok=True)
             check_file("--out", options.out / "drawing.png", ".png")
-        results = Results(options, model.config.class_names or ())
+        results = Results(options, model, photos)
         for problem in problems:
             fail(problem)
         status = ERROR if problems else 0
         try:
             names = Names(options.out, files)
-            status = max(status, _detect_photos(model, pool, photos, options, names, results))
+            status = max(status, _detect_photos(detector, pool, photos, options, names, results))
             for film in films:
-                status = max(status, _detect_film(model, film, options, names, results))
+                status = max(status, _detect_film(detector, film, options, names, results))
         finally:  # also write the detections after Ctrl-C
             results.finish()
-    if _says(options) and results.count:
+    if _may_say(options) and results.count:
         unit = "frames" if films and not photos else "images"
         say(results.table(MIN_SCORE if options.score is None else options.score, unit))
     return status
@@ -191,7 +195,7 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _says(options: argparse.Namespace) -> bool:
+def _may_say(options: argparse.Namespace) -> bool:
     """Return whether messages may go to standard output, because no result does."""
     return not any(map(_is_standard_output, (options.json, options.jsonl)))
 
@@ -214,9 +218,9 @@ def _detect_photos(
         return 0
     status = 0
     finished = results.finished
-    left = sum(str(file) not in finished for file in files)
+    left = len(files) - len(finished)
     if finished:
-        tell(f"{options.jsonl} contains {len(files) - left:,} of {len(files):,} images; images left: {left:,}")
+        tell(f"{options.jsonl} contains results of {len(finished):,} of {len(files):,} images; images left: {left:,}")
     groups = _groups(files, options, names, finished)
     with warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata, in the thread that reads
@@ -228,25 +232,25 @@ def _detect_photos(
         hidden = None if left > FEW_IMAGES else True
         bar = stack.enter_context(tqdm(unit="image", total=left, disable=hidden, dynamic_ncols=True))
         for result in found:
-            status = max(status, _add(result, results, _says(options)))
+            status = max(status, _add(result, results, _may_say(options)))
             bar.update(len(result.outcomes))
     return status
 
 
 def _groups(
-    files: Sequence[Path], options: argparse.Namespace, names: Names, finished: frozenset[str]
+    files: Sequence[Path], options: argparse.Namespace, names: Names, finished: frozenset[Path]
 ) -> Iterator[list[Photo]]:
-    """Yield the files in groups of `options.batch`, each with the path of its drawing; leave out finished ones.
+    """Yield the files in groups of `options.batch`, each with the path of its drawing; leave out finished files.
 
-    A drawing has the same name in a run that is continued as in a whole run.
+    Finished files are left out last, so that a drawing has the same name as in an uninterrupted run.
     """
     photos = (Photo(file, None if options.no_drawings else names.new(file.stem)) for file in files)
     for group in iter(lambda: list(islice(photos, options.batch)), []):
-        if left := [photo for photo in group if str(photo.file) not in finished]:
+        if left := [photo for photo in group if photo.file not in finished]:
             yield left
 
 
-def _add(result: Result, results: Results, says: bool) -> int:
+def _add(result: Result, results: Results, may_say: bool) -> int:
     """Add the result for a group of files to all results, and print a line for each; return the exit status."""
     status = 0
     for warning in result.warnings:
@@ -258,7 +262,7 @@ def _add(result: Result, results: Results, says: bool) -> int:
             continue
         entry, shown = outcome
         results.add(entry, shown)
-        if says:
+        if may_say:
             say(f"{file}: {len(shown)} detected" + (f", drawing: {entry['drawing']}" if "drawing" in entry else ""))
     return status
 
@@ -280,9 +284,10 @@ def _detect_film(model: Any, file: Path, options: argparse.Namespace, names: Nam
                     results.add({**place, **entry}, shown, frame.image)
                     count, objects = count + 1, objects + len(shown)
     except (*ERRORS, ImportError) as error:
-        results.add_error(file, reason(file, error))
-        return fail(reason(file, error))
+        text = error_text(file, error)
+        results.add_error(file, text)
+        return fail(text)
     finally:
-        if _says(options) and count:
+        if _may_say(options) and count:
             say(f"{file}: {objects} detected in {count} frame{'s' * (count > 1)}, video: {target}")
     return fail(film.problem) if film.problem else 0

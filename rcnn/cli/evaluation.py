@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rcnn import data, evaluate
 from rcnn._files import write_whole
 from rcnn.cli.jobs import Command, Lost, add_jobs, make_pool
-from rcnn.cli.prediction import add_options, with_options
+from rcnn.cli.prediction import OPTIONS, add_options, with_options
 from rcnn.cli.process import say
 from rcnn.cli.shared import (
     NAMED,
@@ -35,13 +35,10 @@ METHODS = {"voc": "voc2012", "voc2007": "voc2007"}
 FIGURE = "evaluation.png"
 FEW = 6  # number of confusions to list
 BATCH = 4  # images in a pass
-NEEDED = (  # the options that a task contains
-    *("weights", "dataset", "split", "images", "errors", "plots", "json", "nms_thresh"),
-    *("class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
-)
+TASK_OPTIONS = ("weights", "dataset", "split", "images", "errors", "plots", "json", *OPTIONS)
 
 Targets = list[dict[str, np.ndarray]]
-Part = tuple[evaluate.StageRecall | None, list[Detections], Targets]
+Outcome = tuple[evaluate.StageRecall | None, list[Detections], Targets]
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -126,35 +123,41 @@ def run(options: argparse.Namespace) -> int:
 
 def _detect(
     options: argparse.Namespace, model: FasterRCNN, detector: Any, dataset: data.Dataset, labels: np.ndarray
-) -> Part:
-    """Return the recall by stage, if the options ask for it, the detections and the targets of a data set."""
+) -> Outcome:
+    """Return the recall by stage (None unless the options ask for it), the detections and the targets of a data set."""
     pool = make_pool(options)
     if pool is None:
-        return _detect_in(dataset, model, detector, labels, bool(options.errors or options.plots), progress=True)
+        return _detect_in(dataset, model, detector, labels, _wants_stages(options), progress=True)
     parts = [range(start, min(start + BATCH, len(dataset))) for start in range(0, len(dataset), BATCH)]
-    stages, detections, targets = [], [], []
-    task = Task(pool.command(options, NEEDED), labels)
+    outcomes: list[Outcome] = []
+    task = Task(pool.command(options, TASK_OPTIONS), labels)
     with pool, tqdm(total=len(dataset), desc="evaluate", unit="image", disable=None) as bar:
         for part, done in zip(parts, pool.map(task, parts, partial(_describe, dataset)), strict=True):
             if isinstance(done, Lost):
                 raise RuntimeError(
                     f"two worker processes died ({done.reason}) while they worked on {_describe(dataset, part)}"
                 )
-            stages += [] if done[0] is None else [done[0]]
-            detections += done[1]
-            targets += done[2]
+            outcomes.append(done)
             bar.update(len(part))
+    stages = [found for found, _, _ in outcomes if found is not None]
+    detections = [one for _, found, _ in outcomes for one in found]
+    targets = [one for _, _, given in outcomes for one in given]
     return evaluate.join_stages(stages) if stages else None, detections, targets
+
+
+def _wants_stages(options: argparse.Namespace) -> bool:
+    """Return whether the options ask for the recall by stage."""
+    return bool(options.errors or options.plots)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What other processes need in order to evaluate a part of a data set.
+    """Detection in parts of a data set, as a function that other processes can call.
 
     Attributes
     ----------
     command : Command
-        The command, with the options in `NEEDED`.
+        The command, with the options in `TASK_OPTIONS`.
     labels : (L,) int64 array
         The data set's label for each of the detector's L labels.
     """
@@ -162,12 +165,12 @@ class Task:
     command: Command
     labels: np.ndarray
 
-    def __call__(self, part: range) -> Part:
+    def __call__(self, part: range) -> Outcome:
         """Return the result of `_detect_in` for a part of the data set."""
-        options = self.command.given
+        options = self.command.options
         with self.command.loaded(_load_all) as (model, dataset):
-            wants_stages = bool(options.errors or options.plots)
-            return _detect_in(_Part(dataset, part), model, with_options(model, options), self.labels, wants_stages)
+            detector, subset = with_options(model, options), _Subset(dataset, part)
+            return _detect_in(subset, model, detector, self.labels, _wants_stages(options))
 
 
 def _load_all(options: argparse.Namespace) -> tuple[FasterRCNN, data.Dataset]:
@@ -175,7 +178,7 @@ def _load_all(options: argparse.Namespace) -> tuple[FasterRCNN, data.Dataset]:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Subset:
     """Some images of a data set."""
 
     dataset: data.Dataset
@@ -194,8 +197,8 @@ class _Part:
 
 def _detect_in(
     dataset: Any, model: FasterRCNN, detector: Any, labels: np.ndarray, wants_stages: bool, progress: bool = False
-) -> Part:
-    """Return the recall by stage, or None if it is not wanted, the detections and the targets of a data set."""
+) -> Outcome:
+    """Return the recall by stage (None unless `wants_stages`), the detections and the targets of a data set."""
     stages = None
     if wants_stages:  # this gives the same detections as `predictions`
         stages, detections, targets = evaluate.trace_dataset(

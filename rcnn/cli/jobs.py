@@ -1,4 +1,4 @@
-"""Work on many items in other processes: those of this computer, or those of a Dask cluster. joblib runs them.
+"""Work on many items in other processes: on this computer or in a Dask cluster, through joblib.
 
 The results come in the order of the items, and only a few items are in memory. If a process dies, for example because
 the memory is full, its items are tried once more.
@@ -30,7 +30,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 EXIT_CODES = re.compile(r"The exit codes of the workers are \{(.*?)\}")  # in the error of loky, joblib's process pool
 IDLE = 30  # seconds after which a process without work ends, also if the command was killed
-MOST_WAITING = 500  # items for each process that were given to the processes, and whose results were not yielded
+MOST_WAITING = 500  # for each process: items that were given to the processes, and whose results were not yielded yet
 MOST_LOST = 5  # if this many items in a row are lost, the items are not the reason
 MOST_NAMES = 20  # items to name in a message
 LOADING = threading.Lock()  # so that only one thread of a Dask worker loads the files of a command
@@ -55,35 +55,35 @@ class Lost(Generic[T]):
 
 @dataclass(frozen=True)
 class Command:
-    """The part of a command that its other processes need.
+    """The settings of a command that its other processes need. They are hashable; see `_load_once`.
 
     Attributes
     ----------
-    options : tuple
-        Names and values of the options.
+    items : tuple
+        The names and the values of the options.
     threads : int
         The number of threads of each process.
     max_pixels : int or None
         The largest number of pixels of an image.
     identity : str
-        A different text for each command. The workers of a Dask cluster serve many commands, and the files may change
-        in between.
+        A different text for each command. The workers of a Dask cluster serve many commands, and the weights file may
+        change from one command to the next.
     """
 
-    options: tuple[tuple[str, Any], ...]
+    items: tuple[tuple[str, Any], ...]
     threads: int
     max_pixels: int | None = field(default_factory=lambda: Image.MAX_IMAGE_PIXELS)
     identity: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def given(self) -> argparse.Namespace:
-        """The options."""
-        return argparse.Namespace(**dict(self.options))
+    def options(self) -> argparse.Namespace:
+        """The options by name."""
+        return argparse.Namespace(**dict(self.items))
 
     @contextlib.contextmanager
     def loaded(self, load: Callable[[argparse.Namespace], T]) -> Iterator[T]:
-        """Work with the settings of the command in this block, and yield load(options), which runs once per process."""
-        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker read, too
+        """Yield load(options) in a block with the settings of the command; each process calls `load` once."""
+        Image.MAX_IMAGE_PIXELS = self.max_pixels  # not restored, because other threads of a Dask worker use it, too
         with backend.set_num_threads(self.threads):
             with LOADING:
                 value = _load_once(self, load)
@@ -92,7 +92,7 @@ class Command:
 
 @functools.lru_cache(maxsize=1)
 def _load_once(command: Command, load: Callable[[argparse.Namespace], Any]) -> Any:
-    return load(command.given)
+    return load(command.options)
 
 
 class Pool:
@@ -189,7 +189,7 @@ class Pool:
                 return Lost(item, reason)
 
     def command(self, options: argparse.Namespace, needed: Sequence[str]) -> Command:
-        """Return the part of a command that the processes need: the options with the names `needed`."""
+        """Return the settings of a command for the processes, with the options whose names are in `needed`."""
         return Command(tuple((name, getattr(options, name)) for name in needed), self.threads)
 
     def settings(self) -> contextlib.AbstractContextManager[Any]:
@@ -210,16 +210,16 @@ class Pool:
 
 @dataclass(frozen=True)
 class _Recorded(Generic[T, U]):
-    """A function that another process calls; it returns a result and the warnings, which this process shows."""
+    """A function for another process; it also returns its warnings, so that this process can show them."""
 
     work: Callable[[T], U]
 
     def __call__(self, item: T) -> tuple[U, list[str]]:
-        with warnings.catch_warnings(record=True) as shown:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
             warnings.filterwarnings("ignore", module="PIL")  # about unusual metadata
             result = self.work(item)
-        return result, [str(warning.message) for warning in shown]
+        return result, [str(warning.message) for warning in caught]
 
 
 class _Run(Generic[T, U]):
@@ -228,7 +228,7 @@ class _Run(Generic[T, U]):
     Attributes
     ----------
     waiting : deque
-        The items that were given to the processes, and whose results were not yielded.
+        The items that were given to the processes, and whose results were not yielded yet.
     """
 
     def __init__(self, pool: Pool, call: _Recorded[T, U], items: Iterator[T]) -> None:
@@ -239,14 +239,14 @@ class _Run(Generic[T, U]):
     def results(self) -> Generator[U]:
         """Yield the results in order. A thread of joblib takes the next item whenever a process has finished one.
 
-        joblib keeps the results that are not yielded yet, however many there are: one item may take long, or the
-        results may be written to a full pipe. With `most_waiting` of them, it is therefore told that there are no more
-        items; after these results, the work goes on with the next items.
+        joblib keeps all results that are not yielded yet. There may be many: one item may take long, or the results
+        may be written to a full pipe. If `most_waiting` items are waiting, `_calls` therefore ends, as if there were no
+        more items. After their results, another `Parallel` continues with the next items.
         """
         from joblib import Parallel
 
         with warnings.catch_warnings(), self.pool.settings():
-            # joblib warns about processes that end, and about results that are not used.
+            # joblib warns about processes that end, and about unused results.
             warnings.filterwarnings("ignore", module="joblib")
             while not self.ended:
                 with contextlib.ExitStack() as stack:
@@ -327,10 +327,10 @@ def _connect(address: str) -> Any:
 
 
 def _dask_backend() -> Any:
-    """Return joblib's backend for Dask with two corrections to version 1.6.
+    """Return joblib's backend for Dask, with corrections of two faults of joblib 1.6.
 
-    joblib waits forever for a task whose workers died, and does the work in this process if the cluster has only one
-    processor, for example because another worker has just died.
+    joblib waits forever for a task whose workers died. If the cluster has only one processor, for example because
+    another worker has just died, joblib does the work in this process.
     """
     from joblib._dask import DaskDistributedBackend
 
@@ -353,9 +353,10 @@ def _dask_backend() -> Any:
 
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """Start processes that do not react to Ctrl-C, not even before their initializer runs.
+    """Block Ctrl-C, so that processes that start in this block ignore it even before their initializer runs.
 
-    Processes and threads inherit the blocked signal. A signal that arrives in the `with` block is delivered after it.
+    Processes and threads inherit the blocked signal. In this process, a signal that arrives in the block is delivered
+    after it.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -381,7 +382,7 @@ def _connected(results: Iterator[T]) -> Iterator[T]:
 
 
 def _death(error: BaseException) -> str | None:
-    """Return how a process died, or None if the error is not about this."""
+    """Return how a process died, or None if the error has another cause."""
     if type(error).__name__ == "TerminatedWorkerError":
         found = EXIT_CODES.search(str(error))
         return found[1] if found else "unknown exit code"

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import rcnn
 from rcnn.cli import check, convert, course, demo, detect, doctor, evaluation, export, info, train, view
 from rcnn.cli.process import ERROR, NORMAL, QUIET, VERBOSE, printable
+from rcnn.train import parallel
 
 COMMANDS = (demo, check, view, train, evaluation, detect, doctor, convert, export, course, info)
 COMMAND = "COMMAND"
@@ -58,6 +59,8 @@ class _Parser(argparse.ArgumentParser):
         return 0
 
     def error(self, message: str) -> NoReturn:
+        if self.prog == "rcnn train" and parallel.launched()[0] > 0:
+            self.exit()  # process 0 prints the same error, and its exit status counts
         text = _suggest(message)
         end = " For" if text.endswith("?") else "; for"
         self.exit(ERROR, printable(f"{self.prog}: {text}{end} help, run: {self.prog} --help") + "\n")

@@ -1,4 +1,4 @@
-"""Detection in image files: groups of files are read, detected in, and drawn, by threads or by other processes."""
+"""Detection in groups of image files: threads or other processes read the images, detect objects, and draw them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rcnn._ext import backend
 from rcnn._files import write_whole
 from rcnn.cli.annotations import Entry, describe
 from rcnn.cli.jobs import Command, Lost, Pool
-from rcnn.cli.prediction import with_options
+from rcnn.cli.prediction import OPTIONS, with_options
 from rcnn.cli.process import message
 from rcnn.cli.shared import load_weights
 from rcnn.data.items import DARK
@@ -29,6 +29,10 @@ MIN_SCORE = 0.5  # detections above this score are drawn and counted
 WORKERS = 2  # threads that draw; one more reads
 DETECTORS = 2  # threads that detect in different groups; each uses its share of the processors
 ERRORS = (OSError, ValueError, MemoryError)  # errors of one image; the command still processes the others
+# The options that change the detections in an image. All images of a batch are padded to the same size, which changes
+# their detections a little. --max-pixels only determines which images are read.
+DETECTION_OPTIONS = ("score", "batch", *OPTIONS)
+TASK_OPTIONS = ("weights", *DETECTION_OPTIONS)
 Outcome = tuple[Entry, list[Entry]] | str  # the entry and the detections of an image, or an error message
 
 
@@ -58,12 +62,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Task:
-    """What other processes need in order to detect objects in image files.
+    """Detection in groups of image files, as a function that other processes can call.
 
     Attributes
     ----------
     command : Command
-        The command, with the options in `NEEDED`.
+        The command, with the options in `TASK_OPTIONS`.
     """
 
     command: Command
@@ -71,12 +75,7 @@ class Task:
     def __call__(self, photos: Sequence[Photo]) -> Result:
         """Return the result for a group of files."""
         with self.command.loaded(_load) as detector:
-            return _process(detector, self.command.given.score, photos)
-
-
-NEEDED = (  # the options that a task contains
-    *("weights", "score", "batch", "nms_thresh", "class_agnostic", "soft_nms", "flip", "scales", "tiles", "overlap"),
-)
+            return _process(detector, self.command.options.score, photos)
 
 
 class Names:
@@ -96,7 +95,7 @@ class Names:
         self.last: dict[str, int] = {}  # the last number that was tried for each name
 
     def new(self, stem: str, suffix: str = ".png") -> Path:
-        """Return the path of a new drawing; if its name is taken, add a number to it. The path is then taken."""
+        """Return the path of a new drawing, and reserve it. If the name is taken, add a number to it."""
         key = f"{stem}{suffix}".casefold()
         number = self.last.get(key, 0)
         while True:
@@ -120,8 +119,8 @@ def detect_groups(
     the entry has all detections of the model, and those above `MIN_SCORE` are drawn and are in the second part of the
     outcome.
 
-    The images of a group are processed at a time. With `workers`, this many threads draw, one more reads, and up to
-    `DETECTORS` detect in different groups; otherwise, there is only one group in memory.
+    The images of a group are processed together. With `workers`, this many threads draw, one more thread reads, and up
+    to `DETECTORS` threads detect in different groups. Without `workers`, there is only one group in memory.
     """
     detecting = min(workers, DETECTORS)
     detect = partial(_detect, model, score, max(1, backend.get_num_threads() // max(1, detecting)))
@@ -133,11 +132,11 @@ def detect_groups(
 
 def detect_in_pool(pool: Pool, options: argparse.Namespace, groups: Iterable[Sequence[Photo]]) -> Generator[Result]:
     """Yield the result for each group of files, in order, from other processes; see `detect_groups`."""
-    task = Task(pool.command(options, NEEDED))
+    task = Task(pool.command(options, TASK_OPTIONS))
     for result in pool.map(task, groups, lambda group: ", ".join(str(photo.file) for photo in group)):
         if isinstance(result, Lost):
-            lost = f"two worker processes died while they worked on it ({result.reason})"
-            result = Result([(photo.file, f"{photo.file}: {lost}") for photo in result.item])
+            reason = f"two worker processes died while they worked on it ({result.reason})"
+            result = Result([(photo.file, f"{photo.file}: {reason}") for photo in result.item])
         yield result
 
 
@@ -177,19 +176,19 @@ def _read(photos: Sequence[Photo]) -> _Group:
                 dark = KINDS["dark-image"]
                 group.warnings.append(f"{photo.file}: {dark.sentence}; {dark.remedy}")
         except ERRORS as error:
-            group.images.append(_Image(photo, error=reason(photo.file, error)))
+            group.images.append(_Image(photo, error=error_text(photo.file, error)))
         else:
             group.images.append(_Image(photo, image))
     return group
 
 
 def _detect(model: Any, score: float | None, threads: int, group: _Group) -> _Group:
-    """Detect in the images of a group on this many threads; return the group."""
+    """Detect objects in the images of a group, on a given number of threads; return the group."""
     readable = [one for one in group.images if one.image is not None]
     with backend.set_num_threads(threads):
         for one, found in zip(readable, _predict(model, [one.image for one in readable], score), strict=True):
             if isinstance(found, Exception):
-                one.image, one.error = None, reason(one.photo.file, found)
+                one.image, one.error = None, error_text(one.photo.file, found)
             else:
                 one.found = found
     return group
@@ -230,7 +229,7 @@ def _outcome(model: Any, score: float | None, one: _Image) -> Outcome:
             drawing = draw(model, one.image, one.found, score)
             write_whole(one.photo.drawing, images.as_png(drawing), flush=False)
     except ERRORS as error:
-        return reason(one.photo.file, error)
+        return error_text(one.photo.file, error)
     size_and_detections, shown = summarize(model, one.image, one.found, score)
     return {**entry, **size_and_detections}, shown
 
@@ -258,12 +257,12 @@ def _above(found: Mapping[str, np.ndarray], score: float | None) -> np.ndarray:
     return found["scores"] > (MIN_SCORE if score is None else score)  # (D,)
 
 
-def reason(file: Path, error: Exception) -> str:
-    """Return the message of an error; it starts with the path of the file, as in the errors of `images.read`."""
+def error_text(file: Path, error: Exception) -> str:
+    """Return the message of an error, which starts with the path of the file, as in the errors of `images.read`."""
     text = message(error)
     return text if text.startswith((f"{file} ", f"{file}:")) else f"{file}: {text}"
 
 
 def _identity(path: Path) -> str:
-    """Return a string that is equal for all paths of a file, even if the file system does not distinguish A from a."""
+    """Return a text that is equal for all paths of a file, even if the file system does not distinguish A from a."""
     return os.path.realpath(path).casefold()

@@ -16,6 +16,8 @@ from rcnn.trace import Detections
 from rcnn.views import check_scales, detect_in_tiles, tile_boxes
 
 OVERLAP = 0.2  # of a tile
+ARGUMENTS = ("nms_thresh", "class_agnostic", "soft_nms", "flip", "scales")  # options that `predict` takes as arguments
+OPTIONS = (*ARGUMENTS, "tiles", "overlap")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -77,11 +79,7 @@ def with_options(model: FasterRCNN, options: argparse.Namespace) -> Any:
         raise ValueError("--overlap requires --tiles")
     if options.nms_thresh is not None:
         FRACTION.check("--nms-thresh", options.nms_thresh)
-    keywords = {
-        name: value
-        for name in ("nms_thresh", "class_agnostic", "soft_nms", "flip", "scales")
-        if (value := getattr(options, name)) not in (None, False)
-    }
+    keywords = {name: value for name in ARGUMENTS if (value := getattr(options, name)) not in (None, False)}
     if not keywords and options.tiles is None:
         return model
     return _Predictor(model, keywords, options.tiles, overlap, getattr(options, "batch", 1))

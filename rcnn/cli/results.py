@@ -1,26 +1,35 @@
-"""The outputs of `rcnn detect`. They are written while the command works, or at its end; only counts stay in memory."""
+"""The outputs of `rcnn detect`, which are written while the command works or at its end; only counts stay in memory.
+
+The file of --jsonl has one line for each image. Beside it, the command writes the settings that determine the
+detections, so that --resume can refuse to continue the file with other weights or options.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from rcnn._files import exists, is_stream, open_regular, write_whole
+from rcnn._files import exists, is_stream, open_regular, read_whole, write_whole
 from rcnn.cli.annotations import FOLDERS, Entry, Folder, csv_rows, name_of
+from rcnn.cli.photos import DETECTION_OPTIONS
 from rcnn.cli.shared import STANDARD_OUTPUT
+from rcnn.model import FasterRCNN
 
 FIRST_KEY = b'{"file": "'  # the start of each JSON line
 AT_THE_END = ("json", "csv", *FOLDERS)  # options for outputs that a run cannot continue
+SETTINGS = ".settings.json"  # added to the name of the file of --jsonl
+MOST_SETTINGS = 1 << 16  # bytes of this file
 
 
 class Results:
@@ -30,14 +39,17 @@ class Results:
     ----------
     options : Namespace
         The options of the command. The files that they name were checked.
-    class_names : sequence of str
-        The names of the classes, starting with the background.
+    model : FasterRCNN
+        The detector.
+    files : iterable of Path
+        The images.
     """
 
-    def __init__(self, options: argparse.Namespace, class_names: Sequence[str]) -> None:
+    def __init__(self, options: argparse.Namespace, model: FasterRCNN, files: Iterable[Path]) -> None:
         self.json, self.csv = options.json, options.csv
+        class_names = model.config.class_names or ()
         self.folders = [Folder(path, kind, class_names) for kind in FOLDERS if (path := getattr(options, kind))]
-        self.lines = Lines(options.jsonl, options.resume) if options.jsonl else None
+        self.lines = Lines(options, model, files) if options.jsonl else None
         # The entries for --json and --csv, which are written at the end: one line of JSON for each.
         self._entries: IO[str] | None = (
             tempfile.TemporaryFile("w+", encoding="ascii") if options.json or options.csv else None  # noqa: SIM115
@@ -47,8 +59,8 @@ class Results:
         self._objects, self._images = Counter[str](), Counter[str]()  # for each class
 
     @property
-    def finished(self) -> frozenset[str]:
-        """The files whose results an earlier run has written."""
+    def finished(self) -> frozenset[Path]:
+        """The images whose results an earlier run has written."""
         return frozenset() if self.lines is None else self.lines.finished
 
     def add(self, entry: Entry, shown: Sequence[Entry], frame: np.ndarray | None = None) -> None:
@@ -114,33 +126,43 @@ class Lines:
 
     Parameters
     ----------
-    path : str
-        The file, or "-" for standard output.
-    resume : bool
-        If True, continue the file of an earlier run, if there is one.
+    options : Namespace
+        The options of the command: `jsonl` is the path of the file, or "-" for standard output. With `resume`, the file
+        of an earlier run is continued, if there is one.
+    model : FasterRCNN
+        The detector.
+    files : iterable of Path
+        The images.
+
+    Attributes
+    ----------
+    finished : frozenset of Path
+        The images that have a result in the file of an earlier run.
 
     Raises
     ------
     FileExistsError
-        If the file exists and `resume` is False.
+        If the file exists and the command does not resume it.
     ValueError
-        If the file is not one of an earlier run.
+        If the file is not one of an earlier run, or if this run had other weights or options.
     """
 
-    def __init__(self, path: str, resume: bool) -> None:
-        self.finished: frozenset[str] = frozenset()
+    def __init__(self, options: argparse.Namespace, model: FasterRCNN, files: Iterable[Path]) -> None:
+        self.finished: frozenset[Path] = frozenset()
         self._file: IO[Any] = sys.stdout
-        self._path = path
+        self._path = path = options.jsonl
         if path == STANDARD_OUTPUT:
             return
-        end = None
-        if exists(path) and not is_stream(path) and os.path.getsize(path):
-            if not resume:
+        if not is_stream(path):
+            settings = _settings(options, model)
+            if not exists(path) or not os.path.getsize(path):
+                write_whole(path + SETTINGS, json.dumps(settings, indent=1).encode() + b"\n")
+            elif options.resume:
+                _check_settings(path, settings)
+                self.finished = _continue(path, files)
+            else:
                 raise FileExistsError(f"--jsonl {path} exists; continue it with --resume, or choose another file")
-            self.finished, end = _read_lines(path)
         self._file = open(path, "a", encoding="ascii")  # noqa: SIM115
-        if end is not None:
-            self._file.truncate(end)
 
     def add(self, entry: Entry) -> None:
         """Write a line, so that it is in the file even if the process is killed afterwards."""
@@ -158,22 +180,101 @@ class Lines:
             self._file.close()
 
 
-def _read_lines(path: str) -> tuple[frozenset[str], int]:
-    """Return the files in the JSON lines of an earlier run, and where its last complete line ends, in bytes."""
-    files, end = set(), 0
+# ---------------------------------------------------------------------- resuming
+
+
+def _settings(options: argparse.Namespace, model: FasterRCNN) -> dict[str, Any]:
+    """Return the settings that determine the detections: the weights, as a name and as a digest, and the options."""
+    chosen = {name: getattr(options, name) for name in DETECTION_OPTIONS}
+    settings = {"weights": options.weights, "sha256": _digest(model), "options": chosen}
+    as_read: dict[str, Any] = json.loads(json.dumps(settings))  # a tuple becomes a list
+    return as_read
+
+
+def _digest(model: FasterRCNN) -> str:
+    """Return a digest of the weights and the settings of a detector."""
+    digest = hashlib.sha256(json.dumps(model.config.settings()).encode())
+    for name, array in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _check_settings(path: str, settings: Mapping[str, Any]) -> None:
+    """Raise ValueError if the run that wrote a file of JSON lines had other settings than this run."""
+    file = path + SETTINGS
+    if not exists(file):
+        raise FileNotFoundError(
+            f"{file}: file not found; rcnn detect --jsonl writes it, and without it, --resume cannot continue {path}"
+        )
+    try:
+        saved = json.loads(read_whole(file, MOST_SETTINGS))
+        weights, digest, options = saved["weights"], saved["sha256"], dict(saved["options"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{file} was not written by rcnn detect --jsonl; choose another file for --jsonl") from error
+    changed = []
+    if digest != settings["sha256"]:
+        now = settings["weights"]
+        changed.append(f"--weights {weights} has changed" if weights == now else f"--weights was {weights}, now {now}")
+    for name, value in settings["options"].items():
+        if options.get(name) != value:
+            changed.append(f"--{name.replace('_', '-')} was {_shown(options.get(name))}, now {_shown(value)}")
+    if changed:
+        raise ValueError(
+            f"cannot continue {path} with other settings: {', '.join(changed)}; use the same settings, or choose "
+            "another file for --jsonl"
+        )
+
+
+def _shown(value: Any) -> str:
+    """Return the value of an option for a message."""
+    if value is None or isinstance(value, bool):
+        return "set" if value else "not set"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _continue(path: str, files: Iterable[Path]) -> frozenset[Path]:
+    """Prepare a file of JSON lines for more lines; return the images in `files` that have a result in it.
+
+    Images without a result are tried again, so the lines with their errors are removed. An incomplete last line is
+    removed, too.
+    """
+    images = {os.path.realpath(file): file for file in files}
+    finished, removed = set[Path](), set[int]()
+    for number, file, has_error in _read_lines(path):
+        image = None if file is None else images.get(os.path.realpath(file))
+        if file is None or (image is not None and has_error):
+            removed.add(number)
+        elif image is not None:
+            finished.add(image)
+    if removed:
+        write_whole(path, _other_lines(path, removed))
+    return frozenset(finished)
+
+
+def _read_lines(path: str) -> Iterator[tuple[int, str | None, bool]]:
+    """Yield the number of each JSON line, its file (None for an incomplete last line), and whether it has an error."""
     with open_regular(path) as lines:
         for number, line in enumerate(lines, start=1):
             start = line.rstrip(b"\0")[: len(FIRST_KEY)]  # zeros remain where a computer lost power
             if not line.endswith(b"\n") and FIRST_KEY.startswith(start):
-                break  # the process was killed while it wrote this line
+                yield number, None, False  # the process was killed while it wrote this line
+                return
             try:
-                file = json.loads(line)["file"]
+                entry = json.loads(line)
+                file = entry["file"]
                 if not isinstance(file, str):
                     raise TypeError
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise ValueError(
                     f"{path}, line {number}: not a line of rcnn detect --jsonl; if this line is damaged, delete it"
                 ) from error
-            files.add(file)
-            end += len(line)
-    return frozenset(files), end
+            yield number, file, "error" in entry
+
+
+def _other_lines(path: str, removed: Container[int]) -> Iterator[bytes]:
+    """Yield the lines of a file except those with the given numbers."""
+    with open_regular(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if number not in removed:
+                yield line

@@ -23,8 +23,8 @@ _total: contextvars.ContextVar[Total | None] = contextvars.ContextVar("total", d
 def summing_over(total: Total) -> Iterator[None]:
     """Add the numbers of a batch over several processes within this block.
 
-    All processes must run the same layers in the same order, because each of them waits for the others. The block
-    applies only to the current context, like that of `no_grad`. Run `backward` within the block, too.
+    All processes must run the same layers in the same order, because each of them waits for the others. Like
+    `no_grad`, the block applies only to the current context. Run `backward` within the block, too.
 
     Parameters
     ----------
@@ -111,12 +111,13 @@ def pooled(count: int, mean: np.ndarray, var: np.ndarray, pivot: np.ndarray) -> 
     count : int
         The number of values per channel in all processes.
     mean, var : (C,) array
-        Their mean and their biased variance, in the dtype of the given ones.
+        Their mean and their biased variance, in the dtype of the argument `mean`.
     """
     centre = pivot.astype(np.float64)
     offset = mean - centre
-    sums = np.stack([np.full(len(mean), count), count * offset, count * (var + offset**2)])  # (3, C)
-    (counts, first, second), dtype = sum_of(sums), mean.dtype
-    total = int(counts[0])
-    offset = first / max(total, 1)
-    return total, (centre + offset).astype(dtype), np.maximum(second / max(total, 1) - offset**2, 0).astype(dtype)
+    moments = np.stack([np.full(len(mean), count), count * offset, count * (var + offset**2)])  # (3, C)
+    counts, first, second = sum_of(moments)
+    count = int(counts[0])
+    offset = first / max(count, 1)
+    variance = np.maximum(second / max(count, 1) - offset**2, 0)
+    return count, (centre + offset).astype(mean.dtype), variance.astype(mean.dtype)

@@ -102,7 +102,9 @@ class Loader:
         """
         read = [read_image(self.dataset, index) for index in indices]
         images, complete = [image for image, _ in read], [target for _, target in read]
-        targets = [learned(self.dataset, index, target) for index, target in zip(indices, complete, strict=True)]
+        targets = [
+            training_target(self.dataset, index, target) for index, target in zip(indices, complete, strict=True)
+        ]
         try:
             scales = [1.0] * len(indices)
             if recipe is not None:
@@ -144,7 +146,7 @@ def read_image(dataset: Dataset, index: int) -> tuple[Any, Target]:
         raise
 
 
-def learned(dataset: Dataset, index: int, target: Target) -> Target:
+def training_target(dataset: Dataset, index: int, target: Target) -> Target:
     """Return the validated target of an image, without difficult objects and crowds.
 
     Parameters
@@ -220,7 +222,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
     object
         The results, in the order of the items.
     """
-    if workers == 0 or not _threads_start():
+    if workers == 0 or not _can_start_threads():
         yield from map(make, items)
         return
     pool = ThreadPoolExecutor(workers, "rcnn-loader")  # created here, so that a forked process gets its own threads
@@ -240,7 +242,7 @@ def prefetch(make: Callable[[T], U], items: Iterable[T], workers: int) -> Genera
         pool.shutdown(cancel_futures=True)
 
 
-def _threads_start() -> bool:
+def _can_start_threads() -> bool:
     """Return whether this platform can start threads. A browser cannot."""
     try:
         thread = threading.Thread(target=int)

@@ -68,9 +68,9 @@ def fit(
     model), its running statistics do not change. After Ctrl-C, the function finishes the current step or validation,
     saves the run and returns. A second Ctrl-C stops the function at once.
 
-    If mpiexec has started several processes, all of them must call this function with the same arguments. They share
-    every batch. The weights of process 0 replace those of the others at the start. Only process 0 uses `out`, shows a
-    progress bar and calls `report`.
+    If mpiexec or srun has started several processes, all of them must call this function with the same arguments. They
+    share every batch. The weights of process 0 replace those of the others at the start. Only process 0 uses `out`,
+    shows a progress bar and calls `report`.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def fit(
     report : callable, optional
         Function that receives a line of text after ten steps: a forecast of how long the rest of the run will take.
     group : Group, optional
-        The processes that share every batch; by default, all that mpiexec has started.
+        The processes that share every batch; by default, all that mpiexec or srun has started.
 
     Returns
     -------

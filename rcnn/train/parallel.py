@@ -1,8 +1,9 @@
 """Data-parallel training: a group of processes that share every batch, and the sums that they exchange.
 
-Each process of a group computes the losses and the gradients of its share of the images. Sums over the group make them
-those of the whole batch, so that all processes update their weights in the same way. `mpiexec -n 4 rcnn train FOLDER`
-starts a group of four processes, which use MPI (mpi4py). A process that was started without mpiexec is a group of one.
+Each process of a group computes the losses and the gradients of its share of the images. The sums over the group are
+the losses and the gradients of the whole batch, so all processes update their weights in the same way. `mpiexec -n 4
+rcnn train FOLDER` or Slurm's `srun -n 4 rcnn train FOLDER` starts a group of four processes, which use MPI (mpi4py). A
+process that was started by itself is a group of one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,15 @@ from rcnn.nn.tensor import watching_leaves
 
 T = TypeVar("T")
 
-# The variables that contain the number of processes in the environment of a process that mpiexec has started: those of
-# Open MPI, and of MPICH, Intel MPI and other libraries with the protocol PMI.
-SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+# The environment variables with the number of a process and with the number of processes, for each kind of launcher:
+# mpiexec of Open MPI; launchers with the protocol PMI (mpiexec of MPICH and Intel MPI, srun --mpi=pmi2); and srun
+# --mpi=pmix. The first kind of which both variables are set counts: mpiexec may itself run inside a step of srun.
+# Without srun, a batch script of Slurm is one process, and PMIX_RANK is not set.
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("PMI_RANK", "PMI_SIZE"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS"),
+)
 BUCKET = 4 << 20  # bytes; gradients are added in arrays of about this size
 POLL = 0.001  # seconds between two calls of MPI while gradients are on their way
 
@@ -38,7 +45,7 @@ Wait = Callable[[], object]
 class Group:
     """Processes that share every batch. This class is the group of a single process.
 
-    A subclass for several processes sets `rank` and `size`, and defines the first methods below, up to `abort`. All
+    A subclass for several processes sets the attributes, and defines the first methods below, up to `abort`. All
     processes of a group must call the methods in the same order.
 
     Attributes
@@ -55,7 +62,7 @@ class Group:
     size = 1
     neighbours = 1
 
-    # ------------------------------------------------------------------ what a subclass defines
+    # ------------------------------------------------------------------ methods that a subclass defines
 
     def exchange(self, value: T) -> list[T]:
         """Return the values that all processes passed.
@@ -99,7 +106,7 @@ class Group:
         return contextlib.nullcontext()
 
     def fail_together(self, seconds: float) -> bool:
-        """Return whether all processes call this method within some seconds, because all have the same error.
+        """Return whether all processes call this method within some seconds, because all of them have failed.
 
         Parameters
         ----------
@@ -109,7 +116,7 @@ class Group:
         Returns
         -------
         bool
-            False if another process is still at work, and will wait for this one.
+            False if another process still works. It would wait for this process forever.
         """
         del seconds
         return True
@@ -123,7 +130,7 @@ class Group:
             The exit status.
         """
 
-    # ------------------------------------------------------------------ what follows from it
+    # ------------------------------------------------------------------ methods that use those above
 
     def share(self, items: Sequence[T]) -> tuple[int, Sequence[T]]:
         """Return this process's share of the images of a batch.
@@ -217,7 +224,7 @@ class Group:
         return dataclasses.replace(batch, images=padded.transpose(0, 3, 1, 2))
 
     def sharing(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which losses and batch norms use numbers of the whole batch.
+        """Return a context in which losses and batch norms use the numbers of the whole batch.
 
         Returns
         -------
@@ -237,14 +244,14 @@ class Group:
         Returns
         -------
         context manager
-            The context. Gradients are sent while `backward` computes the next ones.
+            The context. A gradient is sent while `backward` computes the next gradients.
         """
         return contextlib.nullcontext() if self.size == 1 else self._adding(parameters)
 
     @contextlib.contextmanager
     def _adding(self, parameters: Sequence[Parameter]) -> Iterator[None]:
         buckets = Buckets(parameters)
-        with self.progressing(), watching_leaves(lambda leaf: buckets.arrived(leaf, self)):
+        with self.progressing(), watching_leaves(lambda leaf: buckets.collect(leaf, self)):
             yield
         buckets.finish(self)
 
@@ -257,15 +264,16 @@ class Buckets:
 
     `backward` computes the gradients of the last layers first. Bucket 0 therefore contains those of the last
     parameters. A bucket is sent when it is complete and all buckets before it have been sent. In this way, all
-    processes send the buckets in the same order. After the gradients, a bucket contains one number per parameter, which
-    is 1 if the parameter has a gradient: if it has none in any process, it is not updated.
+    processes send the buckets in the same order. After the gradients, a bucket contains one number per parameter: 1 if
+    the parameter has a gradient, else 0. If the sum of these numbers over all processes is 0, the parameter gets no
+    gradient, and is not updated.
 
     Parameters
     ----------
     parameters : sequence of Parameter
         The parameters, in the order of the layers.
     nbytes : int
-        The size of a bucket. A bucket ends with the parameter that exceeds this size.
+        The size of a bucket. A bucket ends with the parameter that reaches this size.
     """
 
     def __init__(self, parameters: Sequence[Parameter], nbytes: int = BUCKET) -> None:
@@ -279,13 +287,13 @@ class Buckets:
         self.missing = [{id(p) for p in group} for group in self.groups]
         self.sent: list[tuple[np.ndarray, Wait]] = []
 
-    def arrived(self, leaf: Tensor, group: Group) -> None:
-        """Take notice of a complete gradient, and send all buckets that are now complete.
+    def collect(self, leaf: Tensor, group: Group) -> None:
+        """Record that a gradient is complete, and send all buckets that are now complete.
 
         Parameters
         ----------
         leaf : Tensor
-            A leaf with its gradient. It may be one that is not a parameter.
+            A leaf of the graph, with its gradient. A leaf that is not a parameter is ignored.
         group : Group
             The processes.
         """
@@ -297,7 +305,7 @@ class Buckets:
             self._send(group)
 
     def finish(self, group: Group) -> None:
-        """Send all other buckets, wait for all sums, and store them as the gradients of the parameters.
+        """Send the other buckets, wait for all sums, and store the sums as the gradients of the parameters.
 
         Parameters
         ----------
@@ -331,14 +339,14 @@ class Buckets:
 
 
 class _MPIGroup(Group):
-    """The processes that mpiexec has started.
+    """The processes that mpiexec or srun has started.
 
-    Gradients are added through a communicator of their own, because they are still on their way while batch norms add
-    other numbers. A third communicator is for processes that fail while others exchange numbers.
+    Gradients have their own communicator, because they are sent while batch norms add other numbers. A third
+    communicator is for processes that fail while others exchange numbers.
     """
 
     def __init__(self) -> None:
-        from mpi4py import MPI  # only needed, and only installed, for several processes
+        from mpi4py import MPI  # an optional dependency, which a single process does not need
 
         self._mpi = MPI
         self._world = MPI.COMM_WORLD.Dup()
@@ -347,7 +355,7 @@ class _MPIGroup(Group):
         self._requests: queue.SimpleQueue[Any] | None = None  # those that the thread in `progressing` completes
         self.rank, self.size = self._world.Get_rank(), self._world.Get_size()
         machine = self._world.Split_type(MPI.COMM_TYPE_SHARED)
-        processors = set().union(*machine.allgather(backend.processors()))  # mpiexec may give each process its own
+        processors = set().union(*machine.allgather(backend.processors()))  # mpiexec may pin processes to processors
         self.neighbours = machine.Get_size()
         self.threads = max(1, min(len(processors), backend.container_quota(len(processors))) // self.neighbours)
         machine.Free()
@@ -401,8 +409,10 @@ class _MPIGroup(Group):
         self._mpi.COMM_WORLD.Abort(status)
 
 
-def launched(environment: Mapping[str, str] = os.environ) -> int:
-    """Return the number of processes that mpiexec has started.
+def launched(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Return the number of this process, and the number of processes that mpiexec or srun has started.
+
+    This function reads only environment variables, so it works without mpi4py.
 
     Parameters
     ----------
@@ -411,16 +421,21 @@ def launched(environment: Mapping[str, str] = os.environ) -> int:
 
     Returns
     -------
-    int
-        The number; 1 if this process was not started by mpiexec.
+    rank : int
+        The number of this process, starting from 0.
+    size : int
+        The number of processes; 1 if this process was started by itself.
     """
-    sizes = [environment[name] for name in SIZES if name in environment]
-    return max((int(size) for size in sizes if size.isdecimal()), default=1)
+    for names in LAUNCHERS:
+        rank, size = (environment.get(name, "") for name in names)
+        if rank.isdecimal() and size.isdecimal():
+            return int(rank), int(size)
+    return 0, 1
 
 
 @functools.cache
 def group() -> Group:
-    """Return the group of all processes that mpiexec has started, or the group of this process alone.
+    """Return the group of all processes that mpiexec or srun has started, or the group of this process alone.
 
     In a group of several processes, each process uses its part of the processors of its machine, unless the environment
     variable OMP_NUM_THREADS sets another number of threads.
@@ -433,23 +448,23 @@ def group() -> Group:
     Raises
     ------
     ImportError
-        If mpiexec has started several processes, but mpi4py is not installed.
+        If there are several processes, but mpi4py is not installed.
     RuntimeError
-        If mpi4py uses another MPI library than mpiexec, so that the processes do not find each other.
+        If mpi4py uses another MPI library than mpiexec or srun, so that the processes do not find each other.
     """
-    size = launched()
+    _, size = launched()
     if size == 1:
         return ALONE
     try:
         found = _MPIGroup()
     except ImportError as error:
         raise ImportError(
-            f"mpiexec has started {size} processes, which need mpi4py: pip install 'rcnn[mpi]' ({error})"
+            f"this is one of {size} processes, which need mpi4py: pip install 'rcnn[mpi]' ({error})"
         ) from error
     if found.size != size:
         raise RuntimeError(
-            f"mpiexec has started {size} processes, but mpi4py finds {found.size}; use the mpiexec of the MPI library "
-            "that mpi4py uses"
+            f"this is one of {size} processes, but mpi4py finds {found.size}; start them with the mpiexec of the MPI "
+            "library that mpi4py uses, or with srun --mpi=pmix if this library supports PMIx"
         )
     if "OMP_NUM_THREADS" not in os.environ:
         backend.set_num_threads(min(found.threads, backend.DEFAULT_THREADS))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,21 +230,160 @@ def test_the_outputs_are_those_of_one_process(pages, tmp_path, capsys, request, 
 
 def test_a_broken_off_run_goes_on(pages, tmp_path, capsys):
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
-    detect(pages, tmp_path, "--jsonl", whole)
+    assert detect(pages, tmp_path, "--jsonl", whole) == 2  # one file is not an image
     content = whole.read_text()
-    third = content.index("\n", content.index("\n", content.index("\n") + 1) + 1) + 1
-    broken.write_text(content[: third + 9])  # three lines and the start of the fourth
+    break_off(whole, broken, 3)
     capsys.readouterr()
     assert detect(pages, tmp_path, "--jsonl", broken) == 2
     assert capsys.readouterr().err == (
         f"rcnn: --jsonl {broken} exists; continue it with --resume, or choose another file\n"
     )
-    detect(pages, tmp_path, "--jsonl", broken, "--resume", "--jobs", 2)
+    assert detect(pages, tmp_path, "--jsonl", broken, "--resume", "--jobs", 2) == 2
     captured = capsys.readouterr()
-    assert f"{broken} contains 3 of 8 images; images left: 5" in captured.err
-    assert captured.out.count(" detected") == 4  # one of the five is not an image
+    assert f"{broken} contains results of 3 of 8 images; images left: 5" in captured.err
+    assert captured.out.count(" detected") == 4
     assert broken.read_text() == content
-    assert detect(pages, tmp_path, "--jsonl", broken, "--resume") == 0 and broken.read_text() == content
+
+
+def break_off(whole, broken, count):
+    """Copy some JSON lines and the start of the next line, as if the command had been killed while it wrote this line.
+
+    The settings are copied, too.
+    """
+    lines = whole.read_text().splitlines(keepends=True)
+    broken.write_text("".join(lines[:count]) + lines[count][:9])
+    settings_of(broken).write_bytes(settings_of(whole).read_bytes())
+
+
+def settings_of(lines):
+    return lines.with_name(f"{lines.name}.settings.json")
+
+
+def test_images_that_could_not_be_read_are_tried_again(pages, tmp_path, capsys):
+    """Until they can be read, the exit status is 2, as without --resume."""
+    folder, lines = tmp_path / "pages", tmp_path / "found.jsonl"
+    shutil.copytree(pages, folder)
+    assert detect(folder, tmp_path, "--jsonl", lines) == 2
+    before = entries_in(lines)
+    capsys.readouterr()
+    for _ in range(2):
+        assert detect(folder, tmp_path, "--jsonl", lines, "--resume") == 2
+        captured = capsys.readouterr()
+        assert "contains results of 7 of 8 images; images left: 1" in captured.err and "4b.png" in captured.err
+        assert entries_in(lines) == before  # one line for each image
+    (folder / "4b.png").write_bytes((folder / "4.png").read_bytes())
+    assert detect(folder, tmp_path, "--jsonl", lines, "--resume") == 0
+    after = entries_in(lines)
+    assert after["4b.png"]["detections"] == after["4.png"]["detections"] and len(after) == 8
+    assert capsys.readouterr().out.count(" detected") == 1
+    assert detect(folder, tmp_path, "--jsonl", lines, "--resume") == 0 and entries_in(lines) == after
+
+
+def test_errors_of_other_images_remain(pages, tmp_path):
+    lines = tmp_path / "found.jsonl"
+    assert detect(pages / "4b.png", tmp_path, "--jsonl", lines) == 2
+    before = lines.read_text()
+    assert detect(pages / "4.png", tmp_path, "--jsonl", lines, "--resume") == 0
+    assert lines.read_text().startswith(before) and list(entries_in(lines)) == ["4b.png", "4.png"]
+
+
+def entries_in(lines):
+    """Return the entries of a file of JSON lines by the name of their image; there is one for each image."""
+    entries = [json.loads(line) for line in lines.read_text().splitlines()]
+    by_name = {Path(entry["file"]).name: entry for entry in entries}
+    assert len(by_name) == len(entries)
+    return by_name
+
+
+def test_an_image_is_recognised_by_any_of_its_paths(pages, tmp_path, capsys, monkeypatch):
+    lines = tmp_path / "found.jsonl"
+    monkeypatch.chdir(pages.parent)
+    assert detect(f"{pages.name}/1.png", tmp_path, "--jsonl", lines) == 0
+    content = lines.read_text()
+    (tmp_path / "link").symlink_to(pages)
+    for path in (f"./{pages.name}/1.png", f"{pages.name}/../{pages.name}//1.png", pages / "1.png", "link/1.png"):
+        capsys.readouterr()
+        given = tmp_path / path if path == "link/1.png" else path
+        assert detect(given, tmp_path, "--jsonl", lines, "--resume") == 0
+        assert capsys.readouterr().err == f"rcnn: {lines} contains results of 1 of 1 images; images left: 0\n"
+        assert lines.read_text() == content
+
+
+@pytest.mark.parametrize(
+    "options, changed",
+    [
+        (["--score", "0"], "--score was not set, now 0.0"),
+        (["--batch", "2", "--flip"], "--batch was 1, now 2, --flip was not set, now set"),
+        (["--nms-thresh", "0.25"], "--nms-thresh was not set, now 0.25"),
+        (["--class-agnostic"], "--class-agnostic was not set, now set"),
+        (["--soft-nms", "linear"], "--soft-nms was not set, now linear"),
+        (["--scales", "0.75,1"], "--scales was not set, now 0.75,1.0"),
+        (["--tiles", "64", "--overlap", "8"], "--tiles was not set, now 64, --overlap was not set, now 8.0"),
+    ],
+)
+def test_other_options_are_not_resumed(pages, tmp_path, capsys, options, changed):
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    advice = "use the same settings, or choose another file for --jsonl"
+    assert detect(pages / "1.png", tmp_path, "--jsonl", first) == 0
+    content = first.read_text()
+    capsys.readouterr()
+    assert detect(pages, tmp_path, "--jsonl", first, "--resume", *options) == 2
+    assert capsys.readouterr().err == f"rcnn: cannot continue {first} with other settings: {changed}; {advice}\n"
+    assert first.read_text() == content
+    assert detect(pages / "1.png", tmp_path, "--jsonl", second, *options) == 0
+    assert detect(pages / "2.png", tmp_path, "--jsonl", second, "--resume", *options) == 0  # the same options
+    assert list(entries_in(second)) == ["1.png", "2.png"]
+
+
+def test_options_that_do_not_change_the_detections_may_change(pages, tmp_path):
+    lines = tmp_path / "found.jsonl"
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--max-pixels", 100) == 2
+    other = ["--max-pixels", 10**6, "--jobs", 2, "--no-drawings", "--out", tmp_path / "other"]
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--resume", *other) == 0
+    assert "detections" in entries_in(lines)["1.png"]
+
+
+def test_other_weights_are_not_resumed(pages, tmp_path, capsys):
+    copy, lines = tmp_path / "copy.safetensors", tmp_path / "found.jsonl"
+
+    def resume(weights):
+        """Return the exit status of a resumed run, and its last message."""
+        given = ["detect", str(pages / "2.png"), "--no-drawings", "--jsonl", str(lines), "--resume"]
+        status = cli.main([*given, "--weights", str(weights)])
+        return status, capsys.readouterr().err.splitlines()[-1:]
+
+    def refused(change):
+        advice = "use the same settings, or choose another file for --jsonl"
+        return 2, [f"rcnn: cannot continue {lines} with other settings: {change}; {advice}"]
+
+    copy.write_bytes(DIGITS.read_bytes())
+    assert resume(DIGITS) == (0, [])  # a new file
+    assert resume(copy)[0] == 0  # the same weights in another file
+    detector = load_detector(DIGITS)
+    dict(detector.named_parameters())["roi_heads.box_predictor.cls_score.bias"].data[0] += 1
+    checkpoint.save(copy, detector)
+    assert resume(copy) == refused(f"--weights was {DIGITS}, now {copy}")
+    lines.unlink()
+    assert resume(copy) == (0, [])
+    copy.write_bytes(DIGITS.read_bytes())
+    assert resume(copy) == refused(f"--weights {copy} has changed")
+
+
+def test_settings_are_missing_or_damaged(pages, tmp_path, capsys):
+    lines = tmp_path / "found.jsonl"
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines) == 0
+    for content in ("", "[]", '{"weights": "a", "sha256": "b", "options": 5}', "[" * 60_000):
+        settings_of(lines).write_text(content)
+        capsys.readouterr()
+        assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--resume") == 2
+        message = "was not written by rcnn detect --jsonl; choose another file for --jsonl"
+        assert capsys.readouterr().err == f"rcnn: {settings_of(lines)} {message}\n"
+    settings_of(lines).unlink()
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--resume") == 2
+    assert capsys.readouterr().err.startswith(f"rcnn: {settings_of(lines)}: file not found; ")
+    lines.unlink()
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines, "--resume") == 0  # a new file
+    assert settings_of(lines).exists()
 
 
 @pytest.mark.parametrize(
@@ -254,7 +394,7 @@ def test_a_broken_off_run_goes_on(pages, tmp_path, capsys):
         (["film.mp4", "--resume", "--jsonl", "a.jsonl"], "--resume requires images, got the video film.mp4"),
         (["--json", "-", "--jsonl", "-"], "only one of --json and --jsonl can be written to standard output"),
         (["--jsonl", "a.json"], "--jsonl must name a file that ends in .jsonl, got a.json"),
-        (["--resume", "--jsonl", "bad.jsonl"], "bad.jsonl, line 1: not a line of rcnn detect --jsonl"),
+        (["--resume", "--jsonl", "bad.jsonl"], "bad.jsonl.settings.json: file not found; rcnn detect --jsonl"),
     ],
 )
 def test_errors_of_resume(pages, tmp_path, capsys, monkeypatch, arguments, message):
@@ -268,7 +408,7 @@ def test_errors_of_resume(pages, tmp_path, capsys, monkeypatch, arguments, messa
 def test_json_lines_on_standard_output(pages, tmp_path, capsys):
     assert detect(pages, tmp_path, "--jsonl", "-", "--no-drawings") == 2
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert len(lines) == 8 and not any("drawing" in line for line in lines) and not (tmp_path / "drawn").exists()
+    assert len(lines) == 8 and not any("drawing" in line for line in lines) and not any(tmp_path.iterdir())
 
 
 def test_a_video_that_cannot_be_read_gets_a_line(tmp_path):
@@ -299,7 +439,9 @@ def test_a_cluster_serves_many_commands(pages, tmp_path, cluster):
 )
 def test_other_lines_are_not_resumed(pages, tmp_path, capsys, content, line):
     lines = tmp_path / "found.jsonl"
+    assert detect(pages / "1.png", tmp_path, "--jsonl", lines) == 0  # writes the settings
     lines.write_text(content)
+    capsys.readouterr()
     assert detect(pages, tmp_path, "--jsonl", lines, "--resume") == 2
     message = "not a line of rcnn detect --jsonl; if this line is damaged, delete it"
     assert capsys.readouterr().err == f"rcnn: {lines}, line {line}: {message}\n"

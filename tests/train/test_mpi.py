@@ -127,11 +127,22 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
             np.testing.assert_allclose(validation[name], values, rtol=1e-6, err_msg=name)
 
 
-def test_missing_mpi4py_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PMI_SIZE", "2")
+@pytest.mark.parametrize("names", parallel.LAUNCHERS)
+def test_missing_mpi4py_is_an_error(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]) -> None:
+    for name, value in zip(names, ("0", "2"), strict=True):
+        monkeypatch.setenv(name, value)
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ImportError, match=r"mpiexec has started 2 processes, .*: pip install 'rcnn\[mpi\]'"):
+    with pytest.raises(ImportError, match=r"this is one of 2 processes, .*: pip install 'rcnn\[mpi\]'"):
         parallel.group.__wrapped__()
+
+
+def test_mpi4py_that_finds_another_number_of_processes_is_an_error() -> None:
+    """As if the mpiexec of another library had started four processes."""
+    code = "from rcnn.train import parallel\nparallel.group()"
+    environment = {**os.environ, "PMI_RANK": "0", "PMI_SIZE": "4", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "RuntimeError: this is one of 4 processes, but mpi4py finds 1; start them with" in run.stderr
 
 
 def test_one_process_imports_no_mpi() -> None:
@@ -182,6 +193,12 @@ def test_user_error_is_printed_once(tmp_path: Path) -> None:
     status, out, err = finish(start(2, "-m", "rcnn", "train", tmp_path / "nothing"))
     assert status == 2 and not out
     assert err.count("rcnn: ") == 1 and "nothing" in err
+
+
+def test_usage_error_is_printed_once() -> None:
+    status, out, err = finish(start(3, "-m", "rcnn", "train", "--bad"))
+    assert status == 2 and not out
+    assert err.count("rcnn train: unknown option --bad") == 1
 
 
 def test_more_processes_than_images_in_a_batch_is_an_error(planned: Path, tmp_path: Path) -> None:

@@ -173,6 +173,15 @@ def test_pooled_variance_of_large_numbers_is_exact() -> None:
         assert var[0] == pytest.approx(2.1875, rel=1e-12)
 
 
+def test_shares_of_counts() -> None:
+    def run(group: Group) -> list[float]:
+        with group.sharing():
+            return sums.shares([1 + group.rank, 3 * group.rank, 0])
+
+    assert in_threads(2, run) == [[1 / 3, 0, 0], [2 / 3, 1, 0]]
+    assert not sums.is_summing() and sums.shares([5, 0]) == [1, 0]
+
+
 def test_rows_of_an_image_do_not_depend_on_the_other_images() -> None:
     def generators() -> list[np.random.Generator]:
         return [np.random.default_rng(seed) for seed in range(3)]
@@ -213,10 +222,10 @@ def test_buckets_are_sent_in_order_as_soon_as_they_are_complete() -> None:
     group = Recorded(0, 1, [None], threading.Barrier(1))
     for index in (1, 0, 3):
         parameters[index].grad = np.full(parameters[index].shape, index + 1, np.float32)
-        buckets.arrived(parameters[index], group)
+        buckets.collect(parameters[index], group)
         assert not getattr(group, "sizes", [])  # bucket 1 is complete, but must wait for bucket 0
     parameters[2].grad = np.full(4, 3, np.float32)
-    buckets.arrived(parameters[2], group)
+    buckets.collect(parameters[2], group)
     assert group.sizes == [1 + 4 + 2, 2 + 3 + 2]
     buckets.finish(group)
     assert [p.grad.tolist() for p in parameters] == [[1, 1, 1], [2, 2], [3] * 4, [4]]
@@ -264,14 +273,33 @@ def test_watching_leaves_changes_only_the_rounding_of_gradients() -> None:
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, 1),
-        ({"PMI_SIZE": "3"}, 3),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, 2),
-        ({"PMI_SIZE": "1"}, 1),
-        ({"PMI_SIZE": ""}, 1),
+        ({}, (0, 1)),
+        ({"PMI_RANK": "2", "PMI_SIZE": "3"}, (2, 3)),
+        ({"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2"}, (1, 2)),
+        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, (0, 1)),
+        ({"PMI_RANK": "0", "PMI_SIZE": ""}, (0, 1)),
+        # srun --mpi=pmix, with several tasks and with one
+        ({"PMIX_RANK": "3", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4"}, (3, 4)),
+        ({"PMIX_RANK": "0", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, (0, 1)),
+        # a batch script of Slurm, and srun --mpi=none, whose tasks know nothing of each other
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, (0, 1)),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}, (0, 1)),
+        # PMIx without Slurm
+        ({"PMIX_RANK": "1"}, (0, 1)),
+        # mpiexec of MPICH and of Open MPI inside a step of srun
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "4"}, (1, 2)),
+        (
+            {
+                "OMPI_COMM_WORLD_RANK": "0",
+                "OMPI_COMM_WORLD_SIZE": "1",
+                "PMI_RANK": "3",
+                "PMI_SIZE": "4",
+            },
+            (0, 1),
+        ),
     ],
 )
-def test_number_of_processes_comes_from_the_environment(environment: dict[str, str], expected: int) -> None:
+def test_number_of_processes_comes_from_the_environment(environment: dict[str, str], expected: tuple[int, int]) -> None:
     assert launched(environment) == expected
 
 
