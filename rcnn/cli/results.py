@@ -143,6 +143,8 @@ class Lines:
     ------
     FileExistsError
         If the file exists and the command does not resume it.
+    FileNotFoundError
+        If the settings of the earlier run are missing.
     ValueError
         If the file is not one of an earlier run, or if this run had other weights or options.
     """
