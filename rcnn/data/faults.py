@@ -276,7 +276,7 @@ def check_classes(classes: Sequence[str], counts: Counts, to_learn: bool, notes:
         notes.add("no-objects", Example(WHOLE, detail=ignored))
         return
     if counts.empty > MOSTLY * counts.images:
-        notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.images}"), counts.empty)
+        notes.add("mostly-empty", Example(WHOLE, detail=f"{counts.empty} of {counts.images} images"), counts.empty)
     median = float(np.median([count for count in counts.per_class.values() if count] or [0]))
     for label, (name, count) in enumerate(counts.per_class.items(), start=1):
         if count == 0:

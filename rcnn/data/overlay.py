@@ -350,10 +350,10 @@ def _gains(own: Fit, changed: Fit) -> bool:
 
 
 def _numbers(own: Fit, changed: Fit, words: str) -> str:
-    as_they_are = f"{own.mean:.0%}" if own.objects else "none"
+    as_they_are = f"{100 * own.mean:.0f} %" if own.objects else "none"
     return (
-        f"as they are, boxes fit their own image better than they fit {as_they_are} of the images; "
-        f"{words}, better than they fit {changed.mean:.0%}"
+        f"boxes fit their own image better than they fit {as_they_are} of the images as they are (50 % is chance), and "
+        f"better than they fit {100 * changed.mean:.0f} % {words}"
     )
 
 

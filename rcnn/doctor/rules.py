@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcnn._validate import listed
+from rcnn.data.report import WHOLE, Problem
 from rcnn.doctor.evidence import FOUND, Evidence, Objects, part_of
 
 # If a measurement is beyond one of these thresholds, the stage fails. Each threshold is far from the measurements of
@@ -88,10 +89,20 @@ def data(evidence: Evidence) -> Iterator[Verdict]:
         One verdict for each problem, or a single good verdict if there is no problem.
     """
     for problem in evidence.problems:
-        seen = f"{problem.count} times, first: {problem.examples[0]}" if problem.examples else f"{problem.count} times"
-        yield Verdict("data", seen, problem.sentence, problem.remedy)
+        yield Verdict("data", _found(problem), problem.sentence, problem.remedy)
     if not evidence.problems:
         yield Verdict("data", "no errors in the annotations")
+
+
+def _found(problem: Problem) -> str:
+    """Return how often a problem was found, and an example; for a problem of the whole data set, its measurement."""
+    example = problem.examples[0] if problem.examples else None
+    if example is not None and example.place == WHOLE:
+        return f"in {WHOLE}, {example.detail}" if example.detail else f"found in {WHOLE}"
+    times = "once" if problem.count == 1 else f"{problem.count:,} times"
+    if example is None:
+        return f"found {times}"
+    return f"found {times}: {example}" if problem.count == 1 else f"found {times}, for example {example}"
 
 
 def normalisation(evidence: Evidence) -> Iterator[Verdict]:

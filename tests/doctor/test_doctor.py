@@ -10,6 +10,7 @@ import pytest
 import rcnn
 from rcnn import data, doctor
 from rcnn.cli.doctor import pretrained
+from rcnn.data.report import WHOLE, Example, Problem
 from rcnn.doctor import evidence as measured
 from rcnn.doctor.evidence import Evidence, Moments, Objects, gather, spread, usable
 from rcnn.doctor.rules import judge
@@ -133,6 +134,24 @@ def test_each_trouble_is_named(changes: dict[str, object], trouble: str) -> None
 )
 def test_harmless_measurements_are_no_trouble(changes: dict[str, object]) -> None:
     assert troubles(**changes) == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "number"),
+    [
+        (
+            Problem("background-label", 1_200, (Example("image 0", 0, 6, "(1, 2, 3, 4)"), Example("image 1", 1, 0))),
+            "found 1,200 times, for example image 0, box 6: (1, 2, 3, 4)",
+        ),
+        (Problem("unused-class", 1, (Example("'cat'", detail="label 3"),)), "found once: 'cat': label 3"),
+        (Problem("few-examples", 2, ()), "found 2 times"),
+        (Problem("swapped-axes", 107, (Example(WHOLE, detail="7 boxes fit"),)), "in the whole data set, 7 boxes fit"),
+        (Problem("no-objects", 1, (Example(WHOLE),)), "found in the whole data set"),
+    ],
+)
+def test_a_problem_of_the_data_has_a_number_or_a_measurement(problem: Problem, number: str) -> None:
+    verdict = judge(dataclasses.replace(HEALTHY, problems=(problem,)))[0]
+    assert (verdict.number, verdict.trouble) == (number, problem.sentence)
 
 
 def test_later_stages_are_not_judged_after_too_few_steps() -> None:

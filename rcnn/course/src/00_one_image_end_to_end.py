@@ -89,9 +89,14 @@ course.show(
 # %% predict [markdown]
 # ## Predict first
 #
-# The size of the image and the settings below determine almost all shapes. You also need two facts: the backbone has
-# three convolutions with stride 2, and only one page is traced. The numbers of candidates and proposals depend on the
-# page. For these, predict the largest number that the settings allow, and use it for the later shapes.
+# The size of the image and the settings below determine almost all shapes. You also need three facts:
+#
+# - the backbone has three convolutions with stride 2, and each of them halves the height and the width;
+# - every cell of the feature map has one anchor for each pair of `anchor_sizes` and `aspect_ratios`;
+# - only one page is traced.
+#
+# The numbers of candidates and proposals depend on the page. For these, predict the largest number that the settings
+# allow, and use it for the later shapes.
 #
 # Write down all shapes in numbers, such as `(1, 2, 3)`. The docstring contains the letters of the table above. Each
 # stage prints the shapes of its arrays, and a cell near the end compares them with your predictions.
@@ -601,8 +606,8 @@ course.show(
 # digit. Move the RoI by these deltas, and clip it to the page. The result is the first detection, so the difference
 # must be **0**.
 #
-# Also add up the digits on the page by eye, and compare your sum with the printed one. The check after it compares
-# your predictions with the actual shapes.
+# Also add up the digits on the page by eye, and compare your sum with the printed one. The check below the next cell
+# compares your predictions with the actual shapes.
 
 # %% by-hand-check
 label = class_probability[roi, 1:].argmax() + 1
@@ -717,7 +722,7 @@ course.quiz("""
 
     You want to detect the 26 letters instead of the 10 digits, with the same settings
     otherwise. Which of the arrays change their shapes?
-    [ ] All arrays from the RPN head on.
+    [ ] The arrays of the RPN head and of all later stages.
         The RPN does not know classes. Its shapes depend only on the map and on the anchors
         of a cell.
     [ ] Only `class_logits`.

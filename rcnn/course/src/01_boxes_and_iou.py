@@ -145,6 +145,11 @@ course.show(
 # - No boxes, an array with the shape (0, 4), is a valid input, because a page may be blank.
 # - The input may contain integers, but a centre may be fractional. Do not store the result in an integer array.
 # - The input array must not change.
+#
+# The same rules hold for all functions that a check of `rcnn.checks` tests. An array may contain integers, float32 or
+# float64 numbers, and may have no rows. A result without rows keeps its other sides, such as (0, 4). Indices and labels
+# are integers. Floats may differ from the expected ones by rounding errors, at most 1e-5 of the largest number. The
+# arguments must not change.
 
 
 # %% convert-yours
@@ -255,12 +260,14 @@ pairs = [
     ("Touching", (0, 0, 4, 4), (4, 1, 8, 5)),
     ("Apart along both axes", (0, 0, 4, 4), (6, 5, 10, 9)),
 ]
-figure = plot.figure(10, 4)
+figure, values = plot.figure(10, 4), []
 for ax, (name, one, other) in zip(figure.subplots(1, 3), pairs, strict=True):
     width, height = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
     value = boxes.iou([one], [other])[0, 0]
+    values.append(round(value, 3))
     plot.overlap(ax, one, other, limits=(-1, -1, 11, 10))
     plot.title(ax, name, f"min - max: {width} along x, {height} along y; IoU {value:.3f}")
+assert values == [0.231, 0, 0]
 course.show(
     figure,
     "Three pairs of squares with side 4. The first pair overlaps in 2 × 3 pixels, and its "
@@ -292,8 +299,9 @@ course.show(
 def iou(boxes1, boxes2):
     """Return the IoU (N, M) of each of `boxes1` (N, 4) with each of `boxes2` (M, 4).
 
-    The boxes are xyxy. The IoU is 0 for boxes that only touch, and for two boxes without
-    area. The arguments must not change.
+    The boxes are xyxy; the numbers may be integers, and they may be negative. The IoU is 0
+    for boxes that only touch, and for two boxes without area. N or M may be 0. The
+    arguments must not change.
     """
     ### BEGIN SOLUTION
     boxes1, boxes2 = np.asarray(boxes1, float), np.asarray(boxes2, float)
@@ -447,8 +455,8 @@ for column, t in zip(figure.subplots(3, 3).T, (0.3, 0.5, 0.7), strict=True):
 course.show(
     figure,
     "Nine pairs of the box of a 0 and another box. At an IoU of 0.3, the moved box misses "
-    "half of the digit. At 0.5, it misses a third, and the enlarged box has twice the "
-    "area of the object. At 0.7, the boxes look similar.",
+    "about half of the digit. At 0.5, it misses a third, and the enlarged box has twice "
+    "the area of the object. At 0.7, the boxes look similar.",
 )
 
 # %% small-words [markdown]

@@ -239,8 +239,8 @@ def conv2d_backward(grad_out, x, weight, stride, padding):
 
     grad_out: (N, O, H', W'), the gradient with respect to the output. x: (N, C, H, W).
     weight: (O, C, kh, kw). stride, padding: integers, the same along both sides; the
-    padding is zeros. The gradients have the shapes of x, weight and bias (O,). The
-    arguments must not change.
+    padding is zeros. The gradients have the shapes of x, weight and bias (O,). The arrays
+    may contain integers, but the gradients are floats. The arguments must not change.
     """
     ### BEGIN SOLUTION
     sides = [(0, 0), (0, 0), (padding, padding), (padding, padding)]
@@ -632,8 +632,9 @@ assert strides == [(4, 4), (8, 8), (16, 16), (32, 32), (61, 64)]
 # instead of 25). Therefore, torchvision and rcnn upsample to the *size* of the finer map: row $i$ of H copies row
 # $\lfloor i h / H \rfloor$ of h.
 #
-# **Exercise.** Write this sum as `top_down`. Two traps: `repeat(2)` is right only if the sizes differ by a factor of
-# exactly 2, and the index is rounded down, not to the nearest integer.
+# **Exercise.** Write this sum as `top_down`. Three traps: `repeat(2)` is right only if the sizes differ by a factor of
+# exactly 2. The index is rounded down, not to the nearest integer. And the quotient $h / H$ is rounded in floating
+# point, so compute the index with integers.
 
 
 # %% top-down-yours
@@ -641,7 +642,7 @@ def top_down(finer, coarser):
     """Return finer (N, C, H, W) plus coarser (N, C, h, w), upsampled to (N, C, H, W).
 
     Row i of the upsampled map is row floor(i * h / H) of the coarser map; the same holds
-    for columns. H and W may be odd.
+    for columns. H and W may be odd, and N may be 0. The arguments must not change.
     """
     ### BEGIN SOLUTION
     height, width = finer.shape[2:]

@@ -142,9 +142,10 @@ course.show(
 def cell_anchors(sizes, ratios):
     """Return the anchors of one cell, centred on (0, 0): (R × S, 4), x1, y1, x2, y2.
 
-    sizes (S,): square roots of the areas, in pixels. ratios (R,): height / width. All sizes
-    of the first ratio come first, then all sizes of the second ratio, and so on. Corners
-    are rounded to integers, halves to the even neighbour, like np.round and np.rint.
+    sizes (S,): square roots of the areas, in pixels. ratios (R,): height / width. Both may
+    be unsorted; keep their order. All sizes of the first ratio come first, then all sizes
+    of the second ratio, and so on. Corners are rounded to integers, halves to the even
+    neighbour, like np.round and np.rint. The arguments must not change.
     """
     ### BEGIN SOLUTION
     roots = np.sqrt(np.asarray(ratios, float))[:, None]  # (R, 1)
@@ -216,10 +217,10 @@ course.show(
 def grid_anchors(cell, feature_size, stride, offset=0.0):
     """Return the anchors of all cells: (H × W × k, 4), by row, column and cell anchor.
 
-    cell (k, 4): anchors around (0, 0). feature_size (H, W). stride (rows, columns) in
-    pixels.
+    cell (k, 4): anchors around (0, 0), floats or integers. It must not change.
+    feature_size (H, W). stride (rows, columns) in pixels.
     offset: position of the centres within a cell, in strides: 0 is the corner, 0.5 is the
-    centre.
+    centre. Do not round the positions.
     """
     ### BEGIN SOLUTION
     (rows, columns), (down, right) = feature_size, stride
@@ -291,6 +292,7 @@ def all_anchors(image_size, feature_sizes, sizes, ratios, offset=0.0):
     feature_sizes: one (H_l, W_l) for each level.
     sizes: one tuple for each level. ratios: one tuple for all levels.
     The stride of a level is image side // feature side, separately for rows and columns.
+    offset: as for grid_anchors.
     """
     ### BEGIN SOLUTION
     levels = []

@@ -93,9 +93,10 @@ assert (np.histogram(iou.max(axis=1), [0, 0.3, 0.7, 1.01])[0] == [1402, 133, 1])
 assert (iou.max(axis=0) < 0.7).sum() == 4 and 0.74 < np.mean(best < 0.7) < 0.78
 course.show(
     figure,
-    "Left: five digits, each with its best anchor; the IoUs are 0.52 to 0.71, and only "
-    "one reaches 0.7. Right: a histogram of the best IoU of all 1,536 anchors on a "
-    "logarithmic axis; most anchors are below 0.3, 133 are ignored, and one is positive.",
+    "Left: five digits, each with its best anchor; the IoUs are "
+    f"{iou.max(axis=0).min():.2f} to {iou.max():.2f}, and only one reaches 0.7. Right: a "
+    "histogram of the best IoU of all 1,536 anchors on a logarithmic axis; most anchors "
+    "are below 0.3, 133 are ignored, and one is positive.",
 )
 
 # %% best-rule [markdown]
@@ -379,10 +380,10 @@ course.show(
 # %% imbalance-text [markdown]
 # Assume that the network predicts the same number $s$ for every anchor. The sigmoid turns this number, the *logit*,
 # into the probability $\sigma(s)$. There are P positive and N negative anchors. The loss of an anchor is the
-# *cross-entropy*: minus the logarithm of the probability of the correct answer (notebook 07). Its derivative by $s$ is
-# $\sigma(s) - 1$ for a positive anchor and $\sigma(s)$ for a negative anchor. At $s = 0$, these are $-\frac12$ and
-# $+\frac12$. In the sum over all anchors, the negative anchors outweigh the positive ones, 179 to 1, so each training
-# step decreases the logit. The sum is 0 where
+# *cross-entropy*: minus the logarithm of the probability of the correct answer (notebook 07). Its derivative with
+# respect to $s$ is $\sigma(s) - 1$ for a positive anchor and $\sigma(s)$ for a negative anchor. At $s = 0$, these are
+# $-\frac12$ and $+\frac12$. In the sum over all anchors, the negative anchors outweigh the positive ones, 179 to 1, so
+# each training step decreases the logit. The sum is 0 where
 #
 # $$ \begin{aligned}
 # P \, (\sigma(s) - 1) + N \, \sigma(s) &= 0, \\
@@ -437,9 +438,11 @@ course.show(
 def sample(labels, size, positive_fraction, rng):
     """Return (positive, negative), the ascending indices of at most `size` random anchors.
 
+    Both are arrays of integers, also if they are empty.
     labels (A,): 1 and above are positive, 0 is negative, and anchors with labels below 0
-    are never chosen. At most int(size * positive_fraction) of the chosen anchors are
-    positive. Negative anchors fill the sample up to `size`, if there are enough of them.
+    are never chosen. A may be 0. Do not change `labels`.
+    Choose as many positive anchors as possible, but at most int(size * positive_fraction).
+    Negative anchors fill the sample up to `size`, if there are enough of them.
     rng: a np.random.Generator, the only source of randomness. Draw without replacement, so
     that all sets of the same number of anchors are equally likely.
     """
@@ -552,6 +555,10 @@ print(f"  positive anchors: mean {positive.mean():.2f}, smallest {positive.min()
 better = np.mean(middle > np.quantile(positive, 0.1))
 print(f"{better:.0%} of the ignored anchors fit better than a tenth of the positive ones")
 assert round(positives) == 8 and round(positives / 256, 2) == 0.03
+sampled = [  # the positive part of a sample of 64 and of 16
+    np.mean([min((m >= 0).sum(), size // 2) for m in matches]) / size for size in (64, 16)
+]
+assert abs(sampled[0] - 1 / 8) < 0.01 and abs(sampled[1] - 2 / 5) < 0.03
 assert round(share, 3) == 0.006
 assert rcnn.load_digits().config.rpn_batch_size_per_image == 128
 assert round(len(middle) / len(positive)) == 14 and 0.2 < better < 0.3

@@ -78,7 +78,7 @@ course.show(
     figure,
     f"A page with digits and the {len(positive)} positive anchors around them. Arrows "
     "lead from the centre of each anchor to the centre of its object; the shifts are "
-    "short, compared with the sides, and have all directions.",
+    "short, compared with the sides, and point in all directions.",
 )
 
 # %% relative [markdown]
@@ -185,7 +185,7 @@ course.show(
 def encode(gt_boxes, boxes, weights=(1, 1, 1, 1)):
     """Return the deltas dx, dy, dw, dh that lead from boxes[i] to gt_boxes[i], (N, 4).
 
-    gt_boxes, boxes (N, 4): xyxy, with sides above 0. N may be 0.
+    gt_boxes, boxes (N, 4): xyxy, floats or integers, with sides above 0. N may be 0.
     dx, dy: shift of the centre, in widths and heights of boxes[i].
     dw, dh: natural logarithms of new width / old width and of new height / old height.
     Multiply each delta by its weight. Do not limit the deltas, and do not change the
@@ -267,8 +267,8 @@ def decode(deltas, boxes, weights=(1, 1, 1, 1)):
     """Return the boxes (xyxy) that `deltas` make from `boxes`, in the shape of `deltas`.
 
     deltas (N, 4) or (N, L, 4), boxes (N, 4). Invert `encode`: divide by the weights, then
-    limit dw and dh (not dx and dy) to at most log(1000/16). Do not clip the boxes to an
-    image, and do not change the arguments. N may be 0.
+    limit dw and dh (not dx and dy) to at most log(1000/16). There is no lower limit. Do not
+    clip the boxes to an image, and do not change the arguments. N may be 0.
     """
     ### BEGIN SOLUTION
     unit, boxes = np.asarray(deltas, float) / weights, np.asarray(boxes, float)

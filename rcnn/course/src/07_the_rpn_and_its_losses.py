@@ -186,7 +186,8 @@ def binary_cross_entropy(logits, labels):
 
     logits (A,): any real numbers, also very large ones, floats or integers.
     labels (A,): 1 for an object, 0 for background.
-    Avoid overflow, and do not limit the loss. If A = 0, the mean is 0.
+    Avoid overflow, and do not limit the loss. If A = 0, the mean is 0. The arguments must
+    not change.
     """
     ### BEGIN SOLUTION
     logits = np.asarray(logits, np.float64)
@@ -224,9 +225,9 @@ print("binary_cross_entropy: correct")
 def rpn_loss_gradient(logits, labels):
     """Return the derivative of the objectness loss with respect to each logit, (A,).
 
-    logits (A,): any real numbers. labels (A,): 1 object, 0 background, -1 not sampled. The
-    loss is the mean binary cross-entropy over the sampled anchors. If no anchor is sampled,
-    all derivatives are 0.
+    logits (A,): any real numbers, floats or integers. labels (A,): 1 object, 0 background,
+    -1 not sampled. The loss is the mean binary cross-entropy over the sampled anchors. If
+    no anchor is sampled, all derivatives are 0. A may be 0. The arguments must not change.
     """
     ### BEGIN SOLUTION
     small = np.exp(-np.abs(np.asarray(logits, np.float64)))  # at most 1
@@ -419,8 +420,8 @@ course.show(
 def smooth_l1(prediction, target, beta):
     """Return the sum of smooth L1 over all elements, a number.
 
-    prediction, target (N, 4), where N may be 0. beta > 0. Do not divide the sum: the caller
-    does this.
+    prediction, target (N, 4), floats or integers; N may be 0. beta > 0. Do not divide the
+    sum: the caller does this. The arguments must not change.
     """
     ### BEGIN SOLUTION
     d = np.abs(np.asarray(prediction, np.float64) - target)
@@ -429,7 +430,10 @@ def smooth_l1(prediction, target, beta):
 
 
 def smooth_l1_gradient(prediction, target, beta):
-    """Return the derivative of this sum by each element of the prediction, (N, 4)."""
+    """Return the derivative of this sum with respect to each element of prediction, (N, 4).
+
+    The arguments are those of smooth_l1. At a difference of 0, the slope is 0.
+    """
     ### BEGIN SOLUTION
     d = np.asarray(prediction, np.float64) - target
     return np.clip(d / beta, -1, 1)
@@ -507,7 +511,7 @@ course.source(rpn.loss)
 # the 20 best proposals on eight such pages: the fraction of digits that one of these proposals covers with an IoU of at
 # least 0.5.
 #
-# **Predict**: a page has 16 × 16 × 6 = 1536 anchors, and only about eight of them are positive. What do the predictions
+# **Predict**: a page has 16 × 16 × 6 = 1,536 anchors, and only about eight of them are positive. What do the predictions
 # look like after ten steps?
 
 # %% training-setup

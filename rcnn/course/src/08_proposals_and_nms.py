@@ -25,7 +25,7 @@
 #
 # *Prerequisites.* Notebooks 01 (IoU), 06 (deltas) and 07 (RPN). You need `argsort` and Boolean indexing in NumPy.
 #
-# *Time.* About 2 hours.
+# *Time.* About two hours.
 #
 # **The question.** The region proposal network (RPN) gives each anchor a score and four deltas. The result is thousands
 # of boxes, with dozens of similar boxes around each object. Which hundred boxes should the second stage classify?
@@ -204,9 +204,10 @@ course.player(draw_step, captions, size=(6.6, 3.4), seconds=3)
 
 # %% nms-yours
 def suppress(box_array, scores, iou_threshold):
-    """Return the indices of the kept boxes, by descending score, (K,).
+    """Return the indices of the kept boxes, by descending score, (K,) integers.
 
-    box_array (N, 4); scores (N,), any numbers, also negative ones. N may be 0.
+    box_array (N, 4); scores (N,), any numbers, also negative ones. N may be 0; the result
+    is then an empty array of integers.
     Process the boxes by descending score; ties keep the earlier box first. Each kept box
     removes all later boxes whose IoU with it is greater than `iou_threshold`. Do not change
     the arguments. `boxes.iou(a, b)` returns the IoU of all pairs, (len(a), len(b)).
@@ -336,11 +337,14 @@ for ax, number in zip(figure.subplots(1, 3), (3, 12, 18), strict=True):
         plot.image(ax, sheet), digits["boxes"], digits["labels"], class_names=pages.classes
     )
     plot.title(ax, f"Doubled page {number}", f"{len(digits['boxes'])} digits")
+overlaps = np.triu(boxes.iou(digits["boxes"], digits["boxes"]), k=1)  # (G, G), of page 18
+both = list(np.unravel_index(overlaps.argmax(), overlaps.shape))
+assert {pages.classes[label] for label in digits["labels"][both]} == {"7", "8"}
 course.show(
     figure,
     "Three doubled pages with their digits and ground-truth boxes. On each page, some "
-    "digits lie on top of each other. On doubled page 18, the boxes of a 7 and an 8 "
-    "nearly coincide.",
+    "digits lie on top of each other. On doubled page 18, the boxes of a 7 and an 8 have "
+    f"an IoU of {overlaps.max():.2f}.",
 )
 
 # %% recall-by-step
@@ -774,13 +778,13 @@ assert number == 1
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Give all candidates the same score. What does NMS keep then, and what determines the order?
-# 2. Take the three boxes of "A number to check" at a threshold of 0.1, and move the third box to the right. From which
-#    x on are two boxes kept? First calculate x, then test it with `nms.nms`.
+# 2. Take the three boxes of "A number to check" at a threshold of 0.1, and move the third box to the right. What is the
+#    smallest x at which two boxes are kept? First calculate x, then test it with `nms.nms`.
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. In `boxes_by_step`, pass 100, 50 or 20 to `rpn.top_k`. When does the recall start to decrease, on both kinds of
 #    pages?
@@ -792,7 +796,7 @@ assert number == 1
 #    `rcnn.evaluate.evaluate(model, doubled).mean_ap` to measure what the mistake costs on the doubled pages. Which
 #    digits are lost?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Instead of removing a box, multiply its score by $1 - \mathrm{IoU}$ and sort again (linear Soft-NMS [2]). Plot lost
 #    objects and duplicates as in section 7, with a score threshold instead of the NMS threshold.

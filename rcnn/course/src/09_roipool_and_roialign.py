@@ -26,7 +26,7 @@
 # *Prerequisites.* Notebooks 01 and 03 (stride, receptive field). You need matrix products, and the chain rule for the
 # gradients.
 #
-# *Time.* About 3 hours.
+# *Time.* About three hours.
 #
 # **The question.** A proposal can be as small as a letter or as large as the page, and its corners can lie between the
 # cells of the feature map. The layers of the head need an input of one fixed shape. How can we read 7 × 7 numbers from
@@ -130,8 +130,9 @@ cells = box * scale
 corners = rounded(cells)
 print("corners in cells", cells, "rounded", corners)
 print("moved by        ", (corners - cells) / scale, "pixels")
+assert cells[[0, 2]].tolist() == [9.75, 13.5]
 assert (cells[2:] - cells[:2]).tolist() == [3.75, 5.125]
-assert (corners[2:] - corners[:2] + 1).tolist() == [5, 6]
+assert corners.tolist() == [10, 7, 14, 12]  # 5 columns and 6 rows
 
 figure = plot.figure(10, 5.2)
 for ax, size in zip(figure.subplots(1, 2), ((1, 1), (2, 2)), strict=True):
@@ -158,7 +159,8 @@ def bin_bounds(low, high, bins, pixels):
     start and stop are integers in 0 .. pixels. A bin contains the cells start .. stop - 1.
     An empty bin has start = stop.
     low, high: ends of the RoI along this axis, already multiplied by the scale, but not
-    rounded.
+    rounded. They may be negative, or beyond the map.
+    bins: number of bins along this axis, ph or pw.
     pixels: number of cells of the map along this axis, H or W.
     """
     ### BEGIN SOLUTION
@@ -178,7 +180,7 @@ def roi_pool(features, rois, roi_images, output_size, spatial_scale):
 
     A bin without cells has the value 0.
     features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R
-    may be 0.
+    may be 0. The arguments must not change.
     """
     ### BEGIN SOLUTION
     ph, pw = output_size
@@ -219,9 +221,10 @@ def roi_pool_backward(grad, features, rois, roi_images, spatial_scale):
     """Return the gradient of roi_pool with respect to its features, (N, C, H, W) floats.
 
     grad (R, C, ph, pw): gradient with respect to the result of roi_pool for the other
-    arguments.
-    If several cells of a bin are the largest, the first one (by row, then by
-    column) gets the gradient.
+    arguments. It may contain integers. R may be 0; the gradient is then 0 everywhere.
+    If several cells of a bin are the largest, the first one (by row, then by column) gets
+    the whole gradient. The gradient of a bin without cells goes nowhere. The arguments must
+    not change.
     """
     ### BEGIN SOLUTION
     out = np.zeros(features.shape)
@@ -360,7 +363,7 @@ course.player(draw_slide, captions, size=(10, 3.5), seconds=2)
 
 # %% align-yours
 def bin_weights(low, high, bins, pixels, sampling_ratio, aligned):
-    """Return the weight of each cell in each bin along one axis, (bins, pixels).
+    """Return the weight of each cell in each bin along one axis, (bins, pixels) floats.
 
     low, high: ends of the RoI along this axis, already multiplied by the scale.
     pixels: number of cells of the map along this axis, H or W.
@@ -386,7 +389,7 @@ def roi_align(
     """Return the mean of the points in each bin of each RoI, (R, C, ph, pw), as floats.
 
     features (N, C, H, W); rois (R, 4) in pixels; roi_images (R,); output_size (ph, pw). R
-    may be 0.
+    may be 0. The arguments must not change.
     """
     ### BEGIN SOLUTION
     ph, pw = output_size
@@ -450,7 +453,7 @@ def roi_align_backward(
     """Return the gradient of roi_align with respect to its features, (N, C, H, W) floats.
 
     grad (R, C, ph, pw): gradient with respect to the result of roi_align for the other
-    arguments.
+    arguments. R may be 0; the result is then 0 everywhere. The arguments must not change.
     features_shape: (N, C, H, W).
     """
     ### BEGIN SOLUTION
@@ -782,7 +785,7 @@ assert np.isclose(aligned, 16.5) and pooled == 33
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. On the map of "A number to check", move the RoI to `(1.4, 1.4, 3.4, 3.4)`, then to `(1.5, 1.5, 3.5, 3.5)`. What do
 #    RoIAlign and RoIPool return? First calculate by hand.
@@ -790,7 +793,7 @@ assert np.isclose(aligned, 16.5) and pooled == 33
 #    `rcnn.evaluate.evaluate_detections`, where `num_classes` is `model.config.num_classes`. Does the AP return to its
 #    old value? Why not?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. In `bin_weights`, read the nearest cell instead of interpolating. What is the largest shift on the ramps now, and
 #    which of the two roundings of RoIPool did you bring back?
@@ -799,7 +802,7 @@ assert np.isclose(aligned, 16.5) and pooled == 33
 # 5. Take a RoI that is half outside the page. Points far outside count as 0 in the mean. Which information does this
 #    give to the head, compared with a mean that leaves these points out?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Replace the mean over points by the exact mean of the interpolated values over each bin: write a function
 #    `bin_weights` that integrates $\max(0, 1 - |x - k|)$ over the bin. Compare it with 32 × 32 points, as in section 6,

@@ -162,10 +162,11 @@ def roi_targets(
     proposals: (P, 4); P may be 0.
     gt_boxes, gt_labels: (G, 4), (G,); G may be 0.
     weights: the factors of dx, dy, dw, dh.
-    rng: the np.random.Generator that draws the sample.
+    rng: the np.random.Generator that draws the sample, without replacement.
 
-    Label and deltas are 0 for background. The rows may be in any order, but it must be the
-    same order in all three arrays.
+    The rois are unchanged rows of the candidates; equal candidates are not merged. The
+    labels are integers. Label and deltas are 0 for background. The rows may be in any
+    order, but it must be the same order in all three arrays. The arguments must not change.
     """
     ### BEGIN SOLUTION
     candidates = np.concatenate([proposals, gt_boxes])  # (P + G, 4)
@@ -353,7 +354,8 @@ def head_loss_gradient(class_logits, box_deltas, labels, deltas):
     labels: (R,), the true classes, 0 for background.
     deltas: (R, 4), the target deltas for the true class.
 
-    beta is 1/9.
+    beta is 1/9. A RoI is background because of its label, not because its deltas are 0.
+    The arguments must not change.
     """
     ### BEGIN SOLUTION
     count, rows = max(len(labels), 1), np.arange(len(labels))
@@ -622,7 +624,7 @@ assert np.isclose(logits.grad[:, 0].sum(), derivative)
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Set `positive_fraction` to 1 in `few` and draw the sample of section 7 again, first with the proposals of the
 #    untrained detector, then with those of the trained one. How does the fraction of background change? What would the
@@ -630,7 +632,7 @@ assert np.isclose(logits.grad[:, 0].sum(), derivative)
 # 2. Repeat "A number to check" for the bias of the digit 9. Count its RoIs in the figure of section 7, calculate the
 #    derivative, and compare with `logits.grad`.
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. Require an IoU of at least 0.1 for background, as in [2]. `bg_iou_thresh` cannot express that. What would you
 #    change in your `roi_targets`? Test it with `course.with_and_without`.
@@ -638,7 +640,7 @@ assert np.isclose(logits.grad[:, 0].sum(), derivative)
 #    fall? Look at section 1: for which detector would it be different?
 # 5. Move the RoI of section 9 up and down, or enlarge it. Is its loss lowest where its IoU is highest?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Decode the deltas of the true class for all positive proposals of the trained detector. Then use the new boxes as
 #    RoIs: call `model.forward` and decode again. How much does the mean IoU with the objects rise in the first pass,

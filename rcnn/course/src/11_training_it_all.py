@@ -26,7 +26,7 @@
 #
 # *Prerequisites.* Notebooks 07 (losses), 08 (proposals) and 10 (the second stage); gradient descent.
 #
-# *Time.* About two hours, of which the cells run for about three minutes.
+# *Time.* About two hours, in which the cells run for at most five minutes.
 #
 # **The question.** All stages are written, and all their weights are random. How do half a million random numbers
 # become a detector? How can you tell early in the training whether it works?
@@ -359,7 +359,8 @@ course.show(
 def learning_rate(step, steps, base, warmup, final):
     """Return the learning rate of a step, a number.
 
-    step: s, from 0. steps: S. base: eta_0. warmup: W, which may be 0.
+    step: s, from 0; it may be larger than S. steps: S. base: eta_0.
+    warmup: W, which may be 0, and may be larger than S.
     final: f, the fraction of the base rate that is left at step S and after it.
     """
     ### BEGIN SOLUTION
@@ -803,7 +804,7 @@ course.quiz("""
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. COCO has 80 classes. Compute the first two losses of a detector for COCO by hand. Then measure them on our four
 #    pages: `new_detector(0, ("background", *map(str, range(80))))`.
@@ -811,14 +812,14 @@ course.quiz("""
 #    `train.Recipe(steps=900, lr=1e-3, warmup_steps=0, schedule="steps", milestones=(675,))`. Predict its rates at the
 #    steps 0, 674 and 675, and compare them with `lr_at`. Draw it next to your schedule.
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. Remove `zero_grad` from your step and overfit the four pages again. How does the curve change? Would you notice it
 #    in 900 steps on new pages?
 # 4. Overfit four pages with random labels. Do the losses become almost 0? What does that say about the test?
 # 5. In section 6, freeze nothing, and train for 120 steps with your learning rate. How do the proposals change?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Train shapes with `optimizer="sgd"` and `lr=0.02`. How do the four curves differ from Adam's after 200 steps?
 # 7. Train shapes for 450 steps of eight pages instead of 900 steps of four, once with the same learning rate and once

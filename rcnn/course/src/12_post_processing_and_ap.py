@@ -43,7 +43,7 @@
 # | average precision | precision (D,), recall (D,) | a number from 0 to 1 |
 #
 # *History.* The PASCAL VOC challenge [2] took average precision from text retrieval and read the curve at eleven
-# recalls; from 2010 on, it used the area. In 2014, COCO [3] added the mean over ten IoU thresholds. Most papers since
+# recalls; from 2010 to 2012, it used the area. In 2014, COCO [3] added the mean over ten IoU thresholds. Most papers since
 # then report COCO's number.
 #
 # [1] Girshick: *Fast R-CNN*, 2015 (arXiv 1504.08083). [2] Everingham, Van Gool, Williams, Winn, Zisserman: *The PASCAL
@@ -235,13 +235,14 @@ def assign(box_array, scores, gt_boxes, iou_threshold):
     """Return which detections are correct, (D,) bool, in the order of box_array.
 
     box_array: (D, 4), the detected boxes of one class in one image; D may be 0.
-    scores: (D,)
+    scores: (D,), any numbers, also negative ones.
     gt_boxes: (G, 4), the objects of this class; G may be 0.
 
     Process the detections by descending score; ties keep the first. Compare each one with
-    the object that it overlaps most. It is correct if that IoU is at least iou_threshold
-    and no earlier detection was correct for the same object. `boxes.iou(a, b)` returns the
-    IoU of all pairs, (len(a), len(b)).
+    the object that it overlaps most, of equal IoUs with the first object. It is correct if
+    that IoU is at least iou_threshold and no earlier detection was correct for the same
+    object. The arguments must not change. `boxes.iou(a, b)` returns the IoU of all pairs,
+    (len(a), len(b)).
     """
     ### BEGIN SOLUTION
     correct = np.zeros(len(box_array), bool)
@@ -420,7 +421,8 @@ def average_precision(recall, precision, method):
     may be 0.
     method: "voc2007", "voc2012" or "coco".
 
-    Without a point, it is 0. If the recall is NaN because there are no objects, it is NaN.
+    If D is 0, it is 0. If the recall is NaN because there are no objects, it is NaN. The
+    arguments must not change.
     """
     ### BEGIN SOLUTION
     recall, precision = np.asarray(recall, float), np.asarray(precision, float)
@@ -509,7 +511,8 @@ ax = plot.lines(
 )
 ax.set_ylim(0, 1)
 plot.title(ax, "AP at each of COCO's thresholds", "dotted: their mean")
-assert (np.diff(by_threshold) < 0).all()
+falls = np.diff(by_threshold)
+assert (falls < 0).all() and evaluate.coco.IOU_THRESHOLDS[falls.argmin()] > 0.79
 course.show(
     figure,
     f"The mean AP decreases with the IoU threshold, from {by_threshold[0]:.2f} at 0.5 to "
@@ -662,13 +665,13 @@ course.quiz("""
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Multiply all scores by 0.5, or take their square roots. Predict which numbers of section 7 and which thresholds of
 #    section 6 change.
 # 2. Give every detection the score 1. The order is then that of the pages. What is the mean AP?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. Write `batched_nms(boxes, scores, groups, iou_threshold)` with a single call of `nms.nms`: move the boxes of each
 #    class so far that they cannot overlap those of another class. Then run the detector with it: in a block
@@ -677,7 +680,7 @@ course.quiz("""
 # 4. For each digit, find the threshold that makes precision and recall equal. Are the ten thresholds similar?
 # 5. `model.predict(images, nms_thresh=1.0)` removes no duplicates. Predict its mean AP before you measure it.
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. How exact is a mean AP that is measured on 40 doubled pages? Draw 40 of them with replacement, evaluate their
 #    detections and targets, and repeat this 200 times. Between which two numbers do 95 % of the mean APs lie? The two

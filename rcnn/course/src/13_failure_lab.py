@@ -166,9 +166,9 @@ assert (np.abs(measured[:, 2] - np.log(11)) < 0.05).sum() == 1 and (
 #
 # For each stage and each object, find the box that overlaps the object best. If a stage loses an object, later stages
 # rarely find it again ([1] section 4.1 measures the recall of proposals separately). Also measure activations: the
-# input of the network should have a mean and a standard deviation of about 1 or less. A trained head is certain of most
-# of its RoIs. The entropy of a row of class probabilities, $-\sum_c p_c \log p_c$, is 0 if the head is certain, and
-# log 11 = 2.40 if all classes are equally probable.
+# pixels of the batch should have a mean between about -1 and 1, and a standard deviation of about 1 or less. A trained
+# head is certain of most of its RoIs. The entropy of a row of class probabilities, $-\sum_c p_c \log p_c$, is 0 if the
+# head is certain, and log 11 = 2.40 if all classes are equally probable.
 
 
 # %% measures
@@ -269,13 +269,13 @@ course.show(
 def recalls(found, wanted):
     """Return three recalls: as annotated, with swapped axes, with the boxes of other pages.
 
-    found, wanted: for each of N >= 2 pages, the detected boxes (D, 4) and the annotated
-    boxes (G, 4). Do not change them.
+    found, wanted: lists; for each of N >= 2 pages, the detected boxes (D, 4) and the
+    annotated boxes (G, 4). On some pages, D or G may be 0. Do not change them.
 
-    A recall is the fraction of all annotated boxes that have a detected box on their page
-    with an IoU of at least 0.5. For the second recall, read the annotated boxes as y1, x1,
-    y2, x2. For the third recall, pair page i with the annotated boxes of page (i + k) % N;
-    the k in 1 .. N - 1 with the highest recall counts.
+    Return a tuple of three numbers. A recall is the fraction of all annotated boxes that
+    have a detected box on their page with an IoU of at least 0.5. For the second recall,
+    read the annotated boxes as y1, x1, y2, x2. For the third recall, pair page i with the
+    annotated boxes of page (i + k) % N; the k in 1 .. N - 1 with the highest recall counts.
     """
 
     ### BEGIN SOLUTION
@@ -776,14 +776,14 @@ course.quiz("""
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. `rcnn.replace("cell_anchors", lambda sizes, ratios: 1.5 * rcnn.anchors.cell_anchors(sizes, ratios))` makes anchors
 #    larger within a `with` block. Compute `measure(*examine_pages(reference))` in such a block. Predict first which of
 #    the eight numbers change.
 # 2. Call `examine(reference)`. Which numbers does the doctor measure that section 3 does not?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. Plant another fault: boxes that are shifted by 2 pixels, one third of the annotations missing, red and blue swapped.
 #    Which numbers of this notebook show it? Does the doctor find it?
@@ -793,7 +793,7 @@ course.quiz("""
 # 5. Make the faults smaller: anchors 1.5 times as large, or the boxes of another page for a quarter of the pages. When
 #    does your function miss the fault? Does the AP still suffer then?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Train shapes with swapped boxes for 300 steps instead of 80. A convolution has almost no information about the
 #    position on the page. What is the best that the network can do?

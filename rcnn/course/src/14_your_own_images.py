@@ -218,7 +218,8 @@ def repair_names(names, classes):
 
     The result is a pair: a tuple of G str, and an array (G,) of int.
     names: G names. Each one equals a class, apart from capital letters. G may be 0.
-    classes: the class names, background first. A label is an index into classes.
+    classes: the class names, background first; they may contain capital letters, too. A
+    label is an index into classes.
     """
     ### BEGIN SOLUTION
     lower = [name.lower() for name in classes]
@@ -265,7 +266,8 @@ def repair_boxes(box_array, stated, actual):
     actual: the size (height, width) of the image file.
 
     - If x2 < x1 or y2 < y1, exchange the two.
-    - Multiply by the actual width or height, divided by the stated one.
+    - Multiply x by the actual width divided by the stated one, and y by the quotient of the
+      heights. Do not round.
     - Clip the boxes to the image file; `boxes.clip(box_array, size)` does this.
     """
     ### BEGIN SOLUTION
@@ -313,9 +315,9 @@ print("repair_boxes: correct")
 def distinct_rows(box_array, labels):
     """Return the indices of the objects to keep, in ascending order.
 
-    Of equal objects, keep only the first.
+    Of equal objects, keep only the first. The result is a list or an array of integers.
     box_array, labels: (G, 4), (G,), after the repair; G may be 0. Two objects are equal if
-    they have the same box and the same label.
+    they have exactly the same box and the same label.
     """
     ### BEGIN SOLUTION
     pairs = zip(box_array.tolist(), labels.tolist(), strict=True)
@@ -352,16 +354,18 @@ def repair(annotations):
 
     annotations.records: a list of `Record`; annotations.classes: the class names,
     background first. A record has
-    - image: a path; size: the stated (height, width), or None;
+    - image: a path; size: the stated (height, width), or None if the file does not state
+      it: the boxes are then in pixels of the image file, so do not scale them;
     - boxes (G, 4), names (a tuple of G), labels (G,), which are -1 if the name is not among
       the classes;
     - the arrays difficult, crowd, truncated and areas, (G,) each.
 
-    Leave out each record whose image does not exist, and keep all others. Apply your three
-    functions to the names, labels and boxes of each one. Set its size to that of the file:
-    `Image.open(path).size` is (width, height). All arrays, and names, keep one row for each
-    object. The values of areas may be wrong. Records and annotations are frozen: make new
-    ones with `dataclasses.replace(record, boxes=...)`.
+    Leave out each record whose image does not exist, and keep all others, also a record
+    without objects, or a second record of the same image. Apply your three functions to the
+    names, labels and boxes of each one; compare only objects of the same record. Set its
+    size to that of the file: `Image.open(path).size` is (width, height). All arrays, and
+    names, keep one row for each object. The values of areas may be wrong. Records and
+    annotations are frozen: make new ones with `dataclasses.replace(record, boxes=...)`.
     """
     ### BEGIN SOLUTION
     records = []
@@ -524,11 +528,10 @@ for factor in (1, 2, 3):
 # 2. `choose_anchors` chooses three of each. Look at the quantiles of your sizes and ratios.
 #
 # The check of step 2 applies your anchors to *other* images of the same kind. There, at least **99 %** of the objects
-# must have an anchor with an IoU of 0.5, and **90 %** one with an IoU of 0.7. The check draws new images of three
-# kinds: with wide, with almost square and with tall objects. Their sizes differ by a factor of about 2.4, and their
-# ratios by about
-# 2. You may call `evaluate.suggest`, which searches for such anchors, but a few lines with the ideas of the last section
-# are enough.
+# must have an anchor with an IoU of at least 0.5, and **90 %** one with an IoU of at least 0.7. The check draws new
+# images of three kinds: with wide, with almost square and with tall objects. Their sizes differ by a factor of up to
+# 2.4, and their ratios by a factor of up to 2. You may call `evaluate.suggest`, which searches for such anchors, but a
+# few lines with the ideas of the last section are enough.
 #
 # > **What people get wrong.** Anchors are in pixels of the *batch*, and the boxes of a data set are in pixels of their
 # > images. If an image is resized from 600 to 800 pixels, an object of 60 pixels gets 80. Another mistake: if you fit
@@ -610,8 +613,10 @@ print("object_shapes: correct")
 def choose_anchors(dataset, strides, min_size, max_size):
     """Return (sizes, ratios), at most three of each, for the objects of such images.
 
+    Both are sequences of positive numbers.
     strides: [(rows, columns)] of the only level.
-    dataset, min_size, max_size: as in `object_shapes`, which you may call.
+    dataset, min_size, max_size: as in `object_shapes`, which you may call. Some of the
+    images may have no objects.
     """
     ### BEGIN SOLUTION
     sizes, ratios = object_shapes(dataset, min_size, max_size)
@@ -874,9 +879,9 @@ course.show(
 # folder full of pagodas, `evaluate.suggest` would change the sizes.
 #
 # The next cell is the code for a script. With `COCO_WEIGHTS = "coco"`, it downloads the file once, checks its hash and
-# keeps it. With a path, it reads that file. This page was made without weights. torchvision's detector returns the same
-# boxes from the same file, up to the rounding errors of float32. The pagoda will not be found, because COCO has no such
-# class. Boats and people are among its classes.
+# keeps it. With a path, it reads that file. The output on this page was computed without weights. torchvision's
+# detector returns the same boxes from the same file, up to the rounding errors of float32. The pagoda will not be found,
+# because COCO has no such class. Boats and people are among its classes.
 
 # %% coco-shown
 figure = None
@@ -1057,18 +1062,18 @@ course.quiz("""
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Print the coverage of `course.photos.Coins(40)` by the anchors of the small network, with a short side of 96 and a
 #    long side of 192 pixels. Which of their sizes do the coins need?
 # 2. Keep the anchors of the small network: `dataclasses.replace(begun, anchors=None)`. What changes, and why so little?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. How many boards are enough? Train on `boards.subset(range(n))` for $n$ = 5, 10, 20, 40, from the weights of digits.
 # 4. `dataclasses.replace(recipe, flip=0.5)` mirrors half of the boards. For which digits does the AP decrease?
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 5. Train on faults: add 3 pixels to x1 and x2 of every box before you write the folder. What do `validate` and the
 #    doctor report? What is the AP at an IoU of 0.75 (`evaluate.evaluate(..., iou_threshold=0.75)`)?

@@ -313,11 +313,11 @@ def thumbnail(image):
 
 
 def find_leaks(train_photos, val_photos):
-    """Return the pairs (i, j) for which val_photos[j] is a copy of train_photos[i].
+    """Return the list of pairs (i, j) for which val_photos[j] is a copy of train_photos[i].
 
-    The pairs are in ascending order.
+    The pairs are in ascending order: by i, then by j. Without copies, the list is empty.
     train_photos, val_photos: lists of photos (H, W, 3) uint8 with any sizes. A list may be
-    empty.
+    empty. The photos must not change.
     """
 
     ### BEGIN SOLUTION
@@ -533,10 +533,11 @@ found, targets = evaluate.predictions(detector, unseen, progress=False)
 def bootstrap_interval(measure, count, draws, rng):
     """Return (low, high): the limits of the middle 95 % of a measure over resampled photos.
 
-    measure: a function that takes `count` indices of photos, of which some may be equal,
-    and returns a number, or NaN if the photos have no objects. Leave NaN out.
+    measure: a function that takes `count` indices of photos, an array of integers of which
+    some may be equal, and returns a number, or NaN if the photos have no objects. Call it
+    once for each sample, and leave NaN out.
     count: the number of photos. draws: the number of samples. rng: the np.random.Generator
-    to draw with.
+    to draw with, the only source of randomness.
     """
     ### BEGIN SOLUTION
     values = [measure(rng.integers(count, size=count)) for _ in range(draws)]
@@ -679,7 +680,7 @@ course.show(
 #
 # Now turn the question around: run the detector on the *training* photos. A detection with a high score where there is
 # no box is either an error of the detector or a box that you forgot. The two are easy to tell apart: look. **Predict**
-# how the two photos come out in which a coin has no box, although the detector was trained on them.
+# what the detector finds in the two photos in which a coin has no box, although it was trained on these photos.
 
 # %% missing-shown
 on_train, train_targets = evaluate.predictions(detector, learnt, progress=False)
@@ -940,12 +941,12 @@ course.quiz("""
 #
 # ## Exercises without solutions
 #
-# **Warm-up**
+# **Warm-up** (minutes)
 #
 # 1. Sort the photos for validation by the number of objects. Is the AP of a photo (`by_photo`) related to it?
 # 2. Set `THRESHOLD` to 0.5 and run the notebook again. Which conclusions change?
 #
-# **Core**
+# **Core** (half an hour)
 #
 # 3. `find_leaks` finds no mirrored copies, and no crops. Extend it to mirrored copies. Which threshold separates
 #    copies from other photos here?
@@ -953,7 +954,7 @@ course.quiz("""
 # 5. Draw bootstrap samples of *objects* instead of photos: for each object, note whether the detector finds it, and
 #    resample these. Compare the interval of the recall with that over photos.
 #
-# **Stretch**
+# **Stretch** (an evening)
 #
 # 6. Run the whole notebook with your own photos, and write a report of two pages. Exchange it with another learner, and
 #    grade each other's report by the rubric.
