@@ -24,6 +24,7 @@ def answer(description: str, function: Callable[..., Any], hint: str = "") -> tu
 # ---------------------------------------------------------------------- answers as text
 
 TEXTS = Path(__file__).parent / "texts"
+CELLS = Path(__file__).parent / "cells"  # answers to exercises whose check is code in the notebook
 HEAD = """
 import dataclasses, math
 import numpy as np
@@ -51,13 +52,13 @@ class Text(NamedTuple):
         return [value for name, value in names.items() if name not in given and callable(value)][-1]
 
 
-def texts() -> Iterator[Text]:
-    """Yield the answers in tests/mutants/texts, in which one file belongs to one check.
+def texts(folder: Path = TEXTS) -> Iterator[Text]:
+    """Yield the answers in a folder, by default tests/mutants/texts. Each file belongs to one check.
 
     A line "== wrong: description | hint" or "== right: description" begins an answer. It consists of code, or of
     changes of the answer "== base": lines that begin with "-" are replaced by the next lines that begin with "+".
     """
-    for path in sorted(TEXTS.glob("*.txt")):
+    for path in sorted(folder.glob("*.txt")):
         _, *parts = re.split(r"^== ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         base = parts[0].split("\n", 1)[1]
         yield Text(path.stem, True, "base", "", base)

@@ -577,13 +577,17 @@ def examine(expected, why, *rows, size=(20, 30), num_classes=4):
     """Raise CheckFailed unless box_fault returns `expected` for the rows (box, label)."""
     table = np.array(rows, float).reshape(-1, 5)
     numbers, labels = table[:, :4].astype(np.float32), table[:, 4].astype(int)
-    given = box_fault(numbers, labels, size, num_classes)
+    copies = numbers.copy(), labels.copy()
+    given = box_fault(*copies, size, num_classes)
     if given != expected:
         raise checks.CheckFailed(
             f"box_fault returns {given!r}, expected {expected!r}, for size {size}, "
             f"num_classes {num_classes} and the rows (x1, y1, x2, y2, label) "
             f"{table.tolist()}\nHint: {why}"
         )
+    for before, after in zip((numbers, labels), copies, strict=True):
+        if not np.array_equal(before, after, equal_nan=True):
+            raise checks.CheckFailed("box_fault changes its arguments. Work on a copy.")
 
 
 whole = (2, 3, 8, 9, 1)
@@ -592,18 +596,27 @@ examine(None, "All values are valid; the largest label is L - 1.", whole, (0, 0,
 examine("label", "0 is the background.", whole, (1, 1, 5, 5, 0))
 examine("label", "The largest label is L - 1.", whole, (1, 1, 5, 5, 4))
 examine("label", "A label must not be negative.", (1, 1, 5, 5, -1), whole)
-examine("label", "The first kind of the table counts.", (5, 1, 1, 5, 0))
 examine("empty", "x2 must be greater than x1.", whole, (5, 1, 5, 6, 1))
 examine("empty", "y2 must be greater than y1.", (1, 6, 5, 3, 1))
 examine("empty", "Comparisons with NaN are false.", whole, (np.nan, 1, 5, 6, 1))
+examine("empty", "Comparisons with NaN are false.", (1, 1, 5, np.nan, 1))
 examine(None, "One pixel beyond the page is accepted.", (-1, -1, 31, 21, 2), whole)
 examine("outside", "x belongs to the width, y to the height.", whole, (1, 1, 5, 25, 1))
 examine("outside", "x1 may be -1, but not less.", (-2, 1, 5, 5, 1))
+examine("outside", "y1 may be -1, but not less.", (1, -2, 5, 5, 1))
 examine("outside", "x2 may be width + 1, but not more.", (1, 1, 32, 5, 1))
+examine("outside", "y2 may be height + 1, but not more.", whole, (1, 1, 5, 22, 1))
 examine(None, "For width 20 and height 30, y may be 25.", (1, 1, 5, 25, 1), size=(30, 20))
-examine("twice", "The same box with the same label.", whole, (1, 1, 5, 5, 2), whole)
+other = (1, 1, 5, 5, 2)
+examine("twice", "The same box with the same label.", whole, other, whole)
+examine("twice", "Compare every row with all other rows.", other, whole, whole)
 examine(None, "The labels differ.", whole, (2, 3, 8, 9, 2))
 examine(None, "The boxes differ.", whole, (2, 3, 8, 9.5, 1))
+first = "Several kinds apply. The first one in the table counts."
+label, empty, outside = (5, 1, 1, 5, 0), (5, 1, 5, 6, 1), (1, 1, 32, 5, 1)
+examine("label", first, outside, empty, label, label)
+examine("empty", first, outside, empty, empty)
+examine("outside", first, outside, outside)
 print("box_fault: right")
 
 # %% contrast [markdown]
@@ -638,26 +651,26 @@ def ink_contrast(image, boxes):
 
 
 # %% contrast-check points=1
-steps = np.add.outer(10 * np.arange(4), np.arange(6)).astype(np.uint8)  # (4, 6)
-coloured = steps[:, :, None] + np.array(
-    [0, 30, 60], np.uint8
-)  # grey: 10 * row + column + 30
-contrasts = {  # boxes: the expected result; the median of `coloured` is 47.5
-    ((0, 0, 1, 1),): 17.5,
-    ((2, 1, 3, 2),): 5.5,
-    ((1, 0, 4, 2),): 10.5,
-    ((2.5, 1.5, 3.5, 2.5),): 0.0,
-    ((-0.8, -1, 1.2, 1),): 17.0,
-    ((5, 3, 7, 5),): -17.5,
-    ((0, 0, 1, 1), (1, 0, 4, 2)): 14.0,
-}
-for some_boxes, expected in contrasts.items():
+row, column = np.indices((4, 6))
+grey = 60 + 20 * row + column**2  # the median is 100.5
+colours = [grey + 5 * row, grey + 5 * row, grey - 10 * row]  # their mean is `grey`
+coloured = np.stack(colours, axis=2).astype(np.uint8)  # (4, 6, 3)
+for some_boxes, average, hint in (  # average: of `grey` in a box, then of the boxes
+    ([[0, 0, 1, 1]], 60, "m is the median grey value. Grey is the mean of the channels."),
+    ([[2, 1, 3, 2]], 84, "The grey value is the mean of the three channels."),
+    ([[1, 0, 4, 2]], 70 + 14 / 3, "Take the mean in a box, not the median."),
+    ([[2.5, 1.5, 3.5, 2.5]], 96.5, "Which pixels does the box cover, even in part?"),
+    ([[-0.8, -1, 1.2, 1]], 60.5, "A negative index counts from the end."),
+    ([[5, 3, 7, 5]], 145, "The box covers a single pixel of the page."),
+    ([[0, 0, 1, 1], [1, 0, 4, 2], [5, 3, 6, 4]], (265 + 44 / 3) / 3, "Average the boxes."),
+):
+    expected = 100.5 - average
     given = ink_contrast(coloured, np.array(some_boxes, np.float32))
-    if np.ndim(given) or not np.isclose(float(given), expected):
+    if given is None or np.ndim(given) or not np.isclose(float(given), expected):
         raise checks.CheckFailed(
-            f"ink_contrast returns {given}, expected {expected}, for the boxes "
-            f"{some_boxes} of an image of 4 × 6 pixels whose grey value is 10 * row + "
-            "column + 30 (its median is 47.5)"
+            f"ink_contrast returns {given}, expected {expected:.3f}, for the boxes "
+            f"{some_boxes} of a page of 4 × 6 pixels whose grey value is 60 + 20 * row + "
+            f"column**2 (median 100.5)\nHint: {hint}"
         )
 print("ink_contrast: right")
 

@@ -318,20 +318,35 @@ def central_differences(function, x, step=1e-5):
 
 
 # %% differences-check points=2
-x, weight = np.random.default_rng().normal(size=(2, 3, 4))
-before = x.copy()
-found = central_differences(lambda at: float((weight * np.sin(at)).sum()), x)
-assert np.shape(found) == x.shape, (
-    f"got a gradient of shape {np.shape(found)}, expected the shape of x, {x.shape}"
-)
-assert np.array_equal(x, before), (
-    "x has changed; work on a copy, because x + h - h is rounded and can differ from x"
-)
+rng = np.random.default_rng()
+for shape, *step in (((5,), 0.5), ((2, 3, 4), 0.01), ((2, 1, 2, 3), 1e-4), ((3, 4),)):
+    x, weight = rng.normal(size=(2, *shape))
+    before, h = x.copy(), step[0] if step else 1e-5
+    where = f"for x of shape {shape} and the step {h}{'' if step else ', the default'}"
+
+    def sines(at, weight=weight):
+        return float((weight * np.sin(at)).sum())
+
+    try:
+        found = central_differences(sines, x, *step)
+    except (ValueError, IndexError) as error:
+        raise checks.CheckFailed(
+            f"central_differences raises {type(error).__name__} {where}: {error}\n"
+            "Hint: x may have any number of axes. np.ndindex(x.shape) lists all indices."
+        ) from None
+    assert np.shape(found) == shape, (
+        f"got a gradient of shape {np.shape(found)} {where}; expected the shape of x"
+    )
+    assert np.array_equal(x, before), (
+        "x has changed; work on a copy, because x + h - h is rounded and can differ from x"
+    )
+    # Central differences of a sine, not its derivative: they differ if h is large.
+    expected = weight * np.cos(x) * np.sin(h) / h
+    assert (away := np.abs(found - expected).max()) < 1e-8, (
+        f"an element is wrong by {away:.1e} {where}. The function is a sum of sines. "
+        "Compute (f(x + h) - f(x - h)) / (2 h) with this step h, for one element at a time"
+    )
 error = np.abs(found - weight * np.cos(x)).max()
-assert error < 2e-8, (
-    f"the error is {error:.1e} for a sum of sines; central differences with step 1e-5 "
-    "reach 1e-10"
-)
 print(f"central_differences: correct, largest error {error:.0e}")
 
 # %% smooth-l-one [markdown]

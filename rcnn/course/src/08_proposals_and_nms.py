@@ -680,10 +680,11 @@ def suppress_in_groups(box_array, scores, groups, iou_threshold):
 
 # %% batched-check points=2
 rng = np.random.default_rng()
-for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
-    # Most coordinates are negative.
-    corner = rng.integers(-40, -10, (count, 2)).astype(float)
+for trial, count in enumerate((0, 1, *np.repeat(range(2, 9), 30), 200)):
+    # Two clusters, with negative and with positive coordinates. Some are very large.
+    corner = rng.integers(-40, -25, (count, 2)) + 40.0 * rng.integers(0, 2, (count, 1))
     drawn = np.concatenate([corner, corner + rng.integers(5, 20, (count, 2))], axis=1)
+    drawn *= 1e6 if trial % 5 == 4 else 1
     values, group = rng.integers(0, 10, count) / 10, rng.integers(-2, 3, count)
     expected = nms.batched_nms(drawn, values, group, 0.45)
     try:
@@ -705,7 +706,7 @@ for count in (0, 1, *np.repeat(range(2, 9), 30), 200):
             "sort all groups together, by descending score"
             if same
             else "are the indices those of box_array, not of one group? Do boxes of "
-            "different groups stay separate, even if coordinates are negative?"
+            "different groups stay separate, even if coordinates are negative or large?"
         )
         raise checks.CheckFailed(
             f"suppress_in_groups: wrong for {count} boxes. The first boxes are\n"

@@ -230,30 +230,56 @@ def repair_names(names, classes):
 
 # %% names-check points=1
 def expect(function, arguments, expected, hint):
-    """Raise CheckFailed unless a function returns the expected arrays."""
-    result = function(*arguments)
+    """Return the result of a function. Raise CheckFailed unless it is as expected."""
+    call = f"{function.__name__}({', '.join(map(repr, arguments))})"
+    try:
+        result = function(*arguments)
+    except (ValueError, IndexError, KeyError, TypeError) as error:
+        raise checks.CheckFailed(
+            f"{call} raises {type(error).__name__}: {error}\nHint: {hint}"
+        ) from None
     results, wanted = (r if isinstance(r, tuple) else (r,) for r in (result, expected))
     same = len(results) == len(wanted) and all(map(np.array_equal, results, wanted))
     if not same:
-        shown = ", ".join(map(repr, arguments))
         raise checks.CheckFailed(
-            f"{function.__name__}({shown}) returns {result!r}, expected {expected!r}\n"
-            f"Hint: {hint}"
+            f"{call} returns {result!r}, expected {expected!r}\nHint: {hint}"
         )
+    return result
 
 
-classes = ("background", "cat", "Dog")
+classes = ("background", "catfish", "cat", "Dog", "hotDog", "Dogs")
 for names, spelled, labels, hint in (
-    (("cat", "Dog"), ("cat", "Dog"), [1, 2], "These names are correct already."),
     (
-        ("DOG", "Cat"),
-        ("Dog", "cat"),
-        [2, 1],
+        ("cat", "Dog"),
+        ("cat", "Dog"),
+        [2, 3],
+        "Compare whole names. These are correct already.",
+    ),
+    (
+        ("DOG", "Cat", "dog"),
+        ("Dog", "cat", "Dog"),
+        [3, 2, 3],
         "Compare names without capital letters. A class may have some, too.",
+    ),
+    (
+        ("dogs", "HOTDOG", "Catfish"),
+        ("Dogs", "hotDog", "catfish"),
+        [5, 4, 1],
+        "Return the spelling of the class. Compare whole names, not parts.",
     ),
     ((), (), [], "An image may have no objects."),
 ):
-    expect(repair_names, (names, classes), (spelled, np.array(labels, int)), hint)
+    wanted = spelled, np.array(labels, int)
+    found, numbers = expect(repair_names, (names, classes), wanted, hint)
+    if not isinstance(found, tuple):
+        raise checks.CheckFailed(
+            f"repair_names returns the names as {type(found).__name__}, expected a tuple"
+        )
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu":
+        raise checks.CheckFailed(
+            f"repair_names({names}, {classes}) returns the labels {numbers!r}; expected an "
+            "array of integers\nHint: np.array([]) contains floats. Pass a dtype."
+        )
 print("repair_names: correct")
 
 
@@ -279,16 +305,30 @@ def repair_boxes(box_array, stated, actual):
 
 
 # %% boxes-check points=1
-good, size = np.array([[10.0, 20, 30, 60], [0, 0, 5, 8]]), (100, 80)
+good, size = np.array([[10.5, 20, 30, 60.25], [0, 0, 5, 8]]), (100, 80)
+swap_x, swap_y = [2, 1, 0, 3], [0, 3, 2, 1]
 for given, stated, expected, hint in (
     (good, size, good, "These boxes are correct already."),
-    (good[:, [2, 1, 0, 3]], size, good, "x1 and x2 are exchanged."),
-    (good[:, [0, 3, 2, 1]], size, good, "y1 and y2 are exchanged."),
+    (good[:, swap_x], size, good, "x1 and x2 are exchanged."),
+    (good[:, swap_y], size, good, "y1 and y2 are exchanged."),
+    (good[:, [2, 3, 0, 1]], size, good, "x1 and x2 are exchanged, and y1 and y2, too."),
+    (
+        np.array([good[0, swap_x], good[1, swap_y]]),
+        size,
+        good,
+        "x is exchanged in the first box, y in the second. Exchange them box by box.",
+    ),
     (
         good + [0, 0, 70, 70],
         size,
-        np.array([[10.0, 20, 80, 100], [0, 0, 75, 78]]),
+        np.array([[10.5, 20, 80, 100], [0, 0, 75, 78]]),
         "Clip x to the width, y to the height.",
+    ),
+    (
+        good - [15, 30, 0, 0],
+        size,
+        np.array([[0, 0, 30, 60.25], [0, 0, 5, 8]]),
+        "A coordinate must not be negative.",
     ),
     (
         good * [2, 3, 2, 3],
@@ -299,7 +339,7 @@ for given, stated, expected, hint in (
     (
         good * 2 + [0, 0, 200, 0],
         (200, 160),
-        np.array([[10.0, 20, 80, 60], [0, 0, 80, 8]]),
+        np.array([[10.5, 20, 80, 60.25], [0, 0, 80, 8]]),
         "Scale first, then clip.",
     ),
     (good[:0], size, good[:0], "An image may have no objects."),
@@ -327,8 +367,16 @@ def distinct_rows(box_array, labels):
 
 
 # %% rows-check points=1
+alike = np.array(
+    [[1, 2, 5, 7], [1, 2, 5, 7.25], [1, 2, 6, 7], [1, 3, 5, 7], [2, 2, 5, 7], [1, 2, 6, 6]]
+)
 for rows, labels, kept, hint in (
-    ([0, 1], [1, 1], [0, 1], "These boxes differ."),
+    (
+        [0, 1, 2, 3, 4, 5],
+        [1, 1, 1, 1, 1, 1],
+        [0, 1, 2, 3, 4, 5],
+        "These boxes differ. Compare all four coordinates, each exactly.",
+    ),
     (
         [0, 0],
         [1, 2],
@@ -341,10 +389,11 @@ for rows, labels, kept, hint in (
         [0, 1],
         "Keep the first of equal objects, in the original order.",
     ),
+    ([0, 0, 1, 0], [1, 1, 1, 2], [0, 2, 3], "Go on after an object that is left out."),
     ([], [], [], "An image may have no objects."),
 ):
     rows, labels = np.array(rows, int), np.array(labels, int)
-    expect(distinct_rows, (good[rows], labels), np.array(kept, int), hint)
+    expect(distinct_rows, (alike[rows], labels), np.array(kept, int), hint)
 print("distinct_rows: correct")
 
 
@@ -587,9 +636,9 @@ for dataset, expected, hint in (
     ),
     ([wide], ([6.0, 8.0], [1 / 9, 1.0]), "This image keeps its size."),
     (
-        [wide, empty, tall],
-        ([6.0, 8.0, 40.0], [1 / 9, 1.0, 4.0]),
-        "An image may have no objects.",
+        [tall, empty, wide],
+        ([40.0, 6.0, 8.0], [4.0, 1 / 9, 1.0]),
+        "Keep the order of the images and of their boxes. An image may have no objects.",
     ),
     (
         [pair(50, 400, [0, 0, 16, 16])],
@@ -598,10 +647,19 @@ for dataset, expected, hint in (
     ),
     ([empty], ([], []), "There may be no objects."),
 ):
-    shapes = object_shapes(dataset, 100, 200)
-    if len(shapes) != 2 or not all(
-        np.shape(got) == np.shape(want) and np.allclose(got, want)
-        for got, want in zip(shapes, expected, strict=True)
+    try:
+        shapes = object_shapes(dataset, 100, 200)
+    except (ValueError, IndexError) as error:
+        raise checks.CheckFailed(
+            f"object_shapes raises {type(error).__name__}: {error}\nHint: {hint}"
+        ) from None
+    if (
+        shapes is None
+        or len(shapes) != 2
+        or not all(
+            np.shape(got) == np.shape(want) and np.allclose(got, want)
+            for got, want in zip(shapes, expected, strict=True)
+        )
     ):
         raise checks.CheckFailed(
             f"object_shapes returns {shapes}, expected {expected}\nHint: {hint}"

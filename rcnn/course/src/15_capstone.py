@@ -348,6 +348,11 @@ bank = [
 ]
 bank += [photos.Coins(8, "train", seed=1)[i][0] for i in range(8)]
 black = np.zeros((30, 40, 3), np.uint8)
+down, across = np.where(np.indices((16, 16)) < 8, -1, 1)  # (16, 16) each
+patterns = [  # a correlation of 40 / sqrt(1600 + k * k) with the first one
+    np.repeat((128 + 40 * down + k * across).astype(np.uint8)[:, :, None], 3, axis=2)
+    for k in (0, 8, 9)
+]
 for train_photos, val_photos, expected, hint in (
     (bank[:5], bank[5:], [], "These photos are all different."),
     (bank, [bank[2].copy()], [(2, 0)], "val_photos[0] equals train_photos[2]."),
@@ -382,13 +387,23 @@ for train_photos, val_photos, expected, hint in (
         [],
         "Different photos in fog. Subtract the mean.",
     ),
+    (
+        patterns[:1],
+        patterns[1:],
+        [(0, 0)],
+        "The correlations are 0.981 and 0.976. At least 0.98 is a leak.",
+    ),
     (bank[5:9], [255 - bank[5]], [], "A negative is not a copy: its correlation is -1."),
     ([black, bank[0]], [black + 90], [], "A uniform photo has the norm 0, and no copies."),
     (bank[:2], [], [], "There may be no photos."),
     ([], bank[:2], [], "There may be no photos."),
 ):
     before = [image.copy() for image in (*train_photos, *val_photos)]
-    result = find_leaks(list(train_photos), list(val_photos))
+    try:
+        result = find_leaks(list(train_photos), list(val_photos))
+    except (ValueError, IndexError) as error:
+        message = f"find_leaks raises {type(error).__name__}: {error}\nHint: {hint}"
+        raise checks.CheckFailed(message) from None
     require(
         isinstance(result, list),
         f"find_leaks returns {type(result).__name__}. Return a list of pairs.",
