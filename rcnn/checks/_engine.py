@@ -23,7 +23,7 @@ import numpy as np
 
 from rcnn._validate import integer, optional
 from rcnn.checks import _hints
-from rcnn.checks._recognise import Groups, first_difference, recognise
+from rcnn.checks._recognise import Found, Groups, first_difference, recognise
 
 Function = Callable[..., Any]
 Arguments = Mapping[str, Any]
@@ -42,6 +42,7 @@ OF_SHAPES = re.compile(  # errors of NumPy for arrays whose shapes do not fit to
     r"core dimension|broadcast|not aligned|boolean index did not match|too many indices|out of bounds"
     r"|setting an array element with a sequence|must match exactly|cannot reshape|doesn't match array|out of range"
 )
+ABOUT_DIGITS = re.compile(r"round|integer|whole|digit|fraction|pixel|precision|no number changes")
 NOT_WRITTEN = "is not written yet: it raises NotImplementedError"
 
 
@@ -137,6 +138,8 @@ def run(
     parts: Sequence[str] = (),
     explain: Explain | None = None,
     about_shapes: bool = False,
+    mistakes: Sequence[tuple[Function, str]] = (),
+    of_factor: str | None = None,
 ) -> None:
     """Raise CheckFailed unless `function` agrees with `reference` in every case.
 
@@ -162,6 +165,11 @@ def run(
         hint if it recognises the mistake.
     about_shapes : bool, default: False
         True if the exercise is about shapes. An error about shapes then gets the hint of the case.
+    mistakes : sequence of (callable, str), optional
+        Functions that make a common mistake, each with its hint. If `function` agrees with one of them, the message
+        shows this hint.
+    of_factor : str, optional
+        Hint to show if the result is the expected result, multiplied or divided by a number.
 
     Raises
     ------
@@ -173,7 +181,7 @@ def run(
     check_callable(name, function)
     try:
         with judging(name):
-            _run(name, function, reference, cases, rows, groups, explain, about_shapes)
+            _run(name, function, reference, cases, rows, groups, explain, about_shapes, mistakes, of_factor)
     except CheckFailed as error:
         if not parts:
             raise
@@ -195,18 +203,28 @@ def _run(
     groups: Groups | None,
     explain: Explain | None,
     about_shapes: bool,
+    mistakes: Sequence[tuple[Function, str]],
+    of_factor: str | None,
 ) -> None:
     remaining = _generated(cases)
     passed: list[tuple[Case, Any, Any]] = []
     for case in remaining:
         got, failure = _examined(function, reference, case)
         if failure is not None:
-            found = _recognised(function, reference, [case, *remaining], groups)
+            others = [case, *(other for other, _ in zip(remaining, range(COMPARED - 1), strict=False))]
+            found = _recognised(function, reference, others, groups)
+            common = (hint for mistaken, hint in mistakes if _agrees(function, mistaken, others))
             case, failure = _smallest(function, reference, case, failure, rows)
             if explain is not None:
                 failure = explain(function, case, failure)
-            hint = failure.hint or (None if about_shapes else _hint_about_shapes(case, failure, first=not passed))
-            raise failed(name, case, replace(failure, hint=hint, note=failure.note or found))
+            hint = failure.hint or next(common, None)
+            hint = hint or (None if about_shapes else _hint_about_shapes(case, failure, first=not passed))
+            if found is not None and found.kind == "scaled":
+                hint = hint or of_factor
+            if found is not None and found.kind == "rounded" and not ABOUT_DIGITS.search(case.hint):
+                hint = hint or NOT_ROUNDED
+            note = failure.note or (None if found is None else found.sentence)
+            raise failed(name, case, replace(failure, hint=hint, note=note))
         passed.append((case, got, _snapshot(got)))
     for case, got, before in passed[-REPEATED:]:
         if got is not None and _snapshot(got) != before:
@@ -325,11 +343,32 @@ def _fill_free_memory(expected: Any) -> None:
             del filled
 
 
-def _recognised(function: Function, reference: Function, cases: Iterable[Case], groups: Groups | None) -> str | None:
+def _agrees(function: Function, mistaken: Function, cases: Sequence[Case]) -> bool:
+    """Return True if a function returns what another function returns, in all of these cases."""
+    try:
+        return all(examine(function, mistaken, case) is None for case in cases)
+    except Exception:  # a function with a mistake may raise an error
+        return False
+
+
+def _numbers_of(case: Case) -> dict[str, float]:
+    """Return named numbers by which a wrong function may multiply or divide its result."""
+    numbers: dict[str, float] = {}
+    for name, value in case.arguments.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            numbers[f"`{name}`"] = value
+        elif isinstance(value, np.ndarray) and value.ndim:
+            numbers[f"the number of rows of `{name}`"] = len(value)
+            numbers[f"the number of elements of `{name}`"] = value.size
+    return numbers
+
+
+def _recognised(function: Function, reference: Function, cases: Iterable[Case], groups: Groups | None) -> Found | None:
     """Return a description that fits the wrong outputs of a function in all of these cases, or None."""
     wrong: list[tuple[np.ndarray, np.ndarray]] = []
     masks: list[Mapping[str, np.ndarray]] = []
-    for case, _ in zip(cases, range(COMPARED), strict=False):
+    numbers: list[Mapping[str, float]] = []
+    for case in cases:
         failure = examine(function, reference, case)
         if failure is None:
             continue
@@ -341,7 +380,8 @@ def _recognised(function: Function, reference: Function, cases: Iterable[Case], 
             continue
         wrong.append((failure.got, failure.expected))
         masks.append({} if groups is None else groups(case.arguments))
-    return recognise(wrong, masks, CLOSE)
+        numbers.append(_numbers_of(case))
+    return recognise(wrong, masks, numbers, CLOSE)
 
 
 def _snapshot(got: Any) -> Any:
@@ -612,6 +652,7 @@ ANOTHER_RESULT = (
     "numbers."
 )
 NOT_FLOATS = "An array of floats cannot be used as an index or as a mask. Convert the array, or create it with a dtype."
+NOT_ROUNDED = "Return the numbers as they are computed. Do not round them, and do not convert them to integers."
 NOT_A_MASK = (
     "An array of 0 and 1 is not a mask: as an index, it selects rows 0 and 1. Create the array with dtype bool."
 )

@@ -16,6 +16,9 @@ COUNTS = ((1, 1), (3, 3), (2, 5), (4, 4), (5, 2))  # numbers of rows of two arra
 CENTRES = (-40, 40)  # in units; many boxes extend to the left of the image or above it
 SIDES = (2, 24)  # in units
 LONG = 6  # factor by which some boxes are taller than wide, or wider than tall
+ZEROS = (
+    "An array of zeros is not empty. To find out if there are rows, look at the length of the array, not at its values."
+)
 
 
 @dataclass(frozen=True)

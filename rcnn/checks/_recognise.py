@@ -29,6 +29,26 @@ NEARLY = 2e-3  # relative error that suggests a rounding, and not another mistak
 ENOUGH = 3  # elements that must agree before an output is called a transformed one
 
 
+SAME = 1e-4  # relative difference of two factors that count as equal
+
+
+@dataclass(frozen=True)
+class Found:
+    """A description of the wrong outputs of a function.
+
+    Attributes
+    ----------
+    sentence : str
+        The description.
+    kind : str
+        "scaled" if every output is too small or too large by a factor of its own, "rounded" if the outputs are rounded,
+        or "".
+    """
+
+    sentence: str
+    kind: str = ""
+
+
 @dataclass(frozen=True)
 class Difference:
     """The first element at which two arrays differ.
@@ -72,8 +92,13 @@ def first_difference(got: Any, expected: Any, close: float) -> Difference | None
     return Difference(index, got[index].item(), expected[index].item())
 
 
-def recognise(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray]], close: float) -> str | None:
-    """Return a sentence that describes all wrong outputs of a function, or None.
+def recognise(
+    pairs: Sequence[Pair],
+    masks: Sequence[Mapping[str, np.ndarray]],
+    numbers: Sequence[Mapping[str, float]],
+    close: float,
+) -> Found | None:
+    """Return a description of all wrong outputs of a function, or None.
 
     Parameters
     ----------
@@ -81,24 +106,73 @@ def recognise(pairs: Sequence[Pair], masks: Sequence[Mapping[str, np.ndarray]], 
         The wrong outputs and the expected outputs.
     masks : sequence of mappings
         For each pair, named groups of elements of the result: boolean arrays of the result's shape.
+    numbers : sequence of mappings
+        For each pair, named numbers by which a function may multiply or divide, such as a number of rows.
     close : float
         Tolerance, relative to the largest expected number.
 
     Returns
     -------
-    str or None
-        The sentence. It is None if no description fits all pairs.
+    Found or None
+        The description. It is None if no description fits all pairs.
     """
     if sum(expected.size for _, expected in pairs) < ENOUGH:
         return None
     for sentence, transformed in _transformations(pairs):
         if all(_same(got, transformed(expected), close) for got, expected in pairs):
-            return f"Your result {sentence}."
+            rounded = "rounded" in sentence or "without the digits" in sentence
+            factor = any(sentence == f"is {words} the expected result" for words in FACTORS.values())
+            known = factor and _scaled(pairs, numbers, close) is not None
+            return Found(f"Your result {sentence}.", "rounded" if rounded else "scaled" if known else "")
+    if (scaled := _scaled(pairs, numbers, close)) is not None:
+        return scaled
     if all(_nearly(got, expected) for got, expected in pairs):
-        return (
+        return Found(
             f"Your result is right to within {NEARLY:.1%}. Do you round, use half precision, or add a small constant?"
         )
-    return _partly_right(pairs, masks, close)
+    sentence_of_part = _partly_right(pairs, masks, close)
+    return None if sentence_of_part is None else Found(sentence_of_part)
+
+
+def _scaled(pairs: Sequence[Pair], numbers: Sequence[Mapping[str, float]], close: float) -> Found | None:
+    """Return a description if each output is a multiple of the expected output, or None."""
+    ratios: list[float] = []
+    named: list[Mapping[str, float]] = []
+    elements = rows = 0
+    for (got, expected), values in zip(pairs, numbers, strict=True):
+        if got.shape != expected.shape:
+            return None
+        ours, theirs = _numbers(expected), got.astype(float)
+        counted = np.abs(ours) > close * np.abs(ours).max(initial=0)
+        if not counted.any():  # such an output may be 0 / 0
+            if np.nan_to_num(theirs).any():
+                return None
+            continue
+        ratio = float((theirs[counted] / ours[counted]).mean())
+        if not 0 < ratio < np.inf or not _same(theirs, ratio * ours, close):
+            return None
+        ratios.append(ratio)
+        named.append(values)
+        elements += int(counted.sum())
+        rows += int(counted.sum() > 1)
+    if min(len(ratios), elements) < ENOUGH or abs(ratios[0] - 1) < NEARLY:
+        return None
+    if _alike(ratios, ratios[:1] * len(ratios)):
+        words = f"multiplied by {ratios[0]:.4g}" if ratios[0] > 1 else f"divided by {1 / ratios[0]:.4g}"
+        return Found(f"Your result is the expected result, {words}.", "scaled")
+    for name in named[0]:
+        factors = [values.get(name, 0.0) for values in named]
+        for words, others in (("multiplied", ratios), ("divided", [1 / ratio for ratio in ratios])):
+            if min(factors) > 0 and _alike(others, factors):
+                kind = "" if name.startswith("`") else "scaled"  # a hint of the case is about such an argument
+                return Found(f"Your result is the expected result, {words} by {name}.", kind)
+    if rows < 2:
+        return None
+    return Found("Your result is the expected result, multiplied by a number that differs between calls.", "scaled")
+
+
+def _alike(factors: Sequence[float], others: Sequence[float]) -> bool:
+    return bool(np.allclose(factors, others, rtol=SAME, atol=0))
 
 
 def _nearly(got: np.ndarray, expected: np.ndarray) -> bool:

@@ -76,11 +76,23 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         )
 
     rows, columns = int(rng.integers(4, 7)), int(rng.integers(8, 12))
+    even = 2 * (rows // 2)
     yield levels(
-        [(rows, rows)],
+        [(even, even)],
         [1],
         "Return a list even for a single level. It contains one array with the anchors of every position. The stride "
         "is image side // feature side.",
+    )
+    yield levels(
+        [(even, even)],
+        [2],
+        "Every size of the level is combined with every ratio. At each position, the anchors are in the order of "
+        "`cell_anchors(sizes, ratios)`: all sizes with the first ratio, then all sizes with the second ratio.",
+    )
+    yield Case(
+        {"image_size": (14, 21), "feature_sizes": [(2, 3)], "sizes": ((4.0 * rows + 2,),), "ratios": (4.0, 0.25)},
+        "The cell anchors are rounded first, and then moved by the stride. Rounding after the move gives other corners "
+        "here, because halves are rounded to even numbers.",
     )
     yield levels(
         [(rows, columns)],
@@ -112,6 +124,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "The offset is a fraction of the level's own stride, so it moves the anchors of a deeper level farther.",
         offset=0.5,
     )
+    offsets = rng.permutation([0, 0.25, 1]).tolist()
     for image_size, feature_sizes in (
         ((96, 32), [(12, 4), (6, 2), (3, 1)]),
         ((64, 64), [(8, 8), (4, 4)]),
@@ -123,7 +136,7 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
                 "feature_sizes": feature_sizes,
                 "sizes": tuple((float(12 * 2**level),) for level in range(len(feature_sizes))),
                 "ratios": (4.0, 0.25),
-                "offset": float(rng.choice([0, 0.25, 1])),
+                "offset": offsets.pop(),
             },
             "The image may be tall, wide or square, and its side need not be a multiple of the stride. The stride of "
             "each level is image side // side of the feature map, separately for each axis.",

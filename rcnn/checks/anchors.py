@@ -8,6 +8,7 @@ import numpy as np
 
 from rcnn import anchors
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 
 CLEAR = 0.01  # minimum distance from a rounding tie, in pixels, so that float32 rounds in the same way
@@ -264,6 +265,17 @@ def _grid_cases(rng: np.random.Generator) -> Iterator[Case]:
             "of the four coordinates.",
             offset,
         )
+    yield grid(
+        _cell(rng, 2) + rng.integers(1, 8, (2, 4)) / 8,
+        (2, 3),
+        "A cell anchor need not have whole coordinates. Do not round it, and do not convert it to integers.",
+    )
+    yield grid(
+        np.zeros((1, 4)),
+        (2, 2),
+        f"This cell anchor is a point, so each box is the centre of its cell. {_inputs.ZEROS}",
+        0.5,
+    )
     even = Case(
         {"cell": _cell(rng, 3), "feature_size": (3, 3), "stride": (8, 8), "offset": 1.0},
         "With an offset of 1, the anchors of the first position lie one stride to the right and one stride below.",

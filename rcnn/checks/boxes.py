@@ -196,6 +196,10 @@ def _iou_cases(rng: np.random.Generator) -> Iterator[Case]:
         "None of these boxes has an area, and they lie at different places. The union of each pair is 0, and 0/0 is "
         "NaN. The IoU is defined as 0 here.",
     )
+    zero = np.zeros((1, 4))
+    for boxes1, boxes2 in ((zero, _drawn(rng, 2)), (_drawn(rng, 2), zero)):
+        hint = f"One of these boxes is a point at the origin. {_inputs.ZEROS}"
+        yield Case({"boxes1": boxes1, "boxes2": boxes2}, hint)
     tiny = _inputs.BOX_KINDS[1].draw(rng, 4) / 256
     yield Case(
         {"boxes1": tiny, "boxes2": tiny[::-1].copy()},
@@ -336,6 +340,8 @@ def _convert_cases(rng: np.random.Generator) -> Iterator[Case]:
         "xyxy",
         "The centre of this box is close to the border, so the box begins outside the image. Do not clip it.",
     )
+    for source, target in zip(FORMATS, (*FORMATS[1:], FORMATS[0]), strict=True):
+        yield case(np.zeros((1, 4)), source, target, f"This box is a point at the origin. {_inputs.ZEROS}")
     whole = _inputs.integers(rng, 3)
     for source in FORMATS:
         for target in FORMATS:
@@ -609,6 +615,10 @@ def _decode_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield Case(
         {"deltas": np.zeros((0, 4)), "boxes": np.zeros((0, 4))},
         "Zero boxes are valid input: the result has no rows.",
+    )
+    yield Case(
+        {"deltas": _deltas(rng, 1), "boxes": np.zeros((1, 4))},
+        f"This box is a point at the origin, and it stays there. {_inputs.ZEROS}",
     )
     yield Case(
         {"deltas": np.array([[1, -1, 1, 0]]), "boxes": np.array([box]).astype(np.int64)},

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.roi_heads import RoITargets, loss
@@ -47,6 +48,7 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
         _head_loss_gradient_of,
         _head_cases(generator_of(seed)),
         rows=(("class_logits", "box_deltas", "labels", "deltas"),),
+        of_factor="Each of the two terms is divided by R, the number of all RoIs, and by nothing else. Background counts, too.",
     )
 
 
@@ -189,6 +191,14 @@ def _head_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     wrong_by = rng.choice([-1.0, 1.0], fits.arguments["box_deltas"].shape) * rng.integers(1, 9, (3, classes, 4))
     yield Case({**fits.arguments, "deltas": np.zeros((3, 4)), "box_deltas": wrong_by}, fits.hint)
+    yield Case(
+        {
+            **fits.arguments,
+            "deltas": wrong_by[:, 0] * (fits.arguments["labels"] > 0)[:, None],
+            "box_deltas": np.zeros_like(wrong_by),
+        },
+        f"All predicted deltas are 0, but the target deltas are not. {_inputs.ZEROS}",
+    )
     twice = _head_case(
         rng, _sixteenths(rng, 1, classes), [label], [[far, near, 0, -far]], "Equal RoIs count separately."
     )

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
 
 # sides of a finer and a coarser map, where i * (h / H) or i / (H / h) is slightly too small
 UNEVEN = (((46, 36), (26, 28)), ((36, 46), (28, 26)))
+
+NEAREST = (
+    "The number i * h / H need not be a whole number. Row i of the enlarged map is row floor(i * h / H) of the coarser "
+    "level: round down, not up and not to the nearest whole number."
+)
+ONE_FACTOR = (
+    "The two axes have different factors, because the sides may be odd. Row i of the enlarged map is row floor(i * h / "
+    "H), and column j is column floor(j * w / W)."
+)
+Index = Callable[[np.ndarray, int, int, int, int], np.ndarray]  # from i, h, H, w, W to rows of the coarser level
 
 # ---------------------------------------------------------------------- convolution
 
@@ -71,8 +82,8 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 2, 3),
         (1, 1, 1),
-        "The same weight and bias are used at every position of the map, so their gradients are sums over all "
-        "positions.",
+        "The map has H rows and W columns, also a last row and a last column. The same weight and bias are used at "
+        "every position of the map, so their gradients are sums over all positions.",
     )
     yield _conv2d(
         rng,
@@ -92,8 +103,9 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         rng,
         (1, 1, 3, 3),
         (1, 3, 3),
-        "Here the filter covers the whole map and is not flipped: x[i, j] is multiplied by weight[i, j]. The gradient "
-        "of x[i, j] therefore contains weight[i, j], and the gradient of weight[i, j] contains x[i, j].",
+        "Here the filter covers the whole map and is not flipped: x[i, j] is multiplied by weight[i, j] and by no "
+        "other weight. The gradient of x[i, j] therefore contains weight[i, j] alone, and the gradient of weight[i, j] "
+        "contains x[i, j] alone. If you use slices, look at both of their ends.",
     )
     yield _conv2d(
         rng,
@@ -158,6 +170,15 @@ def _conv2d_cases(rng: np.random.Generator) -> Iterator[Case]:
         {**whole.arguments, "x": rng.integers(-4, 5, (1, 2, 3, 3)), "weight": rng.integers(-4, 5, (2, 2, 2, 2))},
         whole.hint,
     )
+    for name in ("x", "grad_out", "weight"):
+        zeros = _conv2d(
+            rng,
+            (1, 2, 3, 3),
+            (2, 2, 2),
+            f"All elements of `{name}` are 0. The gradients that are multiplied by it are 0, too, but not the others. "
+            f"{_inputs.ZEROS}",
+        )
+        yield Case({**zeros.arguments, name: np.zeros_like(zeros.arguments[name])}, zeros.hint)
     single = _conv2d(rng, (1, 2, 4, 4), (2, 3, 3), "A network returns feature maps as float32.", padding=1)
     yield Case(
         {
@@ -265,7 +286,33 @@ def top_down(function: Function, seed: int | None = None) -> None:
         _top_down_cases(generator_of(seed)),
         rows=(("finer", "coarser"),),
         about_shapes=True,
+        mistakes=[
+            (_enlarged(lambda i, h, H, w, W: np.rint(i * h / H)), NEAREST),
+            (_enlarged(lambda i, h, H, w, W: np.floor(i * h / H + 0.5)), NEAREST),
+            (_enlarged(lambda i, h, H, w, W: np.ceil(i * h / H)), NEAREST),
+            (_enlarged(lambda i, h, H, w, W: i * h // H, lambda j, h, H, w, W: j * h // H), ONE_FACTOR),
+            (_enlarged(lambda i, h, H, w, W: i * w // W, lambda j, h, H, w, W: j * w // W), ONE_FACTOR),
+        ],
     )
+
+
+def _enlarged(rows: Index, columns: Index | None = None) -> Function:
+    """Return a function like `top_down` with these rows and columns, as far as the coarser level has them.
+
+    Without `columns`, a column has the same rule as a row.
+    """
+
+    def top_down(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
+        (height, width), (h, w) = finer.shape[2:], coarser.shape[2:]
+        below = rows(np.arange(height), h, height, w, width)
+        if columns is None:
+            across = rows(np.arange(width), w, width, h, height)
+        else:
+            across = columns(np.arange(width), h, height, w, width)
+        i, j = np.clip(below, 0, h - 1).astype(int), np.clip(across, 0, w - 1).astype(int)
+        return np.asarray(finer + coarser[:, :, i[:, None], j])
+
+    return top_down
 
 
 def _top_down_of(finer: np.ndarray, coarser: np.ndarray) -> np.ndarray:
@@ -343,6 +390,9 @@ def _top_down_cases(rng: np.random.Generator) -> Iterator[Case]:
         },
         "A network returns feature maps as float32.",
     )
+    for name in ("finer", "coarser"):
+        zeros = _levels(rng, (1, 2), (4, 4), (2, 2), f"One of the levels contains zeros only. {_inputs.ZEROS}")
+        yield Case({**zeros.arguments, name: np.zeros_like(zeros.arguments[name])}, zeros.hint)
     yield _levels(
         rng,
         (0, 2),

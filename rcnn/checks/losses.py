@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._engine import Case, Function, generator_of, run
 from rcnn.nn import Tensor
 from rcnn.nn import functional as F
@@ -51,6 +52,7 @@ def smooth_l1(function: Function, seed: int | None = None) -> None:
         _smooth_l1_of,
         _smooth_l1_cases(generator_of(seed)),
         rows=(("prediction", "target"),),
+        of_factor="The result is the sum of the terms of all elements. Do not divide it: the caller does that.",
     )
 
 
@@ -80,6 +82,7 @@ def smooth_l1_gradient(function: Function, seed: int | None = None) -> None:
         _smooth_l1_gradient_of,
         _smooth_l1_gradient_cases(generator_of(seed)),
         rows=(("prediction", "target"),),
+        of_factor="The loss is the sum of the terms of all elements. It is not divided, and neither is its gradient.",
     )
 
 
@@ -206,6 +209,9 @@ def _smooth_l1_others(rng: np.random.Generator, of_nothing: str, of_rows: str) -
     """Yield the cases that the loss and its gradient have in common."""
     yield Case({"prediction": np.zeros((0, 4)), "target": np.zeros((0, 4)), "beta": 1.0}, of_nothing)
     yield Case({"prediction": _eighths(rng, (2, 4)), "target": _eighths(rng, (2, 4)) + 5, "beta": 1.0}, of_rows)
+    for name in ("prediction", "target"):
+        given = {"prediction": _eighths(rng, (2, 4)) + 5, "target": _eighths(rng, (2, 4)) + 5, name: np.zeros((2, 4))}
+        yield Case({**given, "beta": 1.0}, f"All numbers of `{name}` are 0, but there are two boxes. {_inputs.ZEROS}")
     yield Case(
         {"prediction": rng.integers(0, 4, (2, 4)), "target": rng.integers(4, 8, (2, 4)), "beta": 8.0},
         "Integers are valid input, but the result of a division need not be an integer.",
@@ -284,6 +290,7 @@ def cross_entropy_gradient(function: Function, seed: int | None = None) -> None:
         _cross_entropy_gradient_of,
         _cross_entropy_gradient_cases(generator_of(seed)),
         rows=(("logits", "labels"),),
+        of_factor="The loss is the mean over the rows: the sum is divided by the number of rows, and by nothing else.",
     )
 
 
@@ -560,6 +567,8 @@ def rpn_loss_gradient(function: Function, seed: int | None = None) -> None:
         _rpn_loss_gradient_of,
         _rpn_loss_gradient_cases(generator_of(seed)),
         rows=(("logits", "labels"),),
+        of_factor="The loss is the mean over the sampled anchors: the sum is divided by the number of anchors whose "
+        "label is 0 or 1 in this call, and by nothing else.",
     )
 
 

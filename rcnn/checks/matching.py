@@ -12,6 +12,7 @@ import numpy as np
 
 from rcnn import matching
 from rcnn._ext.dispatch import original
+from rcnn.checks import _inputs
 from rcnn.checks._chance import DEVIATIONS, Seeded, uneven, unlike_chance, unrepeated
 from rcnn.checks._engine import (
     Case,
@@ -164,6 +165,12 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
         "IoU is not a tie.",
         True,
     )
+    yield boxes(
+        [[middle], [middle - 4e-7]],
+        "With `force_best`, these IoUs are nearly equal, but not equal, so they are no tie. Compare them with `==`, "
+        "without a tolerance.",
+        True,
+    )
     crowded = np.round(rng.uniform(0, 0.2, (3, MANY_OBJECTS)), 3)
     crowded[np.arange(3), MANY_OBJECTS - 1 - rng.permutation(20)[:3]] = above
     yield boxes(
@@ -201,6 +208,20 @@ def _match_cases(rng: np.random.Generator) -> Iterator[Case]:
             np.zeros((2, 0)),
             "An image without objects is valid input: every anchor is background, also if `low` is 0.",
             force_best,
+            low=0.0,
+        )
+        yield boxes(
+            np.zeros((2, 2)),
+            "No anchor overlaps an object, but `low` is 0, and 0 is not below 0. An IoU between `low` and `high` is "
+            f"neither positive nor background. {_inputs.ZEROS}",
+            force_best,
+            low=0.0,
+        )
+        yield boxes(
+            np.zeros((2, 2)),
+            "`high` is 0 here, and an IoU of 0 is at least 0. A threshold of 0 is a threshold, too.",
+            force_best,
+            high=0.0,
             low=0.0,
         )
     for rows in ([[0, below]], [[below, 0]], [[0, below], [0, least]]):
@@ -317,6 +338,7 @@ def _sample_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield boxes(1, 12, 2, 8, 0.5, "There are fewer positives than the fraction allows. Fill the sample with negatives.")
     yield boxes(0, 9, 2, 4, 0.5, "There are no positives, so the whole sample is negative.")
+    yield boxes(0, 9, 0, 4, 0.5, f"All labels are 0, so the whole sample is negative. {_inputs.ZEROS}")
     yield boxes(
         9,
         2,

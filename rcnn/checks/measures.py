@@ -188,6 +188,13 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
         "If scores are equal, the detection that is first in the array is processed first.",
     )
     yield row(
+        [2, 0],
+        [middle, middle],
+        [0],
+        "The scores are equal, so the detection that is first in the array is processed first, although the other "
+        "detection overlaps the object more.",
+    )
+    yield row(
         [0, 0],
         [middle, middle + 1e-3],
         [0],
@@ -203,6 +210,17 @@ def _assign_cases(rng: np.random.Generator) -> Iterator[Case]:
                 "All scores may be negative, also -1 or below, or all above 1. A score may be any number, so every "
                 "detection counts. Compare scores only with each other.",
             )
+    yield row([0], [0], [0], f"The only score is 0, which is a score like any other. {_inputs.ZEROS}")
+    yield row(
+        [10], [high], [0], "The IoU is 1/3, which is at least 0. A threshold of 0 is a threshold, too.", threshold=0.0
+    )
+    yield _assign_case(
+        np.zeros((1, 4)),
+        [high],
+        [[x, y, x + 20, y + h]],
+        0.5,
+        f"This detection is a point at the origin, so it is wrong. {_inputs.ZEROS}",
+    )
     yield row([0, 100], [high, low], [], "An image without objects is valid input: every detection in it is wrong.")
     yield row([], [], [0], "Zero detections are valid input: the result is empty.")
     yield Case(

@@ -137,6 +137,13 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
         "kept box with all boxes after it. One kept box is enough to remove a box.",
     )
     yield row(
+        [0, 100, 5],
+        [middle, low, high],
+        0.5,
+        "The last box removes the first. If you sort the boxes, keep their scores and their IoUs in the same order: an "
+        "index into the sorted boxes is not an index into `boxes`.",
+    )
+    yield row(
         [0, 2, 4],
         [high, middle, low],
         0.5,
@@ -164,6 +171,12 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield row(
         [0, 20], [high, low], 0.0, "Boxes that touch have an IoU of 0, which is not greater than a threshold of 0."
+    )
+    yield row(
+        [0, 10],
+        [high, low],
+        0.0,
+        "The IoU of these boxes is 1/3, which is greater than a threshold of 0. A threshold of 0 is a threshold, too.",
     )
     yield row(
         [0, 0],
@@ -206,6 +219,10 @@ def _cases(rng: np.random.Generator) -> Iterator[Case]:
                 "All scores may be -1 or below, or above 1, because a score may be any number. Compare scores only "
                 "with each other, and do not use a special score to mark removed boxes.",
             )
+    yield row([0, 50], [0, 0], 0.5, f"All scores are 0, which is a score like any other. {_inputs.ZEROS}")
+    yield _case(
+        np.zeros((1, 4)), [high], 0.5, f"This box is a point at the origin. It is a box and is kept. {_inputs.ZEROS}"
+    )
     yield _case(np.zeros((0, 4)), [], 0.5, "Zero boxes are valid input: nothing is kept.")
     yield _case(
         [[x, y, x, y], [x, y, x, y]],

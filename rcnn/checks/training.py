@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ SHARES = (0.125, 0.25, 0.25, 0.375)  # how much each of four losses contributes 
 WIDE = 1e6  # larger than the norm of any gradient in the cases
 NOTHING_LEFT = 0.0
 
+
+ALWAYS_SCALED = (
+    "`max_norm` is an upper limit. If the norm of the gradients is above it, scale them. Otherwise, do not change them."
+)
 
 # ---------------------------------------------------------------------- a step
 PLACES = (  # what the check measures, in this order
@@ -57,6 +62,7 @@ def training_step(function: Function, seed: int | None = None) -> None:
         _on_a_small_model(_reference_step),
         _step_cases(generator_of(seed)),
         parts=PLACES,
+        mistakes=[(_on_a_small_model(partial(_reference_step, always=True)), ALWAYS_SCALED)],
     )
 
 
@@ -64,6 +70,7 @@ class _SmallModel(Module):
     """A model with one weight per image and one bias for all. It learns to make its output equal to the target."""
 
     def __init__(self, weights: np.ndarray, bias: float) -> None:
+        self.calls = 0
         self.weights = Parameter(np.array(weights, np.float64))
         self.bias = Parameter(np.array([[bias]], np.float64))
 
@@ -72,6 +79,7 @@ class _SmallModel(Module):
 
         A target that is not finite makes only the last of the four losses, and the total loss, not finite.
         """
+        self.calls += 1
         noise = np.random.default_rng() if rng is None else rng
         wanted = np.asarray(targets, np.float64) + noise.integers(0, 4, len(targets)) / 4  # (K,)
         fine = np.where(np.isfinite(wanted), wanted, 0)
@@ -105,12 +113,14 @@ def _on_a_small_model(function: Function) -> Callable[..., Any]:
             model.weights.grad = np.full(len(weights), left_over)
             model.bias.grad = np.full((1, 1), -left_over)
         losses, norms, refused = [], [], False
-        for _ in range(steps):
+        for number in range(1, steps + 1):
             try:
                 named, norm = _checked(function(model, optimizer, images, targets, max_norm, rng))
             except FloatingPointError:
                 refused = True
                 break
+            if model.calls > number:
+                raise TypeError("a step calls get_loss more than once; every call draws new random numbers from rng")
             losses.append([named[name] for name in LOSSES])
             norms.append(norm)
         return model.weights.data, model.bias.data.item(), np.array(losses).reshape(-1, 5), np.array(norms), refused
@@ -141,8 +151,15 @@ def _checked(got: Any) -> tuple[Mapping[str, float], float]:
 
 
 def _reference_step(
-    model: _SmallModel, optimizer: optim.Optimizer, images: Any, targets: Any, max_norm: float, rng: np.random.Generator
+    model: _SmallModel,
+    optimizer: optim.Optimizer,
+    images: Any,
+    targets: Any,
+    max_norm: float,
+    rng: np.random.Generator,
+    always: bool = False,
 ) -> tuple[dict[str, float], float]:
+    """Take one step. If `always` is True, scale the gradients to `max_norm` even if their norm is smaller."""
     optimizer.zero_grad()
     losses = model.get_loss(images, targets, rng)
     values = {name: loss.item() for name, loss in losses.items()}
@@ -150,6 +167,9 @@ def _reference_step(
         raise FloatingPointError("the total loss is not finite")
     losses["total_loss"].backward()
     norm = optim.clip_grad_norm(optimizer.parameters, max_norm)
+    if always and 0 < norm < max_norm:
+        for parameter in optimizer.parameters:
+            parameter.grad = np.asarray(parameter.grad) * (max_norm / norm)
     optimizer.step()
     return values, norm
 
@@ -229,6 +249,17 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
             steps=2,
             left_over=1.0,
         )
+    perfect = _step(
+        rng,
+        2,
+        "The loss is 0 here, so the gradient and its norm are 0, too. Take the step. Divide by the norm only if it is "
+        "above max_norm.",
+        size=3,
+        max_norm=1.0,
+    )
+    given = perfect.arguments
+    drawn = np.random.default_rng(3).integers(0, 4, 3) / 4  # what the model adds to its targets
+    yield Case({**given, "targets": given["weights"] * given["images"] + given["bias"] - drawn}, perfect.hint)
     for _ in range(3):
         yield _step(
             rng,

@@ -205,7 +205,7 @@ WRONG = (
     (weight_axes_swapped, "belongs to filter o and channel c"),
     (filter_flipped, "is not flipped"),
     (filter_gradient_flipped, "is not flipped"),
-    (filter_transposed, r"weight\[i, j\], and the gradient of weight\[i"),
+    (filter_transposed, r"weight\[i, j\] alone, and the gradient of weight\[i"),
     (overlaps_replaced, "receives a gradient from each"),
     (filters_are_square, "its width to the columns"),
     (padding_not_removed, "has the shape of x"),

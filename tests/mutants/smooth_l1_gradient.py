@@ -127,7 +127,7 @@ WRONG = (
     (beta_left_out, "beta stays in its derivative"),
     (line_over_beta, "only moves the line up and down"),
     (parabola_up_to_one, "larger than 1"),
-    (mean_of_rows, "not depend on the number of rows"),
+    (mean_of_rows, "It is not divided"),
     (summed, r"expected \(1, 4\)"),
     (the_loss_itself, "What is its derivative"),
     (fails_without_boxes, "Zero boxes are valid input: the gradient"),

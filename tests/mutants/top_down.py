@@ -187,7 +187,7 @@ WRONG = (
     (only_the_rows_cut, "width of the finer level is odd"),
     (half_a_row_off, "height of the finer level is odd"),
     (corner_on_corner, "width of the finer level is odd"),
-    (rounded_up, "coarser level is added, unchanged"),
+    (rounded_up, "round down, not up"),
     (half_of_the_index, "rounded down"),
     (whole_numbers, "floats need not be an integer"),
     (changes_the_finer, "changes its argument 'finer'"),

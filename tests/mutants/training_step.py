@@ -266,7 +266,7 @@ WRONG = (
     (PARTS["boxes_only"], "gradient of the total loss"),
     (PARTS["total_twice"], "gradient of the total loss"),
     (PARTS["no_clipping"], "the gradient is above max_norm"),
-    (PARTS["always_scaled"], r"the optimiser's step\(\) moves the parameters"),
+    (PARTS["always_scaled"], "`max_norm` is an upper limit"),
     (PARTS["each_number_clipped"], "Scale (all gradients by one factor|the gradient down)"),
     (PARTS["the_norm_afterwards"], "the norm before scaling"),
     (PARTS["no_norm"], "the norm is None"),
