@@ -48,7 +48,7 @@ def head_loss_gradient(function: Function, seed: int | None = None) -> None:
         _head_loss_gradient_of,
         _head_cases(generator_of(seed)),
         rows=(("class_logits", "box_deltas", "labels", "deltas"),),
-        of_factor="Each of the two terms is divided by R, the number of all RoIs, and by nothing else. Background counts, too.",
+        of_factor="Each term is divided by R, the number of all RoIs, and by nothing else. Background counts, too.",
     )
 
 

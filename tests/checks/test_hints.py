@@ -54,6 +54,48 @@ def test_the_message_names_the_kind_of_mistake(wrong, sentence):
         run("double", wrong, lambda rows: 2 * rows, [Case({"rows": rows}, "think")], rows=(("rows",),))
 
 
+@pytest.mark.parametrize(
+    "wrong, words, hint",
+    [
+        (lambda rows, share: rows / 7, "divided by 7.", "divide"),
+        (lambda rows, share: rows * 1.25, "multiplied by 1.25.", "divide"),
+        (lambda rows, share: rows / len(rows), "divided by the number of rows of `rows`.", "divide"),
+        (lambda rows, share: rows * rows.size, "multiplied by the number of elements of `rows`.", "divide"),
+        (lambda rows, share: rows / rows.sum() ** 2, "multiplied by a number that differs between calls.", "divide"),
+        (lambda rows, share: rows * share, "multiplied by `share`.", "think"),
+        (lambda rows, share: rows / 7 + 1e-2, None, "think"),
+        (lambda rows, share: np.round(rows, 1), "rounded to 1 digit.", "Do not round them"),
+    ],
+)
+def test_a_wrong_factor_or_a_rounding_has_its_own_hint(wrong, words, hint):
+    rng = np.random.default_rng(0)
+    cases = [Case({"rows": rng.normal(size=(3 + i, 4)), "share": 0.3 + 0.1 * i}, "think") for i in range(4)]
+    with pytest.raises(CheckFailed) as failed:
+        run("same", wrong, lambda rows, share: rows, cases, rows=(("rows",),), of_factor="divide")
+    if words is not None:
+        assert f"Your result is the expected result, {words}\n" in str(failed.value)
+    assert hint in str(failed.value).split("Hint: ")[1]
+
+
+def test_a_hint_about_digits_stays():
+    with pytest.raises(CheckFailed, match="Hint: This number is not whole."):
+        run("same", np.round, lambda rows: rows, [Case({"rows": np.arange(9) / 4}, "This number is not whole.")])
+
+
+def test_a_common_mistake_has_its_own_hint():
+    def cut(rows):
+        return rows[:2]
+
+    def unfit(rows):
+        raise ValueError
+
+    cases = [Case({"rows": np.arange(count)}, "think") for count in (2, 3, 5)]
+    mistakes = [(unfit, "unfit"), (lambda rows: rows[:1], "one"), (cut, "two")]
+    for wrong, hint in ((cut, "two"), (lambda rows: rows[:1], "one"), (lambda rows: rows[:3], "think")):
+        with pytest.raises(CheckFailed, match=f"Hint: {hint}"):
+            run("same", wrong, lambda rows: rows, cases, mistakes=mistakes)
+
+
 def test_the_message_names_the_boxes_for_which_a_function_is_wrong():
     def wrong(boxes1, boxes2):
         low, high = np.maximum(boxes1[:, None, :2], boxes2[:, :2]), np.minimum(boxes1[:, None, 2:], boxes2[:, 2:])
