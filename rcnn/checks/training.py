@@ -249,17 +249,6 @@ def _step_cases(rng: np.random.Generator) -> Iterator[Case]:
             steps=2,
             left_over=1.0,
         )
-    perfect = _step(
-        rng,
-        2,
-        "The loss is 0 here, so the gradient and its norm are 0, too. Take the step. Divide by the norm only if it is "
-        "above max_norm.",
-        size=3,
-        max_norm=1.0,
-    )
-    given = perfect.arguments
-    drawn = np.random.default_rng(3).integers(0, 4, 3) / 4  # what the model adds to its targets
-    yield Case({**given, "targets": given["weights"] * given["images"] + given["bias"] - drawn}, perfect.hint)
     for _ in range(3):
         yield _step(
             rng,
