@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -17,7 +17,6 @@ from rcnn.checks._engine import (
     Case,
     Failure,
     Function,
-    answer,
     attempt,
     check_callable,
     failed,
@@ -77,26 +76,7 @@ def resize_boxes(function: Function, seed: int | None = None) -> None:
     TypeError
         If `function` is not callable.
     """
-    rng = generator_of(seed)
-    run("resize_boxes", function, _resize_boxes, _resize_cases(rng), rows=(("boxes",),))
-    with judging("resize_boxes"):
-        _check_integers(function, rng)
-
-
-def _check_integers(function: Function, rng: np.random.Generator) -> None:
-    """Raise CheckFailed if `function` returns a size that does not consist of integers."""
-    case = next(_resize_cases(rng))
-    got, failure = answer(function, case)
-    if failure is None and any(np.asarray(side).dtype.kind not in "iu" for side in got[1]):
-        failure = Failure(
-            "returns a size that does not consist of integers",
-            got,
-            case.call(_resize_boxes),
-            "Both sides are rounded down to integers. `np.floor` and `//` of floats return floats, which are not valid "
-            "as the shape of an array. `int` converts them.",
-        )
-    if failure is not None:
-        raise failed("resize_boxes", case, failure)
+    run("resize_boxes", function, _resize_boxes, _resize_cases(generator_of(seed)), rows=(("boxes",),))
 
 
 @original
@@ -398,7 +378,7 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
         return None, Failure("returns None", None, expected, "A function without `return` returns None.")
     if not isinstance(got, Mapping):
         return None, Failure(f"returns {type(got).__name__}; expected a dict {{index: kind}}", got, expected, A_DICT)
-    reported: dict[int, Any] = {}
+    answer: dict[int, Any] = {}
     for key, kind in got.items():
         if not isinstance(key, (int, np.integer)) or isinstance(key, bool):
             return None, Failure(
@@ -411,36 +391,36 @@ def _examine(function: Function, pages: list[_Planted]) -> tuple[int | None, Fai
                 expected,
                 A_DICT,
             )
-        reported[int(key)] = str(kind)
-    for i in sorted({*reported, *expected}):
-        if reported.get(i) != expected.get(i):
+        answer[int(key)] = str(kind)
+    for i in sorted({*answer, *expected}):
+        if answer.get(i) != expected.get(i):
             if not 0 <= i < len(pages):
                 return None, Failure(
                     f"reports page {i}, but the page indices are 0 to {len(pages) - 1}",
-                    reported,
+                    answer,
                     expected,
                     "Indices start at 0.",
                 )
-            return i, _difference(i, reported, expected, pages[i])
+            return i, _difference(i, answer, expected, pages[i])
     return None
 
 
-def _difference(i: int, reported: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
+def _difference(i: int, answer: Mapping[int, Any], expected: Mapping[int, str | None], page: _Planted) -> Failure:
     """Return how the fault that was reported for page `i` differs from the true one."""
-    shown = (dict(reported), dict(expected))
-    if i not in reported:
+    shown = (dict(answer), dict(expected))
+    if i not in answer:
         return Failure(f"reports no fault for page {i}, which has one", *shown, page.hint)
-    alarm = FALSE_ALARMS.get(reported[i], f"The kinds of fault are {', '.join(map(repr, KINDS))}.")
+    alarm = FALSE_ALARMS.get(answer[i], f"The kinds of fault are {', '.join(map(repr, KINDS))}.")
     if i not in expected:
         hint = f"{alarm} {page.hint}" if page.hint else alarm
-        return Failure(f"reports {reported[i]!r} for page {i}, which has no fault", *shown, hint)
-    later = reported[i] in KINDS and KINDS.index(reported[i]) > KINDS.index(str(expected[i]))
+        return Failure(f"reports {answer[i]!r} for page {i}, which has no fault", *shown, hint)
+    later = answer[i] in KINDS and KINDS.index(answer[i]) > KINDS.index(str(expected[i]))
     hint = (
         f"{page.hint} If a page has several kinds of fault, the first kind in the list of kinds counts."
         if later
         else alarm
     )
-    return Failure(f"reports {reported[i]!r} for page {i}, which has another fault", *shown, hint)
+    return Failure(f"reports {answer[i]!r} for page {i}, which has another fault", *shown, hint)
 
 
 def _first_failing(function: Function, pages: list[_Planted]) -> int | None:
@@ -719,7 +699,7 @@ SKETCH = (20, 28)  # rows and columns
 
 
 def _sketch(
-    rng: np.random.Generator, boxes: list[list[float]], strokes: list[tuple[slice, slice]], hint: str
+    rng: np.random.Generator, boxes: Sequence[Sequence[float]], strokes: list[tuple[slice, slice]], hint: str
 ) -> _Planted:
     """Return a page without a fault with these boxes, and with ink in the strokes (rows, columns)."""
     grey = rng.integers(205, 210, SKETCH)

@@ -131,7 +131,8 @@ def _raised(
         _, alone = attempt(function, replace(annotations, records=[copy.deepcopy(record)]))
         if alone is not None:
             fault, _ = planted.get(_key(record), ("", record))
-            return _failed(record, alone.sentence, FAULTS.get(fault, NO_FAULT))
+            call = f"{NO_FAULT} Call your function with this record alone. Which of its values does it not expect?"
+            return _failed(record, alone.sentence, FAULTS.get(fault, call))
     return _failed(None, failure.sentence, general)
 
 
@@ -176,8 +177,16 @@ def _check_repaired(
         raise _failed(None, "returns other classes", "The classes are right. Their names may contain capital letters.")
     _check_order_of_sizes(got)
     _check_end(got, before, truth)
+    without = {name: record for name, record in truth.items() if name not in planted}
+    _check_truth(got, without, planted)
     _check_problems(got, truth, planted)
     _check_truth(got, truth, planted)
+    if len(got.records) != len(truth):
+        raise _failed(
+            None,
+            f"returns {len(got.records)} records; expected {len(truth)}",
+            "Return exactly one record for each image file that exists.",
+        )
 
 
 @original
@@ -281,9 +290,10 @@ def _check_end(got: Annotations, before: Annotations, truth: Mapping[str, Record
     if len(found) < len(expected) - 2 and found == expected[: len(found)]:
         raise _failed(
             None,
-            f"returns only the first {len(found)} of {len(expected)} records whose image file exists",
-            "The other records are missing. Does your loop end too early? `return` ends the function, and `break` the "
-            "loop; `continue` leaves out one record only.",
+            f"returns {f'only the first {len(found)}' if found else 'none'} of the {len(expected)} records whose image "
+            "file exists",
+            "All other records are missing. Does your loop end too early? `return` ends the function, and "
+            "`break` ends the loop. `continue` only leaves out one record.",
         )
 
 
@@ -301,7 +311,8 @@ def _check_problems(got: Annotations, truth: Mapping[str, Record], planted: Mapp
         records = sorted((got.records[i] for i in numbers), key=lambda record: _difficulty(record, planted))
         name = _key(records[0]) if records else ""
         fault, record = planted.get(name, ("", truth.get(name)))
-        without = f"{NO_FAULT} {problems[0].remedy}" if record is not None else problems[0].remedy
+        remedy = f"{problems[0].remedy[:1].upper()}{problems[0].remedy[1:]}."
+        without = remedy if record is None else f"{NO_FAULT} {remedy}"
         raise _failed(
             record,
             f"leaves a problem that the validator finds: {problems[0].sentence} ({problems[0].kind})",
@@ -315,7 +326,7 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
     for true in sorted(truth.values(), key=lambda record: _difficulty(record, planted)):
         name = _key(true)
         fault, record = planted.get(name, ("", true))
-        hint = FAULTS.get(fault, f"{NO_FAULT} Compare objects of the same record only.")
+        hint = FAULTS.get(fault, NO_FAULT)
         if name not in found:
             raise _failed(
                 record,
@@ -328,11 +339,13 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
             raise _failed(
                 record,
                 f"returns the wrong number of objects for this record: {len(given.boxes)}; expected {len(true.boxes)}",
-                f"The validator cannot find a missing record or object. {hint}",
+                f"The validator cannot find a missing record or object. {hint}"
+                f"{'' if fault else ' Compare objects of the same record only.'}",
             )
         pairs = _same_objects(given, true)
         if pairs is None:
-            raise _failed(record, _wrong_objects(given, true), hint)
+            sentence, reason = _wrong_objects(given, true)
+            raise _failed(record, sentence, hint if fault else f"{hint} {reason}")
         if given.size is None or tuple(given.size) != true.size:
             raise _failed(
                 record, f"returns the size {given.size} for this record; the image file has {true.size}", hint
@@ -356,12 +369,6 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
                     f"returns another `{name_of}` for this record",
                     "`dataclasses.replace(record, boxes=...)` copies all other fields of a record.",
                 )
-    if len(got.records) != len(truth):
-        raise _failed(
-            None,
-            f"returns {len(got.records)} records; expected {len(truth)}",
-            "Return exactly one record for each image file that exists.",
-        )
 
 
 def _key(record: Record) -> str:
@@ -390,17 +397,23 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
     return found
 
 
-def _wrong_objects(given: Record, true: Record) -> str:
-    """Return a sentence that says whether the boxes or the labels of a record are wrong, and which."""
-    if sorted(np.asarray(given.labels).tolist()) != sorted(true.labels.tolist()):
-        return (
-            f"returns the labels {np.asarray(given.labels).tolist()} for this record; expected {true.labels.tolist()}"
-        )
+def _wrong_objects(given: Record, true: Record) -> tuple[str, str]:
+    """Return a sentence that says whether the boxes or the labels of a record are wrong, and a hint."""
+    labels = np.asarray(given.labels)
+    of_labels = "A label is an index into `classes`, in which the background comes first."
+    if sorted(labels.tolist()) != sorted(true.labels.tolist()):
+        return f"returns the labels {labels.tolist()} for this record; expected {true.labels.tolist()}", of_labels
     near = [np.abs(given.boxes - box).max(axis=1).min() <= NEAR for box in true.boxes]
     if all(near):
-        return "returns the boxes of this record with the labels of other objects"
-    wrong = true.boxes[near.index(False)].round(2).tolist()
-    return f"returns the boxes {np.asarray(given.boxes).round(2).tolist()} for this record; {wrong} is missing"
+        return (
+            "returns the boxes of this record with the labels of other objects",
+            "Row i of `boxes` and of `labels` describes the same object.",
+        )
+    boxes, missing = np.asarray(given.boxes).round(2).tolist(), true.boxes[near.index(False)].round(2).tolist()
+    return (
+        f"returns the boxes {boxes} for this record; {missing} is missing",
+        "A size is (height, width): x is at most the width, and y is at most the height.",
+    )
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
@@ -588,10 +601,10 @@ def _plant(
         nothing = _rows(record, [])
         return nothing, nothing
     if fault == "no size":
-        true, wrong = _plant(
+        repaired, wrong = _plant(
             rng, record, *(("exchanged", 0), ("beyond", 0), ("beyond", 3), ("twice", 0))[variant], classes
         )
-        return true, replace(wrong, size=None)  # the other faults remain to be repaired, too
+        return repaired, replace(wrong, size=None)  # the other faults remain to be repaired, too
     return record, record
 
 

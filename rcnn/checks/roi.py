@@ -172,10 +172,11 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
 
 def _explained_factor(function: Function, case: Case, failure: Failure) -> Failure:
     """Return the failure with another hint if the gradient is right but for a factor that an argument explains."""
-    factor = _factor(failure)
-    if factor is None:
+    given, factor = case.arguments, _factor(failure)
+    height, width = (given["features_shape"] if "features_shape" in given else given["features"].shape)[2:]
+    cells = given["rois"] * given["spatial_scale"]
+    if factor is None or (cells < 0).any() or (cells > [width - 1, height - 1] * 2).any():
         return failure
-    given = case.arguments
     scale, points = given["spatial_scale"], given.get("sampling_ratio", 1) ** 2
     count = int(np.prod(given["grad"].shape[2:]))
     of_scale = "`spatial_scale` only converts coordinates, from pixels to cells. Do not {} the gradient by it."
@@ -233,16 +234,16 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         "column 5 has three columns. In a slice, the stop is exclusive.",
     )
     yield _pooled(
-        _peak(_maps(rng), y, x),
-        [x, y, x, y],
-        (1, 1),
-        "This RoI consists of a single cell, in which it begins and ends.",
-    )
-    yield _pooled(
         _maps(rng) - 2000,
         [x, y, x + 2, y + 2],
         (1, 1),
         "Every value here is negative, so the maximum is negative, too. What is the initial value of your maximum?",
+    )
+    yield _pooled(
+        _peak(_maps(rng) - 2000, y, x),
+        [x, y, x, y],
+        (1, 1),
+        "This RoI begins and ends in the same cell, whose value is negative.",
     )
     yield _pooled(
         _maps(rng),

@@ -139,7 +139,7 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield case(x + 0.25, x + 2.75, 1, 9, "The ends are rounded to the nearest whole number: 2.75 becomes 3.")
     yield case(x + 0.75, x + 2.25, 1, 9, "The ends are rounded to the nearest whole number: 2.25 becomes 2.")
     even = 2 * x + 0.5
-    yield case(even, even + 3, 1, 9, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
+    yield case(even, even + 3, 1, 12, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
     yield case(0, 0, 1, 9, "The RoI begins and ends in the first cell. 0 is an ordinary position.")
     yield case(-3, 3, 2, 6, "The RoI begins before the map. Divide the whole RoI into bins first, then clip the bins.")
     yield case(4, 9, 3, 7, "The RoI ends beyond the map. Divide the whole RoI into bins first, then clip the bins.")
