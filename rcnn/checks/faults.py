@@ -555,7 +555,8 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
             labels,
             None,
             "Coordinates are continuous, so a box may end exactly at the width or the height of the page. Annotators "
-            "round, so up to one pixel more is allowed.",
+            "round, so up to one pixel more is allowed. If a box begins outside, remember that a negative index counts "
+            "from the end.",
         )
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % (classes - 1) + 1)
@@ -746,7 +747,7 @@ def _across(rng: np.random.Generator, number: int) -> _Planted:
     return _sketch(
         rng,
         [[-1, 5, width + 1, 11], [9, -1, 15, height + 1]],
-        [(slice(7, 9), slice(None)), (slice(None), slice(11, 13))],
+        [(slice(6, 10), slice(None)), (slice(None), slice(10, 14))],
         "A box extends one pixel beyond the page on two opposite sides. Up to one pixel more is allowed on each side, "
         "so do not add them.",
     )
