@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -47,6 +47,7 @@ PAGES, ROUNDS = 12, len(CLASSES)
 SIMPLE = 6  # number of rounds of pages in grey values; most pages with several kinds of fault come later
 REPEATS = ROUNDS - 1  # the round in which several pages have the same kind of fault
 MARGIN = 0.7  # grey values: distance of the faintest boxes from INK and NO_INK, because pixels are whole numbers
+ALL_ZERO, COVERED = 9, SIMPLE - 1  # rounds with a page whose labels are 0, and with boxes that cover most of a page
 LIGHT, DARK = 245, 60  # medians of the lightest and of the darkest page
 POOL, PAGE_SIZE = 60, (96, 144)
 SUITING = 12  # pages of the pool for a fault that suits only some of them
@@ -91,8 +92,9 @@ def find_faults(function: Function, seed: int | None = None) -> None:
         including the background ("label"); a box without x2 > x1 and y2 > y1 ("empty"); a box that extends more than
         one pixel beyond its page ("outside"); two equal boxes with the same label ("twice"); and boxes that do not lie
         on ink ("elsewhere"). To find the last kind, average the grey values inside each box, and average these means
-        over the boxes of the page. If the boxes lie on ink, the result is at least `INK` below the median grey value of
-        the page. If they do not, it is at most `NO_INK` below.
+        over the boxes of the page. A pixel is inside a box if the box covers any part of it. If the boxes lie on ink,
+        the result is at least `INK` below the median grey value of the page. If they do not, it is at most `NO_INK`
+        below.
     seed : int, optional
         Seed for the random inputs. Without it, every call uses new inputs.
 
@@ -194,6 +196,14 @@ def _resize_cases(rng: np.random.Generator) -> Iterator[Case]:
         2 * h,
         20 * w,
         "Zero boxes are valid input: an image without objects is resized, too.",
+    )
+    yield case(
+        [[0, 0, 0, 0]],
+        (h, w),
+        2 * h,
+        20 * w,
+        "There is one box, and all its coordinates are 0. Return one row for each box: the number of boxes is the "
+        "length of the array, whatever its values are.",
     )
     yield case(
         box,
@@ -432,6 +442,9 @@ def _planted_set(rng: np.random.Generator, number: int) -> list[_Planted]:
     loose = _loose(first=bool(len(classes) % 2))
     others[-1] = _relabelled(loose[rng.integers(len(loose))], len(classes))
     pages += [_harmless(rng, page, i, len(classes)) for i, page in enumerate(others)]
+    if number == REPEATS:
+        pages[kinds.index("elsewhere")] = _framed(rng)
+    pages += [sketch(rng, number) for first, sketch in _SKETCHES.items() if number in first]
     if number >= SIMPLE:
         pages += [_coloured(chosen[-2], number), _nearly_twice(chosen[-3], number), _faint(chosen[-4])]
         enlarged = _mostly_loose()
@@ -542,7 +555,8 @@ def _harmless(rng: np.random.Generator, page: Page, number: int, classes: int) -
             labels,
             None,
             "Coordinates are continuous, so a box may end exactly at the width or the height of the page. Annotators "
-            "round, so up to one pixel more is allowed.",
+            "round, so up to one pixel more is allowed. If a box begins outside, remember that a negative index counts "
+            "from the end.",
         )
     if number == 2:
         boxes, labels = np.concatenate([boxes, boxes[:1]]), np.append(labels, labels[0] % (classes - 1) + 1)
@@ -680,6 +694,102 @@ def _nearly_twice(page: Page, number: int) -> _Planted:
     )
 
 
+# Small pages with strokes of ink instead of digits. A mistake of one pixel decides there.
+
+SKETCH = (20, 28)  # rows and columns
+
+
+def _sketch(
+    rng: np.random.Generator, boxes: Sequence[Sequence[float]], strokes: list[tuple[slice, slice]], hint: str
+) -> _Planted:
+    """Return a page without a fault with these boxes, and with ink in the strokes (rows, columns)."""
+    grey = rng.integers(205, 210, SKETCH)
+    for rows, columns in strokes:
+        grey[rows, columns] -= 150
+    image = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8)
+    return _Planted(image, np.array(boxes, np.float32), np.arange(1, 1 + len(boxes)), None, hint)
+
+
+def _partly_covered(rng: np.random.Generator, number: int) -> _Planted:
+    """Return a page whose ink lies in pixels that the boxes cover only in part, on one side of each box."""
+    boxes, strokes = [], []
+    for left, top in ((3, 2), (16, 10)):  # boxes of 4 x 4 pixels
+        boxes.append([left + 0.5, top + 0.5, left + 3.5, top + 3.5])
+        rows, columns = slice(top, top + 4), slice(left, left + 4)
+        line = 3 * (number % 2)  # the first or the last row or column
+        if number % 4 < 2:
+            strokes.append((rows, slice(left + line, left + line + 1)))
+        else:
+            strokes.append((slice(top + line, top + line + 1), columns))
+    return _sketch(
+        rng,
+        boxes,
+        strokes,
+        "The ink lies in pixels that the boxes cover only in part. A pixel is inside a box if the box covers any part "
+        "of it: the columns from the floor of x1 to the ceiling of x2, without the column after it.",
+    )
+
+
+def _thin(rng: np.random.Generator, number: int) -> _Planted:
+    """Return a page with thin strokes: most pixels inside each box are paper."""
+    return _sketch(
+        rng,
+        [[3, 2, 8, 8], [16, 9, 22, 14]],
+        [(slice(2, 8), slice(5, 7)), (slice(11, 13), slice(16, 22))],
+        "The strokes are thin, so most of the pixels inside a box are paper, and their median shows no ink. Take the "
+        "mean of the pixels inside a box.",
+    )
+
+
+def _across(rng: np.random.Generator, number: int) -> _Planted:
+    """Return a page with boxes that extend one pixel beyond it on two opposite sides."""
+    height, width = SKETCH
+    return _sketch(
+        rng,
+        [[-1, 5, width + 1, 11], [9, -1, 15, height + 1]],
+        [(slice(6, 10), slice(None)), (slice(None), slice(10, 14))],
+        "A box extends one pixel beyond the page on two opposite sides. Up to one pixel more is allowed on each side, "
+        "so do not add them.",
+    )
+
+
+def _at_the_start(rng: np.random.Generator, number: int) -> _Planted:
+    """Return a page with a single box, which begins up to a pixel outside, to the left of the page or above it."""
+    box = [-0.5, 3, 6, 9] if number % 2 else [3, -0.5, 9, 6]
+    return _sketch(
+        rng,
+        [box],
+        [(slice(0, 9), slice(0, 9))],
+        "The only box begins up to a pixel outside the page. In Python, a negative index counts from the end, so a "
+        "slice that begins at -1 is wrong.",
+    )
+
+
+_SKETCHES = {  # rounds in which these pages occur
+    (2, 3): _at_the_start,
+    (4,): _across,
+    (COVERED,): _thin,
+    tuple(range(SIMPLE, ROUNDS)): _partly_covered,
+}
+
+
+def _framed(rng: np.random.Generator) -> _Planted:
+    """Return a page with the fault "elsewhere": a frame of ink is around each box, but none is inside."""
+    boxes, frames = [], []
+    for left, top in ((3, 2), (16, 10)):  # boxes of 4 x 4 pixels
+        boxes.append([left, top, left + 4, top + 4])
+        frames += [(slice(top - 1, top + 5), column) for column in (slice(left - 1, left), slice(left + 4, left + 5))]
+        frames += [(row, slice(left, left + 4)) for row in (slice(top - 1, top), slice(top + 4, top + 5))]
+    page = _sketch(
+        rng,
+        boxes,
+        frames,
+        "All numbers are plausible here, but the ink is just outside the boxes. A box with x2 = 7 ends before column "
+        "7. Do not include a row or a column too many.",
+    )
+    return replace(page, kind="elsewhere")
+
+
 def _with_dark_edge(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Darken columns from the right, outside the boxes, until the mean of the page is as dark as the boxes.
 
@@ -726,6 +836,12 @@ def _plant_label(rng: np.random.Generator, page: Page, number: int, classes: int
         (-1, "Labels start at 1. Code that reads annotation files uses -1 for an unknown class."),
     )[number % 3]
     labels[i], boxes = value, target["boxes"].copy()
+    if number == ALL_ZERO:
+        labels[:] = 0
+        hint = (
+            "All labels of this page are 0, which no object may have. Only a page without boxes has no objects: test "
+            "the length of the array, not its values."
+        )
     if number == 3:  # two kinds of fault
         boxes[i] = boxes[i, [2, 1, 0, 3]]
     elif number == SIMPLE:
@@ -762,14 +878,18 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int
             boxes[i, [2, 3, 0, 1]],
             "x1 and x2 are exchanged, and so are y1 and y2, so the area is positive. Test each side.",
         )
-    elif number == 7:  # also outside
-        boxes[i, 0] = boxes[i, 2] + 1
+    elif number == 7:  # also outside, in the same box and in another one
+        boxes[i, [1, 3]] = -5
         boxes[i - 1, 2] = image.shape[1] + 9
     elif number == 8:  # also twice
         boxes[i, 3] = boxes[i, 1] - 1
         boxes, labels = _repeated(boxes, i), _repeated(labels, i)
-    elif number == 9:  # also outside, in the same box
-        boxes[i, [1, 3]] = -5
+    elif number == ALL_ZERO:  # also twice
+        boxes[:], labels = 0, np.full_like(labels, labels[0])
+        hint = (
+            "All coordinates of this page are 0, so its boxes are points, and empty. Only a page without boxes has no "
+            "objects: test the length of the array, not its values."
+        )
     else:  # x, y, width, height; the width of the rightmost box is at most its x1
         i = int(boxes[:, 0].argmax())
         boxes[:, 2:] -= boxes[:, :2]
@@ -784,7 +904,7 @@ def _plant_empty(rng: np.random.Generator, page: Page, number: int, classes: int
 def _plant_outside(rng: np.random.Generator, page: Page, number: int, classes: int) -> _Planted:
     image, target = page
     boxes, i = target["boxes"].copy(), int(rng.integers(len(target["boxes"])))
-    excess = float(rng.uniform(1.5, 4))
+    excess = float(rng.uniform(1.125, 1.45) if number < 4 else rng.uniform(1.5, 4))
     height, width = image.shape[:2]
     edge = (
         (2, width + excess),
@@ -805,7 +925,8 @@ def _plant_outside(rng: np.random.Generator, page: Page, number: int, classes: i
         labels,
         "outside",
         "A page has four edges: 0 on the left and at the top, the width on the right, and the height at the bottom. "
-        "Width and height differ here. A shape is (height, width, 3).",
+        "Width and height differ here. A shape is (height, width, 3). One pixel more is allowed, but not a fraction "
+        "of the next one.",
     )
 
 
@@ -831,6 +952,8 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes:
     if number == 9:  # the boxes must be so light that one channel can be much darker
         page = _relabelled(_tintable()[rng.integers(len(_tintable()))], classes)
     image, target = page
+    if number == COVERED:
+        return _covered(page)
     moved = _moved(image, target["boxes"], number)
     if moved is None:
         raise RuntimeError("a page of the pool has no region without ink")
@@ -859,6 +982,25 @@ def _plant_elsewhere(rng: np.random.Generator, page: Page, number: int, classes:
         "elsewhere",
         f"All numbers are plausible here, but {reason}. "
         "Ink is dark, so the inside of a box that lies on its digit is darker than the page.",
+    )
+
+
+def _covered(page: Page) -> _Planted:
+    """Return a page whose boxes cover more than half of it. There, its paper is darker, without ink."""
+    image, target = page
+    height, width = image.shape[:2]
+    x1, x2 = round(0.1 * width), round(0.9 * width)
+    ends = np.linspace(0.1 * height, 0.9 * height, 4).round().tolist()
+    boxes = np.array([[x1, top, x2, bottom] for top, bottom in zip(ends[:-1], ends[1:], strict=True)], np.float32)
+    covered = image.copy()
+    covered[_inside(image, boxes)] = int(np.median(image.mean(axis=2))) - INK - NO_INK
+    return _Planted(
+        covered,
+        boxes,
+        target["labels"][: len(boxes)],
+        "elsewhere",
+        "All numbers are plausible here, but the boxes cover most of a page whose paper is darker there, and they "
+        "contain no ink. The median is that of *all* pixels of the page, also of those inside the boxes.",
     )
 
 

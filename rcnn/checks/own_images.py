@@ -14,6 +14,7 @@ import numpy as np
 from rcnn import anchors, evaluate
 from rcnn._ext.dispatch import original
 from rcnn.checks._engine import (
+    NOT_WRITTEN,
     Case,
     CheckFailed,
     Failure,
@@ -27,7 +28,7 @@ from rcnn.checks._engine import (
 from rcnn.data import Annotations, Record, Shapes, read_annotations, validate, write_voc
 from rcnn.transform import Size, resized_size
 
-PAGES, POOL, PAGE_SIZE = 31, 60, (64, 96)
+PAGES, POOL, PAGE_SIZE = 36, 60, (64, 96)
 LARGER = (PAGE_SIZE[0] + 32, PAGE_SIZE[1] + 16)  # (height, width) of some of the images
 SWAPPED = (PAGE_SIZE[::-1], LARGER[::-1])
 OF_ALL = ("no-images", "no-objects", "unused-class", "mostly-empty")  # problems of the whole set
@@ -60,6 +61,8 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("other-size", 0),
     ("other-size", 1),
     ("other-size", 2),
+    ("other-size", 3),
+    ("other-size", 4),
     ("twice", 0),
     ("missing", 0),
     ("exchanged", 2),
@@ -75,6 +78,9 @@ PLANTED = (  # the faults of the records, in this order, each with its variant
     ("same capitals", 0),
     ("no objects", 0),
     ("no size", 0),
+    ("no size", 1),
+    ("no size", 2),
+    ("no size", 3),
 )
 
 
@@ -106,25 +112,43 @@ def repair(function: Function, seed: int | None = None) -> None:
     before = copy.deepcopy(damaged)
     got, failure = attempt(function, damaged)
     with judging("repair"):
-        _check_repaired(got, failure, before, damaged, truth, planted)
+        if failure is not None:
+            raise _raised(function, failure, before, planted)
+        _check_repaired(got, before, damaged, truth, planted)
+
+
+def _raised(
+    function: Function, failure: Failure, annotations: Annotations, planted: Mapping[str, tuple[str, Record]]
+) -> CheckFailed:
+    """Return the error for a function that raises one. It shows the simplest record that alone causes an error."""
+    general = (
+        "Repair one kind of fault after another, in one record at a time. The validator reports the faults that are "
+        "left, and the notebook shows an example of each."
+    )
+    if failure.sentence == NOT_WRITTEN:
+        return _failed(None, failure.sentence, general)
+    for record in sorted(annotations.records, key=lambda record: _difficulty(record, planted)):
+        _, alone = attempt(function, replace(annotations, records=[copy.deepcopy(record)]))
+        if alone is not None:
+            fault, _ = planted.get(_key(record), ("", record))
+            call = f"{NO_FAULT} Call your function with this record alone. Which of its values does it not expect?"
+            return _failed(record, alone.sentence, FAULTS.get(fault, call))
+    return _failed(None, failure.sentence, general)
+
+
+def _difficulty(record: Record, planted: Mapping[str, tuple[str, Record]]) -> int:
+    """Return the place of a record in the order of `PLANTED`. Records without a fault come first."""
+    return [*planted].index(_key(record)) + 1 if _key(record) in planted else 0
 
 
 def _check_repaired(
     got: Any,
-    failure: Failure | None,
     before: Annotations,
     damaged: Annotations,
     truth: Mapping[str, Record],
     planted: Mapping[str, tuple[str, Record]],
 ) -> None:
     """Raise CheckFailed unless `got` is right. `damaged` are the annotations after the call, and `before` a copy."""
-    if failure is not None:
-        raise _failed(
-            None,
-            failure.sentence,
-            "Repair one kind of fault after another, in one record at a time. The validator reports the faults that "
-            "are left, and the notebook shows an example of each.",
-        )
     if got is None:
         raise _failed(None, "returns None", "A function without `return` returns None.")
     if not isinstance(got, Annotations):
@@ -152,8 +176,17 @@ def _check_repaired(
     if tuple(got.classes) != before.classes:
         raise _failed(None, "returns other classes", "The classes are right. Their names may contain capital letters.")
     _check_order_of_sizes(got)
-    _check_problems(got, planted)
+    _check_end(got, before, truth)
+    without = {name: record for name, record in truth.items() if name not in planted}
+    _check_truth(got, without, planted)
+    _check_problems(got, truth, planted)
     _check_truth(got, truth, planted)
+    if len(got.records) != len(truth):
+        raise _failed(
+            None,
+            f"returns {len(got.records)} records; expected {len(truth)}",
+            "Return exactly one record for each image file that exists.",
+        )
 
 
 @original
@@ -189,6 +222,7 @@ def choose_anchors(function: Function, seed: int | None = None) -> None:
 
 # ---------------------------------------------------------------------- repaired annotations
 
+NO_FAULT = "This image has no fault: its record must stay unchanged."
 CAPITALS = (
     "The class name is written in capital letters, so the object has the label -1. Give the object both the name and "
     "the label of the class."
@@ -211,7 +245,8 @@ FAULTS: Mapping[str, str] = {  # faults that the learner's function must repair,
     "labels. Keep only one of the two: the first.",
     "no objects": "This record has no objects and no fault. Its image is an ordinary image, so keep the record.",
     "no size": "The annotation states no size: `record.size` is None. The boxes are in pixels of the image file, so do "
-    "not scale them. Store the size of the image file in the record. Repair all other faults, such as swapped corners.",
+    "not scale them. Store the size of the image file in the record. Repair all other faults: swapped corners, boxes "
+    "beyond the border, and objects that appear twice.",
     "equal after": "Two objects become equal only when their boxes and names are repaired. Compare repaired boxes and "
     "repaired labels. Keep only one of the two: the first.",
     "nearly": "This record has no fault. Two boxes differ by less than a pixel, so they are different objects. Compare "
@@ -248,7 +283,21 @@ def _check_order_of_sizes(got: Annotations) -> None:
             )
 
 
-def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]]) -> None:
+def _check_end(got: Annotations, before: Annotations, truth: Mapping[str, Record]) -> None:
+    """Raise CheckFailed if the first records are there, and the others are missing."""
+    expected = [_key(record) for record in before.records if _key(record) in truth]
+    found = [_key(record) for record in got.records]
+    if len(found) < len(expected) - 2 and found == expected[: len(found)]:
+        raise _failed(
+            None,
+            f"returns {f'only the first {len(found)}' if found else 'none'} of the {len(expected)} records whose image "
+            "file exists",
+            "All other records are missing. Does your loop end too early? `return` ends the function, and "
+            "`break` ends the loop. `continue` only leaves out one record.",
+        )
+
+
+def _check_problems(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
     """Raise CheckFailed for problems that the validator finds."""
     try:
         found = validate(got, examples=PAGES, progress=False, to_learn=False).problems
@@ -258,25 +307,26 @@ def _check_problems(got: Annotations, planted: Mapping[str, tuple[str, Record]])
         ) from error
     problems = [problem for problem in found if problem.kind not in (*OF_ALL, LISTED_TWICE)]
     if problems:
-        order = list(planted)  # in the order of PLANTED, the simplest faults first
-        names = ["" if one.image is None else _key(got.records[one.image]) for one in problems[0].examples]
-        name = min(names, key=lambda name: order.index(name) if name in planted else len(order))
-        fault, record = planted.get(name, ("", None))
+        numbers = [one.image for one in problems[0].examples if one.image is not None]
+        records = sorted((got.records[i] for i in numbers), key=lambda record: _difficulty(record, planted))
+        name = _key(records[0]) if records else ""
+        fault, record = planted.get(name, ("", truth.get(name)))
+        remedy = f"{problems[0].remedy[:1].upper()}{problems[0].remedy[1:]}."
+        without = remedy if record is None else f"{NO_FAULT} {remedy}"
         raise _failed(
             record,
             f"leaves a problem that the validator finds: {problems[0].sentence} ({problems[0].kind})",
-            FAULTS.get(fault, problems[0].remedy),
+            FAULTS.get(fault, without),
         )
 
 
 def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping[str, tuple[str, Record]]) -> None:
     """Raise CheckFailed for missing records, missing objects or changed boxes: the validator cannot find these."""
     found = {_key(record): record for record in got.records}
-    for name, true in truth.items():
+    for true in sorted(truth.values(), key=lambda record: _difficulty(record, planted)):
+        name = _key(true)
         fault, record = planted.get(name, ("", true))
-        hint = FAULTS.get(
-            fault, "This image has no fault: its record must stay unchanged. Compare objects of the same record only."
-        )
+        hint = FAULTS.get(fault, NO_FAULT)
         if name not in found:
             raise _failed(
                 record,
@@ -289,14 +339,22 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
             raise _failed(
                 record,
                 f"returns the wrong number of objects for this record: {len(given.boxes)}; expected {len(true.boxes)}",
-                f"The validator cannot find a missing record or object. {hint}",
+                f"The validator cannot find a missing record or object. {hint}"
+                f"{'' if fault else ' Compare objects of the same record only.'}",
             )
         pairs = _same_objects(given, true)
         if pairs is None:
-            raise _failed(record, "returns the wrong objects for this image", hint)
+            sentence, reason = _wrong_objects(given, true)
+            raise _failed(record, sentence, hint if fault else f"{hint} {reason}")
         if given.size is None or tuple(given.size) != true.size:
             raise _failed(
                 record, f"returns the size {given.size} for this record; the image file has {true.size}", hint
+            )
+        if not isinstance(given.names, tuple):
+            raise _failed(
+                record,
+                f"returns {type(given.names).__name__} as `names`; expected a tuple",
+                "The `names` of a record are a tuple of str. `tuple(...)` converts a list.",
             )
         if wrong := _wrong_row(given, true, pairs):
             raise _failed(
@@ -311,12 +369,6 @@ def _check_truth(got: Annotations, truth: Mapping[str, Record], planted: Mapping
                     f"returns another `{name_of}` for this record",
                     "`dataclasses.replace(record, boxes=...)` copies all other fields of a record.",
                 )
-    if len(got.records) != len(truth):
-        raise _failed(
-            None,
-            f"returns {len(got.records)} records; expected {len(truth)}",
-            "Return exactly one record for each image file that exists.",
-        )
 
 
 def _key(record: Record) -> str:
@@ -343,6 +395,25 @@ def _same_objects(given: Record, true: Record) -> list[int] | None:
         found.append(near[0])
         rest.remove(near[0])
     return found
+
+
+def _wrong_objects(given: Record, true: Record) -> tuple[str, str]:
+    """Return a sentence that says whether the boxes or the labels of a record are wrong, and a hint."""
+    labels = np.asarray(given.labels)
+    of_labels = "A label is an index into `classes`, in which the background comes first."
+    if sorted(labels.tolist()) != sorted(true.labels.tolist()):
+        return f"returns the labels {labels.tolist()} for this record; expected {true.labels.tolist()}", of_labels
+    near = [np.abs(given.boxes - box).max(axis=1).min() <= NEAR for box in true.boxes]
+    if all(near):
+        return (
+            "returns the boxes of this record with the labels of other objects",
+            "Row i of `boxes` and of `labels` describes the same object.",
+        )
+    boxes, missing = np.asarray(given.boxes).round(2).tolist(), true.boxes[near.index(False)].round(2).tolist()
+    return (
+        f"returns the boxes {boxes} for this record; {missing} is missing",
+        "A size is (height, width): x is at most the width, and y is at most the height.",
+    )
 
 
 def _wrong_row(given: Record, true: Record, pairs: Sequence[int]) -> str | None:
@@ -490,7 +561,7 @@ def _plant(
         boxes[side, column] = edge + float(rng.integers(4, 30)) * (1 if edge else -1)
         return replace(record, boxes=true), replace(record, boxes=boxes)
     if fault == "other-size":
-        factors = ((2.0, 2.0), (1.5, 0.5), (0.75, 1.25))[variant]
+        factors = ((2.0, 2.0), (1.5, 0.5), (0.75, 1.25), (1.0, 1.5), (0.5, 1.0))[variant]  # also one side only
         height, width = record.size or PAGE_SIZE
         size = (int(height * factors[0]), int(width * factors[1]))
         return record, replace(record, boxes=boxes * np.tile(factors[::-1], 2), size=size)
@@ -530,8 +601,10 @@ def _plant(
         nothing = _rows(record, [])
         return nothing, nothing
     if fault == "no size":
-        boxes[i] = boxes[i][[2, 1, 0, 3]]  # the other faults remain to be repaired, too
-        return record, replace(record, boxes=boxes, size=None)
+        repaired, wrong = _plant(
+            rng, record, *(("exchanged", 0), ("beyond", 0), ("beyond", 3), ("twice", 0))[variant], classes
+        )
+        return repaired, replace(wrong, size=None)  # the other faults remain to be repaired, too
     return record, record
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -83,6 +84,7 @@ def roi_pool_backward(function: Function, seed: int | None = None) -> None:
         roi.roi_pool_backward,
         _pool_backward_cases(rng),
         rows=(("grad", "rois", "roi_images"),),
+        explain=_explained_factor,
     )
     with judging("roi_pool_backward"):
         _check_floats(function, rng)
@@ -164,7 +166,42 @@ def roi_align_backward(function: Function, seed: int | None = None) -> None:
         roi.roi_align_backward,
         _align_backward_cases(generator_of(seed)),
         rows=(("grad", "rois", "roi_images"),),
+        explain=_explained_factor,
     )
+
+
+def _explained_factor(function: Function, case: Case, failure: Failure) -> Failure:
+    """Return the failure with another hint if the gradient is right but for a factor that an argument explains."""
+    given, factor = case.arguments, _factor(failure)
+    height, width = (given["features_shape"] if "features_shape" in given else given["features"].shape)[2:]
+    cells = given["rois"] * given["spatial_scale"]
+    if factor is None or (cells < 0).any() or (cells > [width - 1, height - 1] * 2).any():
+        return failure
+    scale, points = given["spatial_scale"], given.get("sampling_ratio", 1) ** 2
+    count = int(np.prod(given["grad"].shape[2:]))
+    of_scale = "`spatial_scale` only converts coordinates, from pixels to cells. Do not {} the gradient by it."
+    meanings = (
+        (scale, of_scale.format("multiply")),
+        (scale**2, of_scale.format("multiply")),
+        (1 / scale, of_scale.format("divide")),
+        (1 / points, f"The gradient is divided by the number of points of a bin, {points}, once too often."),
+        (1 / count, f"The gradient is divided by the number of bins, {count}. Each bin has a gradient of its own."),
+    )
+    hint = next((hint for value, hint in meanings if value != 1 and np.isclose(factor, value)), None)
+    note = f"Your result is {factor:.4g} times the expected result."
+    return failure if hint is None else replace(failure, hint=hint, note=note)
+
+
+def _factor(failure: Failure) -> float | None:
+    """Return the number by which an expected result was multiplied, or None if there is no such number."""
+    got, expected = failure.got, failure.expected
+    if not isinstance(got, np.ndarray) or not isinstance(expected, np.ndarray) or got.shape != expected.shape:
+        return None
+    largest = np.abs(expected).argmax() if expected.size else 0
+    if not expected.size or expected.flat[largest] == 0 or got.dtype.kind not in "fiu":
+        return None
+    factor = float(got.flat[largest] / expected.flat[largest])
+    return factor if factor and np.allclose(got, factor * expected, rtol=1e-5, atol=1e-6) else None
 
 
 # ---------------------------------------------------------------------- RoIPool
@@ -188,11 +225,38 @@ def _pool_cases(rng: np.random.Generator) -> Iterator[Case]:
         (1, 1),
         "The cells at both corners belong to a RoI. A RoI from column 3 to column 5 has three columns.",
     )
+    beyond = _peak(_peak(_maps(rng), y + 1, x + 2), y + 2, x + 1)
+    yield _pooled(
+        beyond,
+        [x - 1, y, x + 1, y + 1],
+        (1, 1),
+        "The cells just behind the last row and the last column do not belong to the RoI. A RoI from column 3 to "
+        "column 5 has three columns. In a slice, the stop is exclusive.",
+    )
     yield _pooled(
         _maps(rng) - 2000,
         [x, y, x + 2, y + 2],
         (1, 1),
         "Every value here is negative, so the maximum is negative, too. What is the initial value of your maximum?",
+    )
+    yield _pooled(
+        _peak(_maps(rng) - 2000, y, x),
+        [x, y, x, y],
+        (1, 1),
+        "This RoI begins and ends in the same cell, whose value is negative.",
+    )
+    yield _pooled(
+        _maps(rng),
+        [[0, 0, 3, 1], [5, 0, 6, 3], [2, 3, 4, 5]],
+        (1, 1),
+        "There are several RoIs, and most of them are not square. Treat every RoI, not only the first one, with its "
+        "own rows and columns. A region has as many columns as the RoI is wide.",
+    )
+    yield _pooled(
+        _peak(_maps(rng), 0, 0),
+        [0, 0, 0, 0],
+        (1, 1),
+        "All coordinates of this RoI are 0: it consists of the first cell. It is an ordinary RoI.",
     )
     yield _pooled(
         _maps(rng, 3, 1, SMALL),
@@ -395,6 +459,24 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield backward(
         _pooled(
             peak,
+            [x - 3, y, x + 2, y + 1],
+            (1, 1),
+            "This RoI is wider than high. `argmax` of a region counts along its rows: index = row * width + column. "
+            "Divide by the number of columns.",
+        )
+    )
+    yield backward(
+        _pooled(
+            _maps(rng),
+            [1, y, 6, y + 3],
+            (2, 3),
+            "The gradient has ph rows and pw columns, one element for each bin: the rows divide the height, and the "
+            "columns divide the width.",
+        )
+    )
+    yield backward(
+        _pooled(
+            peak,
             [x + 1, y + 1, x + 1, y + 1],
             (1, 2),
             "One cell may be the maximum of several bins. It then receives a gradient from each bin, and these "
@@ -433,6 +515,15 @@ def _pool_backward_cases(rng: np.random.Generator) -> Iterator[Case]:
             (1, 1),
             "All cells of this bin are equal. Only the first cell, by row and then by column, receives the gradient, "
             "and it receives the whole gradient.",
+        )
+    )
+    yield backward(
+        _pooled(
+            np.zeros((1, 1, *SMALL)),
+            [1, 0, 2, 3],
+            (1, 1),
+            "All features are 0, as they may be after ReLU. 0 is an ordinary value, and the first cell receives the "
+            "gradient. Only a bin without cells sends nothing: test its size, not its values.",
         )
     )
     yield from map(backward, others)
@@ -494,6 +585,15 @@ def _align_cases(rng: np.random.Generator) -> Iterator[Case]:
         "The bin has four points. Divide it into 2 x 2 parts, with a point in the middle of each part. The result "
         "is the average of the points.",
     )
+    for sampling_ratio in (1, 3):
+        yield _aligned(
+            _maps(rng),
+            [x - 3, y - 2, x + 1, y + 2],
+            (1, 1),
+            sampling_ratio,
+            "The number of points is an argument: each bin has sampling_ratio x sampling_ratio points, here "
+            f"{sampling_ratio} x {sampling_ratio}.",
+        )
     yield _aligned(
         _maps(rng),
         [1, 0.5, 7, 4.5],
@@ -684,6 +784,15 @@ def _at_the_edge_cases(rng: np.random.Generator) -> Iterator[Case]:
                 f"This RoI lies at the border of the map or outside. {beyond}",
                 aligned=aligned,
             )
+    for aligned in (False, True):
+        yield _aligned(
+            _maps(rng),
+            [0, 0, 0, 0],
+            (1, 1),
+            1,
+            "All coordinates of this RoI are 0. It is an ordinary RoI at the first cell.",
+            aligned=aligned,
+        )
     yield _aligned(
         _maps(rng),
         [[2, 1, 2, 1], [3, 2, 3, 4], [4, 3, 6, 3]],

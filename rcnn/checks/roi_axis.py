@@ -52,10 +52,15 @@ def bin_bounds(function: Function, seed: int | None = None) -> None:
 
 
 def _bounds(low: float, high: float, bins: int, pixels: int) -> np.ndarray:
+    return _edges(low, high, bins, pixels)
+
+
+def _edges(low: float, high: float, bins: int, pixels: int, moved: bool = True, number: int = 0) -> np.ndarray:
+    """Return the bounds (bins, 2). Without `moved`, the RoI begins at 0; the first bin has this `number`."""
     first, last = (math.copysign(math.floor(abs(end) + 0.5), end) for end in (low, high))
     length = int(max(last - first + 1, 1))
-    edges = [(i * length // bins, -(-(i + 1) * length // bins)) for i in range(bins)]
-    return np.clip(np.array(edges, np.int64) + int(first), 0, pixels)
+    edges = [(i * length // bins, -(-(i + 1) * length // bins)) for i in range(number, bins + number)]
+    return np.clip(np.array(edges, np.int64) + int(first) * moved, 0, pixels)
 
 
 def _with_empty_bins_alike(function: Function) -> Callable[..., Any]:
@@ -84,7 +89,22 @@ def _explained(function: Function, case: Case, failure: Failure) -> Failure:
     full = right[:, 0] < right[:, 1]
     cut_off = np.minimum(right, [pixels, pixels - 1])
     truncated, half_up = (_bounds(cut(low + 0.5), cut(high + 0.5), bins, pixels) for cut in (int, math.floor))
+    to_even = _bounds(round(low), round(high), bins, pixels)
     for mistaken, hint in (
+        (
+            _edges(low, high, bins, pixels, moved=False),
+            "These are the bounds for a RoI that begins at cell 0. Add the first cell of the RoI to each bound.",
+        ),
+        (
+            _edges(low, high, bins, pixels, number=1),
+            "Each bin begins where it should end. The first bin has the number 0: it begins at the first cell of the "
+            "RoI.",
+        ),
+        (
+            to_even,
+            "Python's `round` and NumPy's `round` and `rint` round a half to the *even* number: 2.5 becomes 2. Here, "
+            "halves are rounded away from zero: 2.5 becomes 3.",
+        ),
         (
             truncated,
             "`int` removes the digits after the point, so int(-3 + 0.5) is -2. Round negative numbers correctly.",
@@ -92,6 +112,8 @@ def _explained(function: Function, case: Case, failure: Failure) -> Failure:
         (cut_off, "`stop` is exclusive, so the largest `stop` is `pixels`, not `pixels - 1`."),
     ):
         if mistaken is truncated and np.array_equal(truncated, half_up):
+            continue
+        if mistaken is to_even and np.array_equal(to_even, half_up):
             continue
         if (mistaken[full] == failure.got[full]).all() and (mistaken[full] != right[full]).any():
             return replace(failure, hint=hint)
@@ -115,7 +137,10 @@ def _bounds_cases(rng: np.random.Generator) -> Iterator[Case]:
     )
     yield case(x, x + 1, 3, 9, "There are fewer cells than bins. Each bin still contains the cell that it lies on.")
     yield case(x + 0.25, x + 2.75, 1, 9, "The ends are rounded to the nearest whole number: 2.75 becomes 3.")
-    yield case(x + 0.5, x + 2.5, 1, 9, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
+    yield case(x + 0.75, x + 2.25, 1, 9, "The ends are rounded to the nearest whole number: 2.25 becomes 2.")
+    even = 2 * x + 0.5
+    yield case(even, even + 3, 1, 12, "A half is rounded away from zero, so 2.5 becomes 3, and 3.5 becomes 4.")
+    yield case(0, 0, 1, 9, "The RoI begins and ends in the first cell. 0 is an ordinary position.")
     yield case(-3, 3, 2, 6, "The RoI begins before the map. Divide the whole RoI into bins first, then clip the bins.")
     yield case(4, 9, 3, 7, "The RoI ends beyond the map. Divide the whole RoI into bins first, then clip the bins.")
     yield case(-6, 2, 4, 6, "Bins before the map contain no cell: their `stop` is not greater than their `start`.")
@@ -229,7 +254,26 @@ def _weights_cases(rng: np.random.Generator) -> Iterator[Case]:
     yield case(
         x, x + 2, 1, 6, 2, "The bin has two points, in the middle of its halves. The row is the mean of their weights."
     )
+    yield case(
+        x,
+        x + 1,
+        1,
+        6,
+        2,
+        "Both points of the bin lie between the same two cells. Their weights add up. None replaces another.",
+    )
+    yield case(
+        x,
+        x + 4,
+        2,
+        9,
+        2,
+        "The points of a bin are neighbours: with two points per bin, the first two belong to the first bin.",
+    )
     yield case(x, x + 0.5, 1, 6, 1, "Without `aligned`, a RoI is at least one cell long. Its start stays.")
+    yield case(
+        0, 0, 1, 6, 1, "The RoI begins and ends at 0. It is an ordinary RoI: without `aligned`, it is one cell long."
+    )
     yield case(x, x + 2, 1, 6, 1, "With `aligned`, both ends move by half a cell to the left.", aligned=True)
     yield case(x, x + 0.5, 2, 6, 1, "With `aligned`, a small RoI is not enlarged.", aligned=True)
     yield case(-1, 1, 1, 5, 2, "A point at -0.5 lies before the first cell, which then counts in full.")

@@ -30,6 +30,7 @@ from rcnn.roi_heads import RoITargets
 
 DRAWS = 1500  # number of choices from the same candidates
 FEW_DRAWS = 200  # the same, if all candidates are background
+FRACTIONS = (0.25, 0.5)  # usual values of `positive_fraction`
 NO_OBJECTS = (
     "The image has no objects, and more proposals than `batch_size`. An image without objects is no exception: draw "
     "`batch_size` of its proposals with `rng`, as background."
@@ -61,11 +62,14 @@ class _Truth:
         Label of each candidate: 0 for background, -1 for an ignored candidate.
     deltas : (P + G, 4) array
         Deltas of each candidate: 0 for background.
+    matches : (P + G,) array of int
+        Index of the object of each candidate; negative for background and ignored candidates.
     """
 
     rois: np.ndarray
     labels: np.ndarray
     deltas: np.ndarray
+    matches: np.ndarray
 
 
 @original
@@ -126,6 +130,15 @@ def _roi_cases(rng: np.random.Generator) -> Iterator[Case]:
     on, off = [x, y, x + SIDE, y + SIDE], [x + 300, y, x + 300 + SIDE, y + SIDE]
     near, half = [x + 4, y + 2, x + SIDE + 9, y + SIDE], [x, y, x + SIDE // 2, y + SIDE]
     beside = [x + 30, y, x + 30 + SIDE, y + SIDE]
+    yield _rois(
+        [near, np.add(near, 300), np.add(near, 600)],
+        [on, np.add(on, 300), np.add(on, 600)],
+        [one, other, one],
+        rng,
+        "One proposal is on each object. The candidates are all proposals and all true boxes. There are few of them, "
+        "so all are chosen. Each candidate has the class of the object that it overlaps most.",
+        batch_size=24,
+    )
     yield _rois(
         [off],
         [on],
@@ -414,7 +427,7 @@ def _truth(case: Case) -> _Truth:
     labels[positive] = arguments["gt_labels"][matches[positive]]
     deltas = np.zeros((len(rois), 4))
     deltas[positive] = boxes.encode(gt_boxes[matches[positive]], rois[positive], arguments["weights"])
-    return _Truth(rois, labels, deltas)
+    return _Truth(rois, labels, deltas, matches)
 
 
 def _malformed(got: Any) -> Failure | None:
@@ -480,7 +493,27 @@ def _wrong_choice(rois: np.ndarray, chosen: Sequence[int | None], truth: _Truth,
     ):
         if count != wanted:
             limits = "The limits are `batch_size` and int(batch_size * positive_fraction), and both are arguments."
-            return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois, note=limits)
+            hint = _count_hint(chosen, truth, case) if name == "on objects" else None
+            return Failure(f"chooses {count} RoIs {name}; expected {wanted}", rois, hint=hint, note=limits)
+    return None
+
+
+def _count_hint(chosen: Sequence[int | None], truth: _Truth, case: Case) -> str | None:
+    """Return a hint for a wrong number of RoIs on objects, or None if the hint of the case is better."""
+    size, fraction = case.arguments["batch_size"], case.arguments["positive_fraction"]
+    on_objects = set(np.flatnonzero(truth.labels > 0).tolist())
+    used, most = on_objects & set(chosen), int(size * fraction)
+    missing = on_objects - used
+    if len(on_objects) <= most and len(set(truth.matches[list(on_objects)].tolist())) > 2:
+        if missing == set(np.flatnonzero(truth.matches == 0).tolist()):
+            return "All RoIs on the first object are missing. Its index is 0. Only a negative match is background."
+        if missing == {index for index in on_objects if index >= len(case.arguments["proposals"])}:
+            return "The true boxes are missing. The candidates are the proposals *and* the true boxes."
+        if missing == {index for index in on_objects if index < len(case.arguments["proposals"])}:
+            return "The proposals are missing. The candidates are the proposals *and* the true boxes."
+    limits = {other: min(len(on_objects), int(size * other)) for other in FRACTIONS if other != fraction}
+    if len(used) in limits.values():
+        return f"`positive_fraction` is an argument. It is {fraction} here, so at most {most} RoIs are on objects."
     return None
 
 
@@ -491,7 +524,9 @@ def _wrong_answers(
     rows = [index for index in chosen if index is not None]
     wanted, moves = truth.labels[rows], truth.deltas[rows]
     if not np.array_equal(labels.reshape(-1), wanted):
-        return Failure("returns wrong labels", labels, wanted, _label_hint(labels.reshape(-1), wanted))
+        return Failure(
+            "returns wrong labels", labels, wanted, _label_hint(labels.reshape(-1), wanted, truth.matches[rows])
+        )
     wrong = ~np.isclose(deltas.reshape(-1, 4), moves, rtol=0, atol=SAME).all(axis=1)  # (R,)
     if (wrong & (wanted == 0)).any():
         return Failure(
@@ -512,14 +547,15 @@ def _wrong_answers(
     return None
 
 
-def _label_hint(labels: np.ndarray, wanted: np.ndarray) -> str | None:
+def _label_hint(labels: np.ndarray, wanted: np.ndarray, matches: np.ndarray) -> str | None:
     """Return a hint for wrong labels, or None if the hint of the case is better."""
     if sorted(labels.tolist()) == sorted(wanted.tolist()):
         return (
             "These labels are right, but they belong to other rows. Row i of rois, labels and deltas must describe "
             "the same RoI."
         )
-    if ((labels > 0) != (wanted > 0)).any():
+    indices = (labels == matches)[wanted > 0].all()
+    if ((labels > 0) != (wanted > 0)).any() and not indices:
         return None
     return (
         "The label of a RoI is the class of the object that it overlaps most. Take it from `gt_labels`. It is not "

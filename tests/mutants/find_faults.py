@@ -64,7 +64,7 @@ def _kinds(image, target, num_classes):
 def _ink(image, boxes):
     grey, inside = image.mean(axis=2), []
     for x1, y1, x2, y2 in np.nan_to_num(boxes):
-        patch = grey[max(int(y1), 0) : int(y2), max(int(x1), 0) : int(x2)]
+        patch = grey[max(int(y1), 0) : int(np.ceil(y2)), max(int(x1), 0) : int(np.ceil(x2))]
         if patch.size:
             inside.append(patch.mean())
     return np.median(grey) - np.mean(inside) if inside else 0.0

@@ -122,8 +122,8 @@ def _with_repair(function):
 
     def answer(annotations):
         fixed = step_by_step(annotations)
-        of_name = {record.image.name: record for record in annotations.records}
-        changed = [function(record, of_name[record.image.name]) for record in fixed.records]
+        given = {(record.image.name, record.image_id): record for record in annotations.records}
+        changed = [function(record, given[record.image.name, record.image_id]) for record in fixed.records]
         return replace(fixed, records=[record for record in changed if record is not None])
 
     answer.__name__ = function.__name__
@@ -281,7 +281,7 @@ WRONG = (
     (capitals_stay, "name is written in capital"),
     (_with_repair(name_without_label), "both the name and the label"),
     (_with_repair(label_without_name), "both the name and the label|`names` with a wrong row"),
-    (_with_repair(label_of_the_first_class), "wrong objects for this image(.*\n)*.*both the name and the label"),
+    (_with_repair(label_of_the_first_class), "returns the labels(.*\n)*.*both the name and the label"),
     (exchanged_stay, "Coordinates were swapped, x1"),
     (_with_repair(drops_exchanged_boxes), r"cannot find a missing record or object(.*\n)*.*Coordinates were swapped"),
     (boxes_stay_beyond, "must end at the border"),

@@ -383,10 +383,10 @@ def _first_of_class(proposals, gt_boxes, gt_labels, settings):
 
 RIGHT = (as_rcnn, objects_first, by_loops)
 WRONG = (
-    (no_true_boxes, "the object here, but the true"),
-    (true_boxes_alone, "chooses 0 RoIs on background"),
+    (no_true_boxes, "The true boxes are missing"),
+    (true_boxes_alone, "The proposals are missing"),
     (true_boxes_twice, "to the proposals only once"),
-    (best_is_forced, "the object here, but the true"),
+    (best_is_forced, "The true boxes are missing"),
     (greater_than_the_threshold, r"\*at least\* `fg_iou_thresh`"),
     (thresholds_of_the_rpn, "the IoU is at least `fg_iou_thresh`|neither object nor background|at least"),
     (high_threshold_only, "neither object nor background"),
