@@ -228,7 +228,7 @@ def test_durations(seconds, text):
 def test_mobilenet_is_better_on_photographs_within_ten_minutes():
     """The page about your own images recommends it, and quotes 5 and 10 minutes."""
     small, mobilenet = RESULTS["accuracy"]["bccd"], RESULTS["accuracy"]["bccd_mobilenet"]
-    assert mobilenet["mean"] > small["mean"] + 0.01
+    assert mobilenet["mean"] > small["mean"] + 0.005  # more than the standard error of a mean
     assert max(small["seconds"]) <= 330 and max(mobilenet["seconds"]) <= 600
     resnet = RESULTS["accuracy"]["bccd_resnet18"]
     assert resnet["mean"] < small["mean"] and min(resnet["seconds"]) > max(mobilenet["seconds"])
