@@ -174,11 +174,16 @@ def accuracy_machines(results: Results) -> str:
 
 
 def _rows_text(numbers: Sequence[int]) -> str:
-    """Return "row 1", "rows 1 and 3" or "rows 1 to 3"; the numbers are in ascending order."""
-    first, last = numbers[0], numbers[-1]
-    if len(numbers) > 2 and last - first == len(numbers) - 1:
-        return f"rows {first} to {last}"
-    return f"row{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    """Return "row 1", "rows 1 and 3", "rows 1 to 3" or "rows 1 to 3 and 5"; the numbers are in ascending order."""
+    runs: list[list[int]] = []
+    for row in numbers:
+        if runs and row == runs[-1][-1] + 1:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    parts = [part for run in runs for part in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    text = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"row{'s' * (len(numbers) > 1)} {text}"
 
 
 def _measured_on(subjects: Mapping[str, str]) -> str:

@@ -220,6 +220,20 @@ def test_numbers_in_prose(value, text):
     assert pages.figure(value) == text
 
 
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ([4], "row 4"),
+        ([1, 3], "rows 1 and 3"),
+        ([1, 2, 3], "rows 1 to 3"),
+        ([1, 2, 3, 5], "rows 1 to 3 and 5"),
+        ([1, 3, 4, 6, 7, 8], "rows 1, 3, 4 and 6 to 8"),
+    ],
+)
+def test_words_for_rows(numbers, text):
+    assert pages._rows_text(numbers) == text
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(12, "12 s"), (90, "90 s"), (100, "2 min"), (600, "10 min")])
 def test_durations(seconds, text):
     assert pages.duration(seconds) == text
