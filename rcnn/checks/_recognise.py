@@ -27,8 +27,6 @@ COLUMNS = {  # other orders of the four numbers of a box
 }
 NEARLY = 2e-3  # relative error that suggests a rounding, and not another mistake
 ENOUGH = 3  # elements that must agree before an output is called a transformed one
-
-
 SAME = 1e-4  # relative difference of two factors that count as equal
 
 
@@ -118,12 +116,10 @@ def recognise(
     """
     if sum(expected.size for _, expected in pairs) < ENOUGH:
         return None
-    for sentence, transformed in _transformations(pairs):
+    for found, transformed in _transformations(pairs):
         if all(_same(got, transformed(expected), close) for got, expected in pairs):
-            rounded = "rounded" in sentence or "without the digits" in sentence
-            factor = any(sentence == f"is {words} the expected result" for words in FACTORS.values())
-            known = factor and _scaled(pairs, numbers, close) is not None
-            return Found(f"Your result {sentence}.", "rounded" if rounded else "scaled" if known else "")
+            known = found.kind != "scaled" or _scaled(pairs, numbers, close) is not None
+            return Found(f"Your result {found.sentence}.", found.kind if known else "")
     if (scaled := _scaled(pairs, numbers, close)) is not None:
         return scaled
     if all(_nearly(got, expected) for got, expected in pairs):
@@ -192,51 +188,51 @@ def _same(got: np.ndarray, expected: np.ndarray | None, close: float) -> bool:
     return expected is not None and got.shape == expected.shape and bool(_close(got, expected, close).all())
 
 
-def _transformations(pairs: Sequence[Pair]) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray | None]]]:
+def _transformations(pairs: Sequence[Pair]) -> Iterator[tuple[Found, Callable[[np.ndarray], np.ndarray | None]]]:
     """Yield descriptions with the transformation of the expected output that each describes."""
     shapes = [expected.shape for _, expected in pairs]
     axes = len(shapes[0])
     if any(len(shape) != axes for shape in shapes):
         return
     if axes == 2:
-        yield "is the transpose of the expected result", lambda expected: expected.T
+        yield Found("is the transpose of the expected result"), lambda expected: expected.T
     for order in permutations(range(axes)) if axes in (3, 4) else ():
         if order != tuple(range(axes)):
-            yield (
-                f"is the expected result with its axes in the order {order}",
-                _transposed(order),
-            )
-    yield "has an axis of length 1 too many", _with_the_shape_of(pairs)
+            yield Found(f"is the expected result with its axes in the order {order}"), _transposed(order)
+    yield Found("has an axis of length 1 too many"), _with_the_shape_of(pairs)
     if axes and all(shape[-1] == 4 for shape in shapes):
         for columns, sentence in COLUMNS.items():
-            yield sentence, _reordered(columns)
-    yield "is the expected result with the opposite sign", lambda expected: -_numbers(expected)
-    yield "is the expected result without its signs", lambda expected: np.abs(_numbers(expected))
+            yield Found(sentence), _reordered(columns)
+    yield Found("is the expected result with the opposite sign"), lambda expected: -_numbers(expected)
+    yield Found("is the expected result without its signs"), lambda expected: np.abs(_numbers(expected))
     for factor, words in FACTORS.items():
-        yield f"is {words} the expected result", _times(factor)
+        yield Found(f"is {words} the expected result", "scaled"), _times(factor)
     for offset, words in OFFSETS.items():
-        yield f"is {words} the expected result", _plus(offset)
+        yield Found(f"is {words} the expected result"), _plus(offset)
     if any(len(np.unique(got)) > 2 for got, _ in pairs):  # 0 and 1 alone do not suggest a rounding
         for words, cut in (("rounded", np.round), ("rounded down", np.floor), ("rounded up", np.ceil)):
-            yield f"is the expected result, {words} to whole numbers", cut
-        yield "is the expected result without the digits after the point", np.trunc
+            yield Found(f"is the expected result, {words} to whole numbers", "rounded"), cut
+        yield Found("is the expected result without the digits after the point", "rounded"), np.trunc
         for digits in range(1, 5):
-            yield f"is the expected result, rounded to {digits} digit{'s' * (digits > 1)}", _rounded(digits)
-    yield "is the expected result with 0 in place of negative numbers", lambda expected: np.maximum(expected, 0)
+            yield (
+                Found(f"is the expected result, rounded to {digits} digit{'s' * (digits > 1)}", "rounded"),
+                _rounded(digits),
+            )
+    yield Found("is the expected result with 0 in place of negative numbers"), lambda expected: np.maximum(expected, 0)
     if all(expected.dtype.kind == "b" for _, expected in pairs):
-        yield "is right with True and False exchanged", np.logical_not
-    yield "is 1 minus the expected result", lambda expected: 1 - _numbers(expected)
+        yield Found("is right with True and False exchanged"), np.logical_not
+    yield Found("is 1 minus the expected result"), lambda expected: 1 - _numbers(expected)
     if axes:
-        yield "is the expected result in reverse order", lambda expected: expected[::-1]
-        yield "is the expected result, moved by one row", lambda expected: np.roll(expected, 1, axis=0)
-        yield "is the expected result, moved by one row", lambda expected: np.roll(expected, -1, axis=0)
+        yield Found("is the expected result in reverse order"), lambda expected: expected[::-1]
+        yield Found("is the expected result, moved by one row"), lambda expected: np.roll(expected, 1, axis=0)
+        yield Found("is the expected result, moved by one row"), lambda expected: np.roll(expected, -1, axis=0)
     if axes > 1:
-        yield "is the expected result with its last axis reversed", lambda expected: expected[..., ::-1]
-        yield "is the expected result, moved by one column", lambda expected: np.roll(expected, 1, axis=-1)
-        yield "is the expected result, moved by one column", lambda expected: np.roll(expected, -1, axis=-1)
-    yield "contains zeros only", lambda expected: np.zeros_like(expected)
+        yield Found("is the expected result with its last axis reversed"), lambda expected: expected[..., ::-1]
+        yield Found("is the expected result, moved by one column"), lambda expected: np.roll(expected, 1, axis=-1)
+        yield Found("is the expected result, moved by one column"), lambda expected: np.roll(expected, -1, axis=-1)
+    yield Found("contains zeros only"), lambda expected: np.zeros_like(expected)
     if axes:
-        yield "contains the expected rows in another order", _sorted_like(pairs)
+        yield Found("contains the expected rows in another order"), _sorted_like(pairs)
 
 
 def _transposed(order: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
